@@ -1,0 +1,3 @@
+"""ccakit: conditional cross attention for attribute-specific retrieval, open and executable."""
+
+__version__ = "0.1.0"

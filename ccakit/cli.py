@@ -1,0 +1,170 @@
+"""The command line: `ccakit demo | train | evaluate | embed | random | params`. Heavy imports wait."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from ccakit import config as settings
+
+COMMANDS = {
+    "demo": settings.DemoConfig,
+    "train": settings.TrainConfig,
+    "evaluate": settings.EvaluateConfig,
+    "embed": settings.EmbedConfig,
+    "random": settings.RandomConfig,
+    "params": settings.ParamsConfig,
+}
+HELP = """ccakit: conditional cross attention for attribute-specific retrieval
+
+usage: ccakit COMMAND [--preset NAME] [--config FILE.yaml] [flags]
+
+{commands}
+
+`ccakit COMMAND --help` lists a command's flags. Presets: {presets}."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit code. One clear line on stderr where something is wrong with the input."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if argv[0] == "--version":
+        import ccakit
+
+        print(ccakit.__version__)
+        return 0
+    if argv[0] not in COMMANDS:
+        print(f"ccakit: no command {argv[0]!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        config = parse(argv[0], argv[1:])
+        result = globals()[f"run_{argv[0]}"](config)
+        if config.json:
+            print(json.dumps(result))
+        return 0
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        print(f"ccakit {argv[0]}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def usage() -> str:
+    """What `ccakit --help` prints."""
+    lines = [f"  {name:<10}{kind.__doc__.splitlines()[0]}" for name, kind in COMMANDS.items()]
+    presets = "demo: smoke, demo; train: smoke, demo, paper"
+    return HELP.format(commands="\n".join(lines), presets=presets)
+
+
+def parse(command: str, argv: list[str]):
+    """A command's config: the preset, then the YAML file, then the flags."""
+    import tyro
+
+    preset, argv = _take("--preset", argv)
+    file, argv = _take("--config", argv)
+    config = settings.from_preset(COMMANDS[command], preset)
+    if file is not None:
+        config = settings.from_yaml(config, Path(file))
+    return tyro.cli(COMMANDS[command], args=argv, default=config, prog=f"ccakit {command}", use_underscores=False)
+
+
+def _take(flag: str, argv: list[str]) -> tuple[str | None, list[str]]:
+    """The value of `flag` in `argv`, and `argv` without it."""
+    for place, word in enumerate(argv):
+        if word == flag:
+            if place + 1 == len(argv):
+                raise ValueError(f"{flag} needs a value")
+            return argv[place + 1], argv[:place] + argv[place + 2 :]
+        if word.startswith(flag + "="):
+            return word[len(flag) + 1 :], argv[:place] + argv[place + 1 :]
+    return None, argv
+
+
+def run_demo(config: settings.DemoConfig) -> dict:
+    from ccakit.demo import demo
+
+    return demo(config)
+
+
+def run_train(config: settings.TrainConfig) -> dict:
+    from ccakit.training import train
+
+    _, facts = train(config)
+    print(f"{config.model}: {facts['epochs']} epochs in {facts['train_seconds']:.0f} s; best weighted mAP on valid "
+          f"{facts['best_valid_map_weighted']:.2f} (epoch {facts['best_epoch']}); model in {config.out}")  # fmt: skip
+    return facts
+
+
+def run_evaluate(config: settings.EvaluateConfig) -> dict:
+    from ccakit.checkpoint import write_json
+    from ccakit.evaluation import evaluate, table
+
+    saved, dataset, inputs, _ = _opened(config)
+    metrics = evaluate(saved, inputs, dataset[config.split], batch_size=config.batch_size, seed=config.seed)
+    print(table(metrics, f"{saved.recipe['name']} on {dataset.name}, {config.split}"))
+    write_json(config.run / f"metrics_{config.split}.json", metrics)
+    return metrics
+
+
+def run_embed(config: settings.EmbedConfig) -> dict:
+    from safetensors.numpy import save_file
+
+    from ccakit.checkpoint import write_json
+    from ccakit.embedding import embed_images
+
+    saved, dataset, inputs, split = _opened(config)
+    out = config.out or config.run / f"embeddings_{config.split}.safetensors"
+    embeddings = embed_images(saved.model, inputs, batch_size=config.batch_size, progress="embedding")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"embeddings": embeddings}, out)
+    facts = {"shape": list(embeddings.shape), "conditions": list(saved.attributes.names), "file": str(out)}
+    write_json(out.with_suffix(".json"), {**facts, "filenames": split.filenames})
+    print(f"{embeddings.shape[0]} images x {embeddings.shape[1]} spaces x {embeddings.shape[2]} in {out}")
+    return facts
+
+
+def _opened(config):
+    """A run's model, its data set, and the inputs of the split that the config names."""
+    from ccakit.checkpoint import load_model, read_json
+    from ccakit.data.layout import read_dataset
+    from ccakit.training import test_inputs
+
+    saved = load_model(config.run)
+    run = read_json(config.run / "config.json", "Give the data set with --data.") if config.data is None else {}
+    dataset = read_dataset(config.data or run["data"], splits=(config.split,))
+    if dataset.attributes.names != saved.attributes.names:
+        raise ValueError(f"{config.run} was trained on {', '.join(saved.attributes.names)}; "
+                         f"{dataset.root} has {', '.join(dataset.attributes.names)}")  # fmt: skip
+    inputs = test_inputs(saved, dataset, config.split, cache=run.get("cache", False))
+    return saved, dataset, inputs, dataset[config.split]
+
+
+def run_random(config: settings.RandomConfig) -> dict:
+    from ccakit.baseline import random_baseline
+
+    result, text = random_baseline(config)
+    print(text)
+    return result
+
+
+def run_params(config: settings.ParamsConfig) -> dict:
+    from ccakit.params import count_parts, list_systems
+
+    if config.list:
+        print(list_systems())
+        return {}
+    result, text = count_parts(config.trunk, config.conditions)
+    print(text)
+    return result
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,272 @@
+"""One dataclass a command: its fields are the flags, the YAML keys and what a run folder keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Optional
+
+PRESETS = ("smoke", "demo", "paper")
+
+
+@dataclass
+class TrainConfig:
+    """Train one system on a data set in the layout; the defaults are the demo's, for 2 cores."""
+
+    data: Path = Path("data/garments")
+    """The data set's folder (see ccakit.data.layout)."""
+    out: Path = Path("runs/train")
+    """The run folder: config, log, checkpoints, best model, metrics."""
+    seed: int = 0
+    """Everything random follows it."""
+
+    model: str = "cca-type2"
+    """A name of `ccakit params --list`."""
+    trunk: str = "lite"
+    """`lite`, or a timm vision transformer such as vit_base_r50_s16_224 (the paper's)."""
+    pretrained: bool = True
+    """Start the trunk from ImageNet weights (timm's download; `lite`: from pip)."""
+    weights: Optional[Path] = None
+    """A local weights file in the place of that download."""
+    image_size: Optional[int] = None
+    """Pixels a side; the trunk's own by default."""
+    lite_width: int = 128
+    """Width D of `lite`."""
+    lite_depth: int = 1
+    """Transformer blocks of `lite`, the last of them the system's; 1 is CCA right on the CNN's map."""
+    lite_heads: int = 4
+    """Attention heads of `lite`."""
+    embed_dim: Optional[int] = None
+    """E of Eq. 7; D by default."""
+    head_norm: Literal["none", "batchnorm"] = "batchnorm"
+    """A normalisation between the FC and the L2 of Eq. 7, which the paper has not: blocks that start from random
+    weights learn faster with it, and do not collapse."""
+    query: Literal["fc", "fc-wq"] = "fc"
+    """CCA: the FC of Eq. 2, 3 in the place of W_q, or before it."""
+    residual: bool = True
+    """CCA: keep x_[CLS] beside the attention's output."""
+    freeze: str = "backbone"
+    """none, backbone (a hybrid's CNN), a number of blocks, or all before the last block."""
+    cache: bool = True
+    """Compute the frozen part's output once an image and keep it (float16) beside the data."""
+
+    mode: Literal["triplets", "spaces"] = "spaces"
+    """The paper's triplets (Eq. 8-9), or every labelled condition of every image in the batch (ours)."""
+    batch_size: int = 64
+    """Triplets (mode triplets) or images (mode spaces) a step."""
+    balance: Optional[tuple[int, int, int]] = None
+    """Mode spaces: conditions x values x images of each a batch; chosen when images carry one label each."""
+    triplets_per_epoch: int = 100_000
+    """Mode triplets: how many an epoch draws, as ASEN does."""
+    negatives: Literal["asen", "asen++"] = "asen"
+    """Mode triplets: uniform over images of other values, or over the other values first."""
+    margin: float = 0.2
+    """m of Eq. 9, in cosine distance."""
+    mining: Literal["all", "active", "all-then-active"] = "all-then-active"
+    """Mean over all triplets, over those with a loss, or the first and then the second."""
+    active_from: float = 0.4
+    """all-then-active: the share of the budget after which only active triplets count."""
+
+    budget: str = "epochs=15"
+    """How long to train: epochs=N, steps=N, or a time such as 90s or 4m."""
+    lr: float = 1e-3
+    """AdamW's learning rate after warm-up; cosine to 0 after it."""
+    weight_decay: float = 0.05
+    """AdamW's weight decay."""
+    warmup: float = 0.05
+    """The share of the budget over which the learning rate rises."""
+    evaluate_every: int = 1
+    """Epochs between evaluations on the valid split, whose best weighted mAP is kept."""
+    flip: bool = False
+    """Flip images left to right at random (not with cached features)."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """For GPUs."""
+    workers: int = 0
+    """Loader processes; 0 loads in the main one."""
+    resume: bool = False
+    """Go on from the run folder's last checkpoint."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+    def __post_init__(self) -> None:
+        parse_budget(self.budget)
+        if not (self.freeze in ("none", "backbone", "all") or self.freeze.isdigit()):
+            raise ValueError(f"freeze={self.freeze}: none, backbone, all or a number of blocks")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size={self.batch_size}: at least 2")
+
+
+@dataclass
+class DemoConfig:
+    """Draw the default data, train CCA on it, print the table and write the pictures."""
+
+    out: Path = Path("runs/demo")
+    """The run folder."""
+    data: Path = Path("data/garments")
+    """Where the drawn data set is, or goes."""
+    train: int = 6000
+    """Images to draw for training."""
+    valid: int = 1000
+    """Images to draw for choosing the best epoch."""
+    test: int = 2500
+    """Images to draw for the table."""
+    model: str = "cca-type2"
+    """A name of `ccakit params --list`."""
+    budget: str = "epochs=15"
+    """How long to train."""
+    labels: Literal["all", "one"] = "all"
+    """Images carry all their labels or, as in FashionAI, one."""
+    pictures: bool = True
+    """Draw heatmaps, t-SNE and ranking."""
+    seed: int = 0
+    """Of the data and of training."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+
+@dataclass
+class EvaluateConfig:
+    """Rank a split under every condition by a trained model: mAP as in Tables 2-4, heatmaps scored."""
+
+    run: Path = Path("runs/demo")
+    """A run folder, or any folder with model.safetensors and model.json."""
+    data: Optional[Path] = None
+    """The data set; the run's own by default."""
+    split: Literal["valid", "test"] = "test"
+    """Which split to rank."""
+    batch_size: int = 64
+    """Images a forward pass."""
+    seed: int = 0
+    """Of the bootstrap."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+
+@dataclass
+class EmbedConfig:
+    """Write the embedding of every image of a split under every condition."""
+
+    run: Path = Path("runs/demo")
+    """A run folder, or any folder with model.safetensors and model.json."""
+    data: Optional[Path] = None
+    """The data set; the run's own by default."""
+    split: Literal["train", "valid", "test"] = "test"
+    """Which split to embed."""
+    out: Optional[Path] = None
+    """The file to write; RUN/embeddings_SPLIT.safetensors by default, with a .json of file names beside it."""
+    batch_size: int = 64
+    """Images a forward pass."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+
+@dataclass
+class RandomConfig:
+    """The paper's random baseline, from labels alone: what a random ranking scores."""
+
+    data: Path = Path("data/garments")
+    """The data set's folder; images are not needed."""
+    split: Literal["valid", "test"] = "test"
+    """Which split to rank."""
+    repeats: int = 1
+    """Random rankings a query; the paper's row is one."""
+    seed: int = 0
+    """Of the rankings."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+
+@dataclass
+class ParamsConfig:
+    """Count the parameters of every part, beside the paper's claims of section 4.4."""
+
+    trunk: str = "vit_base_r50_s16_224"
+    """A trunk; the paper's by default."""
+    conditions: int = 8
+    """K."""
+    list: bool = False
+    """List the systems and trunks instead."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+
+TRAIN_PRESETS: dict[str, dict] = {
+    "smoke": dict(budget="epochs=3", evaluate_every=3),
+    "demo": dict(),
+    "paper": dict(
+        trunk="vit_base_r50_s16_224", freeze="none", cache=False, mode="triplets", mining="all", lr=1e-4,
+        head_norm="none", weight_decay=0.05, budget="epochs=200", flip=True, workers=8, mixed_precision="bf16",
+    ),
+}  # fmt: skip
+DEMO_PRESETS: dict[str, dict] = {
+    "smoke": dict(
+        out=Path("runs/smoke"), data=Path("data/garments-smoke"), train=800, valid=200, test=400, budget="epochs=6"
+    ),
+    "demo": dict(),
+}
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: `amount` epochs, steps or seconds."""
+
+    kind: Literal["epochs", "steps", "seconds"]
+    amount: float
+
+
+def parse_budget(text: str) -> Budget:
+    """"epochs=20", "steps=500", "90s", "4m", "1.5h" -> Budget; ValueError says what is allowed."""
+    counted = re.fullmatch(r"(epochs|steps)=([1-9]\d*)", text)
+    if counted:
+        return Budget(counted[1], int(counted[2]))
+    timed = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if timed and float(timed[1]) > 0:
+        return Budget("seconds", float(timed[1]) * _UNITS[timed[2]])
+    raise ValueError(f"budget {text!r}: epochs=N, steps=N, or a time such as 90s, 4m or 1.5h")
+
+
+def from_preset(kind: type, preset: str | None) -> object:
+    """The dataclass with a preset's values; ValueError lists the presets the command has."""
+    presets = {TrainConfig: TRAIN_PRESETS, DemoConfig: DEMO_PRESETS}.get(kind, {})
+    if preset is not None and preset not in presets:
+        raise ValueError(f"no preset {preset!r} for this command; there are: {', '.join(presets) or 'none'}")
+    return kind(**presets.get(preset, {}))
+
+
+def from_yaml(config: object, path: Path) -> object:
+    """`config` with the values of a YAML file; ValueError names the file and the key that does not fit."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected `name: value` lines, such as `lr: 0.001`")
+    return from_dict(type(config), {**to_dict(config), **values}, where=str(path))
+
+
+def to_dict(config: object) -> dict:
+    """Plain values for JSON and YAML: paths as text."""
+    values = dataclasses.asdict(config)
+    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+
+
+def from_dict(kind: type, values: dict, where: str = "config") -> object:
+    """A config from plain values, each checked against its field's type; ValueError names `where` and the key."""
+    from pydantic import TypeAdapter, ValidationError
+
+    unknown = sorted(set(values) - {f.name for f in dataclasses.fields(kind)})
+    if unknown:
+        known = ", ".join(f.name for f in dataclasses.fields(kind))
+        raise ValueError(f"{where}: no setting {', '.join(unknown)}; there are: {known}")
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{where}: {'.'.join(map(str, first['loc'])) or 'settings'}: {first['msg']}") from error

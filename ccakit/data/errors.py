@@ -1,0 +1,28 @@
+"""The one error that bad data raise: it names the file, the line and the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class DataError(ValueError):
+    """Data that cannot be used: `path`, `line` (1-based, or None), `problem`, `remedy`.
+
+    >>> print(DataError("query_test.txt", "label 9 is out of range", "Use 0 to 5.", line=3))
+    query_test.txt, line 3: label 9 is out of range. Use 0 to 5.
+
+    It pickles; and as a DataLoader passes a worker's error on as text, `DataError(text)` reads as that text.
+    """
+
+    def __init__(
+        self, path: str | Path, problem: str = "", remedy: str = "", line: int | None = None
+    ) -> None:
+        super().__init__(path, problem, remedy, line)
+        self.path, self.problem, self.remedy = Path(path), problem.rstrip("."), remedy
+        self.line = None if line is None else int(line)
+
+    def __str__(self) -> str:
+        if not self.problem:
+            return str(self.args[0])
+        place = f"{self.args[0]}" if self.line is None else f"{self.args[0]}, line {self.line}"
+        return f"{place}: {self.problem}. {self.remedy}".rstrip()

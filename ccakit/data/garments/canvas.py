@@ -1,0 +1,161 @@
+"""Paper and brush: polygons in the figure's coordinates, painted plain or in a fabric, shaded, anti-aliased.
+
+Everything is drawn hard-edged at twice the size and averaged 2x2, in integer arithmetic throughout, so that
+the same drawing gives the same pixels on every machine. Shade lies in a plane of its own (128 leaves a colour
+as it is, less darkens, more lightens), so that folds and shadows fall over patterns, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from .camera import Framing
+from .fabric import Colour, Fabric
+
+SHIFT, NEUTRAL, OVER = 4, 128, 2  # bits of sub-pixel, the shade of no shade, samples a pixel side
+
+
+def points(*parts) -> np.ndarray:
+    """Points (N, 2) from pairs and from arrays of points, in order."""
+    rows: list = []
+    for part in parts:
+        rows.append(part) if isinstance(part, tuple) else rows.extend(np.asarray(part).tolist())
+    return np.array(rows, dtype=float)
+
+
+def mirrored(shape) -> np.ndarray:
+    """The points on the figure's other side, in reverse order: `points(a, mirrored(a))` is one outline."""
+    return np.asarray(shape, dtype=float)[::-1] * (-1, 1)
+
+
+_BASES: dict[tuple[int, int], np.ndarray] = {}
+
+
+def curve(*controls, n: int = 8) -> np.ndarray:
+    """(n, 2) points of the Bezier curve (3 or 4 control points)."""
+    key = len(controls), n
+    if key not in _BASES:
+        t = np.linspace(0, 1, n)[:, None]
+        s = 1 - t
+        terms = (s * s, 2 * s * t, t * t) if key[0] == 3 else (s**3, 3 * s * s * t, 3 * s * t * t, t**3)
+        _BASES[key] = np.concatenate(terms, 1)
+    return _BASES[key] @ np.asarray(controls, dtype=float)
+
+
+def ellipse(x: float, y: float, rx: float, ry: float, n: int = 20) -> np.ndarray:
+    """(n, 2) points round an ellipse."""
+    if (0, n) not in _BASES:
+        turn = np.arange(n) * (2 * np.pi / n)
+        _BASES[0, n] = np.stack((np.cos(turn), np.sin(turn)), 1)
+    return _BASES[0, n] * (rx, ry) + (x, y)
+
+
+def tube(path: np.ndarray, widths) -> np.ndarray:
+    """(2N, 2) outline of a limb: half-widths (N,) to both sides of a path (N, 2)."""
+    path, widths = path.tolist(), list(widths)
+    left, right, last = [], [], len(path) - 1
+    for i, ((x, y), width) in enumerate(zip(path, widths)):
+        (x0, y0), (x1, y1) = path[max(i - 1, 0)], path[min(i + 1, last)]
+        length = math.hypot(x1 - x0, y1 - y0) / width
+        nx, ny = (y1 - y0) / length, (x0 - x1) / length
+        left.append((x + nx, y + ny)), right.append((x - nx, y - ny))
+    return np.array(left + right[::-1])
+
+
+def strip(outline: np.ndarray, start: float, end: float) -> np.ndarray:
+    """(2N, 2) the lengthwise strip of a tube's outline between two fractions of its width."""
+    near, far = outline[: len(outline) // 2], outline[: len(outline) // 2 - 1 : -1]
+    across = far - near
+    return np.concatenate((near + across * start, (near + across * end)[::-1]))
+
+
+class Canvas:
+    """A picture in the making: `px` (S, S, 3) and `shade` (S, S), S = 2 * size."""
+
+    def __init__(self, size: int, framing: Framing, ground: Colour) -> None:
+        self.side = size * OVER
+        self.matrix = framing.matrix(self.side)
+        self.unit = framing.scale * self.side  # pixels a unit of the figure
+        self.px = np.empty((self.side, self.side, 3), np.uint8)
+        cv2.rectangle(self.px, (0, 0), (self.side, self.side), ground, -1)
+        self.shade = np.full((self.side, self.side), NEUTRAL, np.uint8)
+        fixed = self.matrix * (1 << SHIFT)
+        self._turn, self._move = np.ascontiguousarray(fixed[:, :2].T), fixed[:, 2] + 0.5
+
+    def place(self, shape) -> np.ndarray:
+        """Points of the figure as fixed-point pixels (N, 2) int32."""
+        return (np.asarray(shape, dtype=float) @ self._turn + self._move).astype(np.int32)
+
+    def fill(self, shape, paint: Colour | Fabric, edge: float = 0.0, shade: int = NEUTRAL) -> None:
+        """A polygon in a colour or a fabric, with an edge line of this width in a darker tone."""
+        placed = self.place(shape)
+        self._fill(placed, paint, shade)
+        if edge:
+            self._line(placed, _darker(paint), edge, True)
+
+    def fill_tube(
+        self, outline: np.ndarray, paint: Colour | Fabric, edge: float, tint: tuple | None = None
+    ) -> None:
+        """A limb with edge lines along its sides, not across its ends; tint: a strip's start, end and shade."""
+        placed, colour, half = self.place(outline), _darker(paint), len(outline) // 2
+        self._fill(placed, paint, NEUTRAL)
+        if tint:
+            self.tint(strip(outline, *tint[:2]), tint[2])
+        self._line(placed[:half], colour, edge, False)
+        self._line(placed[half:], colour, edge, False)
+
+    def fill_frame(self, shape, paint: Colour, shade: int = NEUTRAL) -> None:
+        """A polygon given in fractions of the frame: for what stands behind or before the figure."""
+        self._fill((np.asarray(shape, dtype=float) * (self.side << SHIFT)).astype(np.int32), paint, shade)
+
+    def line(self, shape, colour: Colour, width: float, closed: bool = False) -> None:
+        """A line along the points; width in units of the figure, at least one drawn pixel."""
+        self._line(self.place(shape), colour, width, closed)
+
+    def tint(self, shape, shade: int) -> None:
+        """Shade over a polygon, replacing the shade there."""
+        cv2.fillPoly(self.shade, [self.place(shape)], shade, cv2.LINE_8, SHIFT)
+
+    def crease(self, shape, shade: int, width: float) -> None:
+        """Shade along a line."""
+        thick = max(1, int(width * self.unit + 0.5))
+        cv2.polylines(self.shade, [self.place(shape)], False, shade, thick, cv2.LINE_8, SHIFT)
+
+    def _line(self, placed: np.ndarray, colour: Colour, width: float, closed: bool) -> None:
+        thick = max(1, int(width * self.unit + 0.5))
+        cv2.polylines(self.px, [placed], closed, colour, thick, cv2.LINE_8, SHIFT)
+
+    def _fill(self, placed: np.ndarray, paint: Colour | Fabric, shade: int) -> None:
+        if isinstance(paint, Fabric):
+            if paint.pattern == "plain":
+                cv2.fillPoly(self.px, [placed], paint.base, cv2.LINE_8, SHIFT)
+            else:
+                self._weave(placed, paint)
+        else:
+            cv2.fillPoly(self.px, [placed], paint, cv2.LINE_8, SHIFT)
+        cv2.fillPoly(self.shade, [placed], shade, cv2.LINE_8, SHIFT)
+
+    def _weave(self, placed: np.ndarray, fabric: Fabric) -> None:
+        (x0, y0), (x1, y1) = (placed.min(0) >> SHIFT).tolist(), ((placed.max(0) >> SHIFT) + 2).tolist()
+        x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, self.side), min(y1, self.side)
+        if x1 <= x0 or y1 <= y0:
+            return
+        mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
+        cv2.fillPoly(mask, [placed - np.array([x0 << SHIFT, y0 << SHIFT], np.int32)], 255, cv2.LINE_8, SHIFT)
+        roi = self.px[y0:y1, x0:x1]
+        cv2.copyTo(fabric.weave(self.matrix, x0, y0, x1, y1), mask, roi)
+
+    def finish(self, light: np.ndarray, tones: np.ndarray) -> np.ndarray:
+        """The picture (size, size, 3), under light (size, size) of the shade's scale, toned by a lookup (256,)."""
+        shaded = cv2.multiply(self.px, cv2.merge((self.shade,) * 3), scale=1 / NEUTRAL)
+        small = cv2.resize(shaded, light.shape, interpolation=cv2.INTER_AREA)
+        return cv2.LUT(cv2.multiply(small, cv2.merge((light,) * 3), scale=1 / NEUTRAL), tones)
+
+
+def _darker(paint: Colour | Fabric) -> Colour:
+    base: Sequence[int] = paint.base if isinstance(paint, Fabric) else paint
+    return tuple(int(v) * 5 // 9 for v in base)

@@ -1,0 +1,28 @@
+"""Every value on one sheet, to look at."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from .draw import draw_value
+from .values import GARMENTS
+
+
+def contact_sheet(size: int = 128, seed: int = 0) -> np.ndarray:
+    """(height, width, 3) uint8: a row an attribute, a titled example a value."""
+    gap, head = max(size // 16, 4), max(size // 5, 16)
+    columns = max(GARMENTS.sizes)
+    sheet = np.full((len(GARMENTS) * (size + 2 * head) + gap, columns * (size + gap) + gap, 3), 255, np.uint8)
+    for condition, values in enumerate(GARMENTS.values):
+        top = condition * (size + 2 * head)
+        _write(sheet, GARMENTS.title(condition), gap, top + int(head * 0.85), head * 0.03)
+        for label, value in enumerate(values):
+            x, y = gap + label * (size + gap), top + 2 * head
+            _write(sheet, value, x, y - head // 4, head * 0.016)
+            sheet[y : y + size, x : x + size] = draw_value(condition, label, seed + label, size).image
+    return sheet
+
+
+def _write(sheet: np.ndarray, text: str, x: int, y: int, scale: float) -> None:
+    cv2.putText(sheet, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, (30, 30, 30), 1, cv2.LINE_AA)

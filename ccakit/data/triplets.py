@@ -1,0 +1,200 @@
+"""Which images meet in a training step: conditional triplets (Eq. 8), and batches for all spaces at once.
+
+Every sampler is seeded and draws an epoch at a time, so that an epoch's batches depend on (seed, epoch) alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Iterator
+
+import numpy as np
+
+NEGATIVES = ("asen", "asen++")
+
+
+@dataclass(frozen=True)
+class TripletBatch:
+    """T triplets (anchor, positive, negative, condition): each array (T,), images by index."""
+
+    anchor: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
+    condition: np.ndarray
+
+    def distinct(self) -> tuple[np.ndarray, np.ndarray]:
+        """The distinct images (U,), and where anchors, positives and negatives are among them (3T,)."""
+        images = np.concatenate([self.anchor, self.positive, self.negative])
+        return np.unique(images, return_inverse=True)
+
+
+class ValueIndex:
+    """Images by condition and value, from label rows (R, 3): image, condition, label.
+
+    Raises ValueError where no condition can form a triplet.
+    """
+
+    def __init__(self, rows: np.ndarray, conditions: int) -> None:
+        self.images: list[list[np.ndarray]] = []
+        self.labels: list[np.ndarray] = []
+        for condition in range(conditions):
+            of = rows[rows[:, 1] == condition]
+            labels = np.unique(of[:, 2])
+            self.labels.append(labels)
+            self.images.append([np.unique(of[of[:, 2] == label, 0]) for label in labels])
+        pairs = {}
+        for image, condition, label in rows.tolist():
+            pairs.setdefault((image, condition), set()).add(label)
+        self.several = {key: labels for key, labels in pairs.items() if len(labels) > 1}
+        labelled = [len(np.unique(np.concatenate(of))) if of else 0 for of in self.images]
+        self.anchors = [  # values with two images, where some labelled image does not carry the value
+            [value for value, of in enumerate(images) if 1 < len(of) < total]
+            for images, total in zip(self.images, labelled)
+        ]
+        self.usable = [condition for condition in range(conditions) if self.anchors[condition]]
+        if not self.usable:
+            raise ValueError("no condition has two images of one value and one of another: no triplet exists")
+
+
+class TripletSampler:
+    """Random conditional triplets (Eq. 8): a condition, a value with at least two images, two of these, and
+    a negative of the same condition.
+
+    negatives: "asen" draws uniformly among the images of other values, "asen++" draws another value first.
+    Conditions and anchor values are uniform, as in both. A value with one image is never an anchor's, and an
+    image that also carries the anchor's value (DeepFashion) is never its negative.
+    """
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        conditions: int,
+        *,
+        batch_size: int,
+        triplets_per_epoch: int,
+        negatives: str = "asen",
+        seed: int = 0,
+    ) -> None:
+        if negatives not in NEGATIVES:
+            raise ValueError(f"negatives {negatives!r}: one of {NEGATIVES}")
+        self.index = ValueIndex(rows, conditions)
+        self.batch_size, self.triplets_per_epoch = batch_size, triplets_per_epoch
+        self.negatives, self.seed = negatives, seed
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return max(1, self.triplets_per_epoch // self.batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[TripletBatch]:
+        rng = np.random.default_rng([self.seed, epoch])
+        for _ in range(len(self)):
+            drawn = np.array([self._draw(rng) for _ in range(self.batch_size)], dtype=np.int64)
+            yield TripletBatch(*drawn.T)
+
+    def _draw(self, rng: np.random.Generator) -> tuple[int, int, int, int]:
+        while True:  # ends: every anchor value has a negative, and a refused draw is drawn anew
+            condition = self.index.usable[rng.integers(len(self.index.usable))]
+            images, anchors = self.index.images[condition], self.index.anchors[condition]
+            value = anchors[rng.integers(len(anchors))]
+            anchor, positive = _two_of(images[value], rng)
+            negative = self._negative(images, value, rng)
+            carried = self.index.several.get((negative, condition), ())
+            if self.index.labels[condition][value] not in carried:
+                return anchor, positive, negative, condition
+
+    def _negative(self, images: list[np.ndarray], value: int, rng: np.random.Generator) -> int:
+        others = [i for i in range(len(images)) if i != value]
+        if self.negatives == "asen++":
+            pool = images[others[rng.integers(len(others))]]
+            return int(pool[rng.integers(len(pool))])
+        sizes = np.cumsum([len(images[i]) for i in others])
+        place = int(rng.integers(sizes[-1]))
+        which = int(np.searchsorted(sizes, place, side="right"))
+        return int(images[others[which]][place - (sizes[which - 1] if which else 0)])
+
+
+class ShuffledBatches:
+    """Batches of distinct images, all labelled images once an epoch: for images that carry several labels."""
+
+    def __init__(self, rows: np.ndarray, *, batch_size: int, seed: int = 0) -> None:
+        self.images = np.unique(rows[:, 0])
+        self.batch_size, self.seed = min(batch_size, len(self.images)), seed
+
+    def __len__(self) -> int:
+        return len(self.images) // self.batch_size
+
+    def epoch(self, epoch: int) -> Iterator[np.ndarray]:
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[start : start + self.batch_size]
+
+
+class BalancedBatches:
+    """Batches of `conditions` x `values` x `images` of each: for images that carry one label (FashionAI).
+
+    Conditions are drawn without repetition, so are the values of each; where a value has fewer images than
+    wanted, all of them are taken. An epoch is as long as all labelled images need.
+    """
+
+    def __init__(
+        self, rows: np.ndarray, conditions: int, *, layout: tuple[int, int, int] = (2, 5, 6), seed: int = 0
+    ) -> None:
+        self.index = ValueIndex(rows, conditions)
+        self.layout, self.seed = layout, seed
+        self.count = len(np.unique(rows[:, 0]))
+
+    def __len__(self) -> int:
+        return max(1, self.count // int(np.prod(self.layout)))
+
+    def epoch(self, epoch: int) -> Iterator[np.ndarray]:
+        rng = np.random.default_rng([self.seed, epoch])
+        conditions, values, images = self.layout
+        for _ in range(len(self)):
+            taken = []
+            for c in rng.permutation(self.index.usable)[:conditions]:
+                for v in self._values(c, values, rng):
+                    pool = self.index.images[c][v]
+                    taken.append(rng.choice(pool, min(images, len(pool)), replace=False))
+            yield np.unique(np.concatenate(taken))
+
+    def _values(self, condition: int, count: int, rng: np.random.Generator) -> np.ndarray:
+        """`count` values of a condition, one with two images among them."""
+        first = rng.choice(self.index.anchors[condition])
+        rest = rng.permutation([v for v in range(len(self.index.images[condition])) if v != first])
+        return np.append(first, rest[: count - 1])
+
+
+class Relations:
+    """Which images of a batch share a value, from label rows; see `ccakit.loss.same_value`.
+
+    `of(images)` -> (K, B, B) int8. An image with several values of an attribute shares a value with another
+    when they have any value in common.
+    """
+
+    def __init__(self, rows: np.ndarray, conditions: int, images: int) -> None:
+        self.offsets = np.concatenate([[0], np.cumsum([_size(rows, c) for c in range(conditions)])])
+        order = np.argsort(rows[:, 0], kind="stable")
+        self.columns = (self.offsets[rows[:, 1]] + rows[:, 2])[order]
+        self.starts = np.searchsorted(rows[order, 0], np.arange(images + 1))
+
+    def of(self, images: np.ndarray) -> np.ndarray:
+        carries = np.zeros((len(images), self.offsets[-1]), np.float32)
+        for row, image in enumerate(images):
+            carries[row, self.columns[self.starts[image] : self.starts[image + 1]]] = 1
+        relation = np.zeros((len(self.offsets) - 1, len(images), len(images)), np.int8)
+        for condition, (start, stop) in enumerate(zip(self.offsets, self.offsets[1:])):
+            of = carries[:, start:stop]
+            known = of.any(axis=1)
+            relation[condition] = np.where(of @ of.T > 0, 1, -1) * np.outer(known, known)
+        return relation
+
+
+def _size(rows: np.ndarray, condition: int) -> int:
+    of = rows[rows[:, 1] == condition, 2]
+    return int(of.max()) + 1 if len(of) else 0
+
+
+def _two_of(pool: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+    first = int(rng.integers(len(pool)))
+    second = int(rng.integers(len(pool) - 1))
+    return int(pool[first]), int(pool[second + (second >= first)])

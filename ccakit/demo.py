@@ -1,0 +1,115 @@
+"""`ccakit demo`: draw the default data, train CCA on it, print the table, write the pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ccakit.checkpoint import SavedModel, load_model, write_json
+from ccakit.config import DemoConfig, TrainConfig, from_preset, to_dict
+from ccakit.data.errors import DataError
+from ccakit.data.garments import write_garments
+from ccakit.data.layout import Dataset, Split, read_dataset
+from ccakit.evaluation import evaluate, table, targets
+from ccakit.inputs import FeatureInputs, ImageInputs
+from ccakit.training import test_inputs, train
+
+
+def demo(config: DemoConfig) -> dict:
+    """Run the demo into `config.out`; returns what metrics.json holds.
+
+    A run folder that holds the same demo already is not trained again; another one's is refused.
+    """
+    started = time.perf_counter()
+    print(f"drawing {config.train} + {config.valid} + {config.test} garments in {config.data} (kept there)", flush=True)
+    write_garments(config.data, config.train, config.valid, config.test, seed=config.seed, labels=config.labels)
+    dataset = read_dataset(config.data)
+    saved, facts = _trained(config, dataset)
+    print("ranking the test split and scoring the heatmaps", flush=True)
+    inputs = test_inputs(saved, dataset, "test", cache=True)
+    metrics = {**evaluate(saved, inputs, dataset["test"]), **facts}
+    write_json(config.out / "metrics.json", metrics)
+    if config.pictures:
+        _pictures(config, saved, inputs, dataset["test"])
+    seconds = time.perf_counter() - started
+    title = f"{config.model} on {dataset.name}, test, mAP in percent (drawn data, not the paper's)"
+    print("\n" + table(metrics, title))
+    print("\n".join(targets(metrics)))
+    print(f"trained for {metrics['train_seconds']:.0f} s, {seconds:.0f} s in all; everything is in {config.out}")
+    return metrics
+
+
+def _trained(config: DemoConfig, dataset: Dataset) -> tuple[SavedModel, dict]:
+    """The trained model and its facts; from the folder, where this very demo has been trained before."""
+    settings = TrainConfig(data=config.data, out=config.out, model=config.model, budget=config.budget, seed=config.seed)
+    wanted, kept = {**to_dict(settings), "about": dataset.about}, config.out / "demo.json"
+    del wanted["data"], wanted["out"]
+    before = json.loads(kept.read_text()) if kept.exists() else None
+    if before and before["facts"] and before["demo"] == wanted:
+        print(f"{config.out} holds this demo's model already; delete the folder to train it again", flush=True)
+        return load_model(config.out), before["facts"]
+    if before and before["facts"]:
+        raise DataError(config.out, "holds a demo with other settings", "Choose another --out, or delete it.")
+    if before:  # broken off while it trained
+        shutil.rmtree(config.out)
+    if (config.out / "log.csv").exists():
+        raise DataError(config.out, "already holds a run", "Choose another --out, or delete it.")
+    config.out.mkdir(parents=True, exist_ok=True)
+    write_json(kept, {"demo": wanted, "facts": None})
+    print(f"training {config.model} on {settings.trunk}, {settings.budget}", flush=True)
+    saved, facts = train(settings, dataset)
+    write_json(kept, {"demo": wanted, "facts": facts})
+    return saved, facts
+
+
+def _pictures(config: DemoConfig, saved, inputs, split) -> None:
+    from ccakit import pictures, plots
+
+    print("drawing heatmaps.png, spaces.png and ranking.png", flush=True)
+    one = pictures.pick_images(split, 1, config.seed)
+    plots.save(pictures.heatmaps(saved, inputs, split, one), config.out / "heatmaps.png")
+    plots.save(pictures.spaces(saved, inputs, split, seed=config.seed), config.out / "spaces.png")
+    plots.save(pictures.rankings(saved, inputs, split, seed=config.seed), config.out / "ranking.png")
+
+
+@dataclass
+class DemoRun:
+    """A finished demo: its folder, model, data, the test split with its inputs, and metrics.json."""
+
+    folder: Path
+    saved: SavedModel
+    dataset: Dataset
+    split: Split
+    inputs: FeatureInputs | ImageInputs
+    metrics: dict
+
+
+def open_demo(preset: str | None = None) -> DemoRun:
+    """The demo's run for notebooks and figures: `runs/demo` if it is there, else a smoke run, made on the spot.
+
+    preset: "smoke" or "demo", by default what the environment variable CCAKIT_PRESET says. Paths are those of the
+    project's folder, wherever the caller was started.
+    """
+    home = project_folder()
+    preset = preset or os.environ.get("CCAKIT_PRESET")
+    if preset is None:
+        preset = "demo" if (home / "runs/demo/metrics.json").exists() else "smoke"
+    config = from_preset(DemoConfig, preset)
+    config.out, config.data = home / config.out, home / config.data
+    if not (config.out / "metrics.json").exists():
+        config.pictures = False
+        demo(config)
+    saved, dataset = load_model(config.out), read_dataset(config.data)
+    inputs = test_inputs(saved, dataset, "test", cache=True, progress=False)
+    metrics = json.loads((config.out / "metrics.json").read_text())
+    return DemoRun(config.out, saved, dataset, dataset["test"], inputs, metrics)
+
+
+def project_folder() -> Path:
+    """The nearest folder upward that holds notebooks/, else the current one."""
+    here = Path.cwd()
+    return next((f for f in (here, *here.parents) if (f / "notebooks").is_dir()), here)

@@ -1,0 +1,68 @@
+"""Every image of a split under every condition, and what ranking and heatmaps say of a model."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from ccakit.data.layout import Split
+
+
+def _tokens(model, inputs, indices, batch_size: int, progress: str | None):
+    """Batches of (positions in `indices`, tokens), the model in eval mode."""
+    device, training = next(model.parameters()).device, model.training
+    model.eval()
+    starts = range(0, len(indices), batch_size)
+    for start in tqdm(starts, desc=progress, disable=progress is None, leave=False):
+        part = indices[start : start + batch_size]
+        batch = inputs.load(part).to(device)
+        tokens = model.encode_features(batch) if inputs.cached else model.encode(batch)
+        yield slice(start, start + len(part)), tokens
+    model.train(training)
+
+
+@torch.inference_mode()
+def embed_images(model, inputs, indices=None, *, batch_size: int = 64, progress: str | None = None) -> np.ndarray:
+    """All spaces of the images `indices` (all by default): (n, K, E) float32."""
+    indices = np.arange(len(inputs)) if indices is None else np.asarray(indices)
+    out = np.empty((len(indices), model.conditions, model.embed_dim), np.float32)
+    for where, tokens in _tokens(model, inputs, indices, batch_size, progress):
+        out[where] = model.spaces(tokens).float().cpu().numpy()
+    return out
+
+
+@torch.inference_mode()
+def embed_rows(model, inputs, rows: np.ndarray, *, batch_size: int = 64, progress: str | None = None) -> np.ndarray:
+    """The embedding of each row (image, condition, ...): (R, E) float32; each image is encoded once."""
+    images, place = np.unique(rows[:, 0], return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    starts = np.searchsorted(place[order], np.arange(len(images) + 1))
+    out = np.empty((len(rows), model.embed_dim), np.float32)
+    for where, tokens in _tokens(model, inputs, images, batch_size, progress):
+        spaces = model.spaces(tokens).float().cpu().numpy()
+        of = order[starts[where.start] : starts[where.stop]]
+        out[of] = spaces[place[of] - where.start, rows[of, 1]]
+    return out
+
+
+@torch.inference_mode()
+def attention_maps(model, inputs, indices, *, batch_size: int = 64, progress: str | None = None) -> np.ndarray:
+    """Head-mean attention of images under every condition: (n, K, h, w) float32."""
+    indices = np.asarray(indices)
+    out = np.empty((len(indices), model.conditions, *model.trunk.grid_size), np.float32)
+    for where, tokens in _tokens(model, inputs, indices, batch_size, progress):
+        for condition in range(model.conditions):
+            maps = model.attention(tokens, model.all_of(condition, tokens))
+            out[where, condition] = maps.mean(dim=1).float().cpu().numpy()
+    return out
+
+
+def rank(model, inputs, split: Split, *, batch_size: int = 64, progress: str | None = None):
+    """Rank the split's candidates for each of its queries, under each condition: a RetrievalResult."""
+    from ccakit.metrics import retrieval_aps
+
+    rows = np.concatenate([split.queries, split.candidates])
+    embeddings = embed_rows(model, inputs, rows, batch_size=batch_size, progress=progress)
+    queries, candidates = np.split(embeddings, [len(split.queries)])
+    return retrieval_aps(split.queries, queries, split.candidates, candidates, split.attributes)

@@ -1,0 +1,96 @@
+"""The paper's system: the last block of a ViT attends from a condition token (Eq. 2-7)."""
+
+from __future__ import annotations
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ccakit.models.base import ConditionalModel, Head
+from ccakit.models.last_block import LastBlock
+from ccakit.models.trunk import Trunk
+
+TOKEN_TYPES = ("type1", "type2")
+QUERIES = ("fc", "fc-wq")
+
+
+class ConditionToken(nn.Module):
+    """q_c of Eq. 2 (`type1`, one-hot) or Eq. 3 (`type2`, a mask table through ReLU, as in CSN).
+
+    forward(condition (B,)) -> (B, D); forward(None) -> (K, D), all conditions.
+    """
+
+    def __init__(self, kind: str, conditions: int, width: int, out: int) -> None:
+        super().__init__()
+        if kind not in TOKEN_TYPES:
+            raise ValueError(f"condition token {kind!r}: one of {TOKEN_TYPES}")
+        self.conditions = conditions
+        self.mask = None
+        if kind == "type2":
+            self.mask = nn.Parameter(torch.empty(conditions, width).normal_(0.9, 0.7))  # as CSN's learned mask
+        self.fc = nn.Linear(conditions if kind == "type1" else width, out)
+
+    def forward(self, condition: Tensor | None = None) -> Tensor:
+        if self.mask is None:
+            if condition is None:
+                condition = torch.arange(self.conditions, device=self.fc.weight.device)
+            return self.fc(F.one_hot(condition, self.conditions).to(self.fc.weight.dtype))  # Eq. 2
+        return self.fc(F.relu(self.mask if condition is None else self.mask[condition]))  # Eq. 3
+
+
+class CCA(ConditionalModel):
+    """Conditional Cross Attention: q from the condition, k and v from the image, [CLS] read (Fig. 3).
+
+    token: `type1` or `type2`. query: "fc" (the FC of Eq. 2, 3 stands in the place of the block's W_q) or
+    "fc-wq" (it stands before it). residual: keep x_[CLS] beside the attention's output, as in Eq. 1.
+    """
+
+    def __init__(
+        self,
+        vit: VisionTransformer,
+        conditions: int,
+        token: str,
+        *,
+        freeze: str | int = "none",
+        embed_dim: int | None = None,
+        head_norm: str = "none",
+        query: str = "fc",
+        residual: bool = True,
+    ) -> None:
+        super().__init__(Trunk(vit, freeze), conditions, embed_dim)
+        if query not in QUERIES:
+            raise ValueError(f"query {query!r}: one of {QUERIES}")
+        width, keep_query = self.trunk.embed_dim, query == "fc-wq"
+        self.block = LastBlock(vit.blocks[-1], keep_query)
+        self.token = ConditionToken(token, conditions, width, width if keep_query else self.block.width)
+        self.norm = vit.norm
+        self.head = Head(width, self.embed_dim, head_norm)
+        self.residual = residual
+
+    def q_cond(self, condition: Tensor | None = None) -> Tensor:
+        """The attention query of each condition: (B,) -> (B, H*d), or all (K, H*d)."""
+        q = self.token(condition)
+        return q if self.block.q is None else self.block.q(q)
+
+    def _read(self, tokens: Tensor, q: Tensor) -> Tensor:
+        """tokens (B, P+N, D), q (B, R, H*d) -> (B, R, E)."""
+        k, v = self.block.keys_values(tokens)
+        x_cls = tokens[:, :1] if self.residual else None
+        return self.head(self.norm(self.block.rows(x_cls, q, k, v)))  # Eq. 6, 7
+
+    def embed(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        q = self.q_cond(self.check_condition(condition, tokens))
+        return self._read(tokens, q[:, None])[:, 0]
+
+    def spaces(self, tokens: Tensor) -> Tensor:
+        q = self.q_cond()[None].expand(len(tokens), -1, -1)  # (K, H*d) -> (B, K, H*d)
+        return self._read(tokens, q)
+
+    def attention_rows(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """The softmax of Eq. 6, which the embedding used: (B, H, P+N), rows summing to 1."""
+        q = self.q_cond(self.check_condition(condition, tokens))
+        return self.block.weights(q[:, None], self.block.keys_values(tokens)[0])[:, :, 0]
+
+    def attention(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        return self.patch_map(self.attention_rows(tokens, condition))

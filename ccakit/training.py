@@ -1,0 +1,287 @@
+"""The training loop, on accelerate: schedule, validation and the best epoch, checkpoints, resume, curves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from timm.optim import param_groups_weight_decay
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+from tqdm.auto import tqdm
+
+import ccakit
+from ccakit.checkpoint import SavedModel, last_state, load_model, load_state, save_model, save_state, write_json
+from ccakit.config import Budget, TrainConfig, parse_budget, to_dict
+from ccakit.data.errors import DataError
+from ccakit.data.images import ImageTransform
+from ccakit.data.layout import Dataset, read_dataset
+from ccakit.embedding import rank
+from ccakit.inputs import ImageInputs, inputs_for
+from ccakit.models import create_model
+from ccakit.models.lite import LITE
+from ccakit.objectives import StepResult, Steps, objective_for
+
+log = logging.getLogger("ccakit")
+COLLAPSED, COLLAPSE_FROM = 0.01, 0.25
+COLUMNS = ("step", "epoch", "loss", "learning_rate", "images_per_second", "triplets", "spread", "valid_map_weighted")
+COLLAPSE_REMEDY = (
+    "training has collapsed: all embeddings of a batch are one point (spread {:.4f}). Try --head-norm batchnorm, "
+    "--mining all-then-active with a later --active-from, a smaller --lr, or a pre-trained trunk"
+)
+
+
+@dataclass
+class Progress:
+    """Where a run stands; what a checkpoint keeps beside weights, optimizer and RNG."""
+
+    step: int = 0
+    epoch: int = 0
+    seconds: float = 0.0
+    images: int = 0
+    best: float = -1.0
+    best_epoch: int = -1
+    collapsed: bool = False
+
+    def share(self, budget: Budget, steps_per_epoch: int) -> float:
+        """How much of the budget is used, 0 to 1."""
+        used = {"epochs": self.step / steps_per_epoch, "steps": self.step, "seconds": self.seconds}[budget.kind]
+        return min(1.0, used / budget.amount)
+
+
+def learning_rate(share: float, peak: float, warmup: float) -> float:
+    """Linear warm-up over the first `warmup` of the budget, then a cosine to 0."""
+    if share < warmup:
+        return peak * (share + 1e-3) / (warmup + 1e-3)
+    return peak * 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
+
+
+def recipe_of(config: TrainConfig, conditions: int) -> dict:
+    """The arguments of `create_model` (all but the weights to start from), as JSON can keep them."""
+    recipe = {
+        "name": config.model, "conditions": conditions, "trunk": config.trunk, "image_size": config.image_size,
+        "freeze": int(config.freeze) if config.freeze.isdigit() else config.freeze,
+        "embed_dim": config.embed_dim, "head_norm": config.head_norm,
+    }  # fmt: skip
+    if config.trunk == LITE:
+        recipe["trunk_options"] = {
+            "width": config.lite_width, "depth": config.lite_depth, "num_heads": config.lite_heads,
+        }  # fmt: skip
+    if config.model.startswith("cca"):
+        recipe.update(query=config.query, residual=config.residual)
+    return recipe
+
+
+class Trainer:
+    """One run: built from a config, `run()` trains it to the end of its budget and returns its facts."""
+
+    def __init__(self, config: TrainConfig, dataset: Dataset | None = None, quiet: bool = False) -> None:
+        self.config, self.quiet = config, quiet
+        self.budget = parse_budget(config.budget)
+        self.out = Path(config.out)
+        self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
+        if self.accelerator.num_processes > 1:
+            raise ValueError("training runs in one process for now; start it without a launcher")
+        set_seed(config.seed)
+        self.dataset = dataset or read_dataset(config.data)
+        self.saved = self._model()
+        self.progress = Progress()
+
+    def _model(self) -> SavedModel:
+        config, attributes = self.config, self.dataset.attributes
+        recipe = recipe_of(config, len(attributes))
+        model = create_model(**recipe, pretrained=config.pretrained, weights=config.weights)
+        transform = ImageTransform.from_timm({**model.pretrained_cfg, "input_size": (3, *model.image_size)})
+        return SavedModel(model, attributes, transform, recipe)
+
+    def run(self) -> dict:
+        """Train; the best epoch by weighted mAP on valid is in `out/model.safetensors`. Returns the run's facts."""
+        self._open()
+        try:
+            share = self._share()
+            while share < 1:
+                rows = self._epoch()
+                self.progress.epoch += 1
+                share = self._share()
+                if share >= 1 or self.progress.epoch % self.config.evaluate_every == 0:
+                    self._evaluate(rows)
+        except KeyboardInterrupt:
+            log.warning("stopped at step %d; go on with: ccakit train --resume", self.progress.step)
+            raise
+        finally:
+            self.writer.close()
+            self.bar.close()
+        self.saved.model.load_state_dict(load_model(self.out).model.state_dict())
+        return self._facts()
+
+    def _share(self) -> float:
+        return self.progress.share(self.budget, len(self.objective.sampler))
+
+    def _open(self) -> None:
+        config, model = self.config, self.saved.model
+        train, valid = self.dataset["train"], self.dataset["valid"]
+        self.objective = objective_for(train, config)
+        model.to(self.accelerator.device)
+        cache = Path(config.data) / ".features" if config.cache else None
+        self.inputs, self.valid_inputs = (
+            inputs_for(model, s, self.saved.transform, cache=cache, progress=not self.quiet) for s in (train, valid)
+        )
+        if config.flip and self.inputs.cached:
+            raise ValueError("flip=True cannot be used with kept features; take --no-cache, or --freeze none")
+        groups = param_groups_weight_decay(model, config.weight_decay)
+        self.model, self.optimizer = self.accelerator.prepare(model, torch.optim.AdamW(groups, lr=config.lr))
+        self._open_folder()
+        self.writer = SummaryWriter(str(self.out / "tensorboard"))
+        self.bar = tqdm(total=100, disable=self.quiet, desc="training",
+                        bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}<{remaining} {postfix}")  # fmt: skip
+
+    def _open_folder(self) -> None:
+        checkpoints = self.out / "checkpoints"
+        found = last_state(checkpoints)
+        if self.config.resume:
+            if found is None:
+                raise DataError(checkpoints, "holds no checkpoint to resume", "Train without --resume.")
+            facts = load_state(found, self.saved.model, self.optimizer)
+            self._check_same(facts["config"])
+            self.progress = Progress(**facts["progress"])
+            self._drop_later_rows()
+            return
+        if found is not None or (self.out / "log.csv").exists():
+            raise DataError(self.out, "already holds a run", "Go on with --resume, choose another --out, or delete it.")
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_json(self.out / "config.json", to_dict(self.config))
+        write_json(self.out / "versions.json", versions())
+        with open(self.out / "log.csv", "w", newline="") as file:
+            csv.writer(file).writerow(COLUMNS)
+
+    def _check_same(self, before: dict) -> None:
+        now = json.loads(json.dumps(to_dict(self.config)))
+        differ = [k for k in now if k not in ("resume", "json", "out", "data", "workers") and now[k] != before.get(k)]
+        if differ:
+            told = "; ".join(f"{k} was {before.get(k)}, now {now[k]}" for k in differ)
+            raise DataError(self.out / "config.json", f"was written by another run: {told}", "Use the same settings.")
+
+    def _drop_later_rows(self) -> None:
+        with open(self.out / "log.csv", newline="") as file:
+            head, *rows = csv.reader(file)
+        with open(self.out / "log.csv", "w", newline="") as file:
+            csv.writer(file).writerows([head, *(r for r in rows if int(r[0]) <= self.progress.step)])
+
+    def _epoch(self) -> list[StepResult]:
+        flip = self.config.seed if self.config.flip else None
+        steps = Steps(self.objective, self.progress.epoch, self.inputs, flip)
+        loader = DataLoader(steps, batch_size=None, num_workers=self.config.workers)
+        self.model.train()
+        results, started, before = [], time.perf_counter(), self.progress.seconds
+        for inputs, extra in loader:
+            results.append(self._step(inputs, extra))
+            self.progress.seconds = before + time.perf_counter() - started
+            share = self._share()
+            rate = len(inputs) * len(results) / (time.perf_counter() - started)
+            self.bar.n = int(100 * share)
+            self.bar.set_postfix_str(f"loss {results[-1].loss:.4f}, {rate:.0f} images/s, best {self.progress.best:.1f}")
+            if share >= 1:
+                break
+        self._notice_collapse(results)
+        return results
+
+    def _step(self, inputs, extra) -> StepResult:
+        share, config = self._share(), self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(share, config.lr, config.warmup)
+        mining = config.mining
+        if mining == "all-then-active":
+            mining = "all" if share < config.active_from else "active"
+        device = self.accelerator.device
+        extra = {name: tensor.to(device) for name, tensor in extra.items()}
+        with self.accelerator.autocast():
+            result = self.objective.step(self.model, inputs.to(device), extra, mining, self.inputs.cached)
+        result.loss, loss = result.loss.detach(), result.loss
+        if not math.isfinite(value := float(result.loss)):
+            raise FloatingPointError(f"the loss is {value} at step {self.progress.step}; try a smaller --lr")
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        self.optimizer.step()
+        self.progress.step += 1
+        self.progress.images += len(inputs)
+        return result
+
+    def _notice_collapse(self, results: list[StepResult]) -> None:
+        if self._share() < COLLAPSE_FROM:  # random weights start near one point, too
+            return
+        last = results[-max(1, len(results) // 4) :]
+        mean = sum(r.spread for r in last) / len(last)
+        if mean < COLLAPSED and not self.progress.collapsed:
+            self.progress.collapsed = True
+            log.warning(COLLAPSE_REMEDY.format(mean))
+
+    def _evaluate(self, results: list[StepResult]) -> None:
+        score = 100 * rank(self.saved.model, self.valid_inputs, self.dataset["valid"]).map_weighted
+        progress, count = self.progress, len(results)
+        row = {
+            "step": progress.step, "epoch": progress.epoch, "loss": sum(float(r.loss) for r in results) / count,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "images_per_second": progress.images / max(progress.seconds, 1e-9),
+            "triplets": sum(r.triplets for r in results) / count, "spread": sum(r.spread for r in results) / count,
+            "valid_map_weighted": score,
+        }  # fmt: skip
+        with open(self.out / "log.csv", "a", newline="") as file:
+            csv.DictWriter(file, COLUMNS).writerow({k: round(v, 6) for k, v in row.items()})
+        for name in COLUMNS[2:]:
+            self.writer.add_scalar(name, row[name], progress.step)
+        if score > progress.best:
+            progress.best, progress.best_epoch = score, progress.epoch
+            save_model(self.out, self.saved)
+        facts = {"progress": vars(progress), "config": to_dict(self.config)}
+        save_state(self.out / "checkpoints", progress.step, self.saved.model, self.optimizer, facts)
+
+    def _facts(self) -> dict:
+        progress = self.progress
+        return {
+            "model": self.config.model, "seed": self.config.seed, "train_seconds": round(progress.seconds, 1),
+            "steps": progress.step, "epochs": progress.epoch, "images": progress.images,
+            "images_per_second": round(progress.images / max(progress.seconds, 1e-9), 1),
+            "best_valid_map_weighted": round(progress.best, 2), "best_epoch": progress.best_epoch,
+            "collapsed": progress.collapsed, **versions(),
+        }  # fmt: skip
+
+
+def train(config: TrainConfig, dataset: Dataset | None = None, quiet: bool = False) -> tuple[SavedModel, dict]:
+    """Train as `config` says; returns the best epoch's model and the run's facts.
+
+    Raises DataError for data or a run folder that does not fit, ValueError for settings that do not.
+    """
+    trainer = Trainer(config, dataset, quiet)
+    facts = trainer.run()
+    trainer.saved.model.eval()
+    return trainer.saved, facts
+
+
+def test_inputs(saved: SavedModel, dataset: Dataset, split: str, cache: bool, progress: bool = True):
+    """The inputs of a split for a trained model, from kept features where there are any."""
+    folder = dataset.root / ".features" if cache else None
+    return inputs_for(saved.model, dataset[split], saved.transform, cache=folder, progress=progress)
+
+
+def versions() -> dict:
+    """What a run was made with."""
+    import numpy
+    import timm
+
+    return {
+        "ccakit": ccakit.__version__, "torch": torch.__version__, "timm": timm.__version__,
+        "numpy": numpy.__version__, "python": platform.python_version(), "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+    }  # fmt: skip
+
+
+__all__ = ["ImageInputs", "Trainer", "learning_rate", "recipe_of", "test_inputs", "train", "versions"]

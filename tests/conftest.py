@@ -1,0 +1,27 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture(scope="session")
+def splits() -> Path:
+    """The folder of ASEN's split files, which are not part of this repository."""
+    folder = Path(os.environ.get("CCAKIT_SPLITS", ROOT.parent / "shared" / "splits"))
+    if not folder.is_dir():
+        pytest.skip(f"ASEN's split files are not at {folder}; set CCAKIT_SPLITS to run this test")
+    return folder

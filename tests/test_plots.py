@@ -1,0 +1,131 @@
+"""The figures, by what they hold: pixels, colours, texts; and that they can be written."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex, to_rgb
+
+from ccakit import attention, plots
+from ccakit.attributes import Attributes
+
+THREE = Attributes(("sleeve_length", "tone", "neck"), (("short", "long"), ("dark", "mid", "light"), ("round", "V")))
+
+
+@pytest.fixture
+def pictures():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (40, 30, 3), np.uint8) for _ in range(6)]
+
+
+def shown(axes):
+    return np.asarray(axes.images[0].get_array())
+
+
+def test_an_attribute_has_one_colour_and_no_two_share_it():
+    for n in (1, 4, 8, 9, 12):
+        assert len(set(plots.attribute_colors(n))) == n
+        assert len(set(plots.value_colors(n))) == n
+    assert plots.attribute_colors(4) == plots.attribute_colors(9)[:4]
+
+
+def test_titles_can_be_read_on_white():
+    for color in plots.PALETTE:
+        ink = np.array(plots._ink(color))
+        linear = np.where(ink <= 0.04045, ink / 12.92, ((ink + 0.055) / 1.055) ** 2.4)
+        assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 4.5
+        hue = ink * (np.max(to_rgb(color)) / ink.max())
+        np.testing.assert_allclose(hue, to_rgb(color), atol=1e-6)  # darker, of the same hue
+
+
+def test_figures_do_not_pile_up_in_pyplot(pictures):
+    plt.close("all")
+    plots.training_curve([{"step": 0, "loss": 0.2}])
+    assert plt.get_fignums() == []
+
+
+def test_heatmap_grid_draws_what_attention_gives(pictures, tmp_path):
+    rng = np.random.default_rng(1)
+    maps = rng.random((2, 3, 4, 7, 7))
+    regions = np.array([(8, 1, 0.1, 0.1, 0.6, 0.5), (8, 1, 0.5, 0.6, 0.9, 0.9), (9, 1, 0, 0, 1, 1)])
+    labels = np.array([[1, 2, -1], [0, -1, 1]])
+    figure = plots.heatmap_grid(pictures[:2], maps, THREE, regions, labels, image_ids=[8, 7], opacity=0.5,
+                                unlabelled="not worn")
+    grid = np.array(figure.axes).reshape(2, 4)
+    for row, picture in enumerate(pictures[:2]):
+        np.testing.assert_array_equal(shown(grid[row, 0]), picture)
+        for condition in range(3):
+            heat = attention.heatmap(maps[row, condition].mean(0), (40, 30))
+            expected = attention.overlay(picture, heat, 0.5)
+            if (row, condition) == (0, 1):
+                expected = attention.outline(expected, regions[:2, 2:], width=1)
+            ax, label = grid[row, condition + 1], labels[row, condition]
+            if label < 0:
+                assert ax.get_xlabel() == "not worn" and shown(ax).min() > 170  # faded
+            else:
+                np.testing.assert_array_equal(shown(ax), expected)
+                assert ax.get_xlabel() == THREE.values[condition][label]
+    assert [ax.get_title() for ax in grid[0]] == ["", "sleeve\nlength", "tone", "neck"]
+    path = plots.save(figure, tmp_path / "new" / "grid.png")
+    assert cv2.imread(str(path)).std() > 10
+
+
+def test_ranking_grid_marks_right_and_wrong(pictures):
+    figure = plots.ranking_grid(pictures[:2], [pictures[2:5], pictures[3:5]], [1, 0], [2, 0], [[2, 0, 2], [1, 0]],
+                                THREE)
+    grid = np.array(figure.axes).reshape(2, 4)
+    assert [ax.get_xlabel() for ax in grid.ravel()] == ["light", "✓ light", "✗ dark", "✓ light",
+                                                        "short", "✗ long", "✓ short", ""]
+    for ax, color in zip(grid.ravel()[[1, 2, 3, 5, 6]], ["RIGHT", "WRONG", "RIGHT", "WRONG", "RIGHT"]):
+        assert to_hex(ax.spines["top"].get_edgecolor()).upper() == getattr(plots, color)
+    assert grid[0, 0].get_ylabel() == "tone" and grid[1, 0].get_ylabel() == "sleeve\nlength"
+    np.testing.assert_array_equal(shown(grid[1, 2]), pictures[4])
+    assert not grid[1, 3].axison
+
+
+def clusters(rng, n=90):
+    labels = np.stack([rng.integers(-1, len(values), n) for values in THREE.values], axis=1)
+    centres = [4 * rng.standard_normal((len(values) + 1, 16)) for values in THREE.values]
+    spaces = [centres[c][labels[:, c]] + 0.3 * rng.standard_normal((n, 16)) for c in range(3)]
+    return np.stack(spaces, axis=1).astype(np.float32), labels
+
+
+def test_tsne_spaces_shows_every_space_and_keeps_clusters_apart():
+    embeddings, labels = clusters(np.random.default_rng(2))
+    figure = plots.tsne_spaces(embeddings, labels, THREE, seed=0, points=40)
+    *sides, middle = figure.axes
+    assert [ax.get_title() for ax in sides] == ["sleeve length", "tone", "neck"]
+    assert [len(c.get_offsets()) for c in middle.collections] == [40, 40, 40]
+    for color, group in zip(plots.PALETTE, middle.collections):
+        assert to_hex(group.get_facecolor()[0]).upper() == color.upper()
+    for ax, values in zip(sides, THREE.values):
+        groups = [np.asarray(c.get_offsets()) for c in ax.collections]
+        assert sum(map(len, groups)) == 40
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == list(values)
+        points, value = np.concatenate(groups), np.repeat(np.arange(len(groups)), [len(g) for g in groups])
+        distance = np.linalg.norm(points[:, None] - points[None], axis=-1) + 1e9 * np.eye(40)
+        assert (value[distance.argmin(1)] == value).mean() > 0.95  # the nearest point has the same value
+
+
+def test_tsne_spaces_is_the_same_for_the_same_seed_and_takes_few_points():
+    embeddings, labels = clusters(np.random.default_rng(3), 30)
+    labels[3:, 1] = labels[:, 2] = -1  # three points, and none
+    one, two = (plots.tsne_spaces(embeddings, labels, THREE, seed=5) for _ in range(2))
+    for a, b in zip(one.axes, two.axes):
+        for c, d in zip(a.collections, b.collections):
+            np.testing.assert_array_equal(c.get_offsets(), d.get_offsets())
+    assert sum(len(c.get_offsets()) for c in one.axes[1].collections) <= 3
+
+
+def test_training_curve_reads_a_log_file():
+    text = "step,loss,valid_map_weighted\n10,0.2,\n20,0.1,31.5\n30,0.05,40.25\n40,0.04,39\n"
+    top, bottom = plots.training_curve(list(csv.DictReader(io.StringIO(text)))).axes
+    np.testing.assert_array_equal(top.lines[0].get_xydata(), [(10, 0.2), (20, 0.1), (30, 0.05), (40, 0.04)])
+    np.testing.assert_array_equal(bottom.lines[0].get_xydata(), [(20, 31.5), (30, 40.25), (40, 39)])
+    assert bottom.texts[0].get_text() == "best 40.25"
+    plots.training_curve([{"step": 1, "loss": 0.5, "valid_map_weighted": None}])

@@ -1,0 +1,252 @@
+"""Training end to end on a few drawn garments: it learns, repeats itself, resumes, and refuses what does not fit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from ccakit.checkpoint import load_model
+from ccakit.cli import main
+from ccakit.config import TrainConfig
+from ccakit.data.errors import DataError
+from ccakit.data.garments import write_garments
+from ccakit.data.layout import read_dataset
+from ccakit.embedding import attention_maps, embed_images, embed_rows
+from ccakit.inputs import FeatureInputs, ImageInputs, keep_features
+from ccakit.training import learning_rate, train
+
+TINY = dict(lite_width=32, lite_depth=2, lite_heads=2, batch_size=16, evaluate_every=1)
+
+
+@pytest.fixture(scope="session")
+def garments(tmp_path_factory):
+    """160 drawn garments at 64 px."""
+    root = tmp_path_factory.mktemp("data") / "garments"
+    write_garments(root, 96, 24, 40, size=64, progress=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def one_label(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "one"
+    write_garments(root, 160, 60, 60, size=64, labels="one", progress=False)
+    return root
+
+
+def settings(data, out, **options):
+    return TrainConfig(data=data, out=out, image_size=64, **{**TINY, "budget": "epochs=2", **options})
+
+
+def weights(folder):
+    return load_model(folder).model.state_dict()
+
+
+def rows_of(out):
+    with open(out / "log.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("options", [
+    dict(mode="spaces"), dict(mode="triplets", triplets_per_epoch=96, mining="all"),
+    dict(mode="triplets", triplets_per_epoch=96, negatives="asen++"), dict(model="triplet"), dict(model="cca-type1"),
+    dict(freeze="none", cache=False, flip=True, head_norm="batchnorm", budget="steps=3"),
+    dict(freeze="all", budget="2s", evaluate_every=100), dict(freeze="1", query="fc-wq", residual=False),
+])  # fmt: skip
+def test_every_way_to_train_runs(garments, tmp_path, options):
+    saved, facts = train(settings(garments, tmp_path / "run", **options), quiet=True)
+    out = tmp_path / "run"
+    assert facts["steps"] > 0 and 0 < facts["best_valid_map_weighted"] <= 100
+    assert all(torch.equal(a, b) for a, b in zip(weights(out).values(), saved.model.state_dict().values()))
+    log = rows_of(out)
+    assert len(log) >= 1 and max(float(r["valid_map_weighted"]) for r in log) == pytest.approx(
+        facts["best_valid_map_weighted"], abs=0.01)  # fmt: skip
+    assert all(0 < float(r["loss"]) < 0.6 and float(r["images_per_second"]) > 0 for r in log)
+    for name in ("config.json", "versions.json", "model.json", "model.safetensors"):
+        assert (out / name).is_file()
+    assert list((out / "tensorboard").glob("events*"))
+
+
+def test_it_learns(garments, tmp_path):
+    """Fitting its few training images, the loss falls well below where it starts."""
+    options = dict(budget="epochs=40", lr=3e-3, mining="all", evaluate_every=5, head_norm="batchnorm")
+    _, facts = train(settings(garments, tmp_path / "run", **options), quiet=True)
+    losses = [float(r["loss"]) for r in rows_of(tmp_path / "run")]
+    assert losses[-1] < 0.5 * losses[0] and not facts["collapsed"]
+
+
+def test_one_label_an_image_makes_balanced_batches(one_label, tmp_path):
+    saved, facts = train(settings(one_label, tmp_path / "run", balance=(2, 4, 3)), quiet=True)
+    assert facts["steps"] > 0
+    assert all(float(r["triplets"]) > 0 for r in rows_of(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("mode", ["spaces", "triplets"])
+def test_the_same_seed_gives_the_same_weights(garments, tmp_path, mode):
+    options = dict(mode=mode, triplets_per_epoch=64)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(settings(garments, tmp_path / name, seed=seed, **options), quiet=True)
+    a, b, c = (weights(tmp_path / n) for n in "abc")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert any(not torch.equal(a[k], c[k]) for k in a)
+
+
+class Stop(Exception):
+    pass
+
+
+def test_resume_ends_where_an_unbroken_run_does(garments, tmp_path, monkeypatch):
+    train(settings(garments, tmp_path / "whole", budget="epochs=3"), quiet=True)
+    from ccakit.training import Trainer
+
+    broken, epochs = settings(garments, tmp_path / "broken", budget="epochs=3"), []
+    real = Trainer._epoch
+
+    def stop_in_the_third(self):
+        epochs.append(self.progress.epoch)
+        if len(epochs) == 3:
+            raise Stop
+        return real(self)
+
+    monkeypatch.setattr(Trainer, "_epoch", stop_in_the_third)
+    with pytest.raises(Stop):
+        train(broken, quiet=True)
+    monkeypatch.setattr(Trainer, "_epoch", real)
+    with pytest.raises(DataError, match="already holds a run"):
+        train(broken, quiet=True)
+    broken.resume = True
+    _, facts = train(broken, quiet=True)
+    assert facts["epochs"] == 3 and [r["epoch"] for r in rows_of(tmp_path / "broken")] == ["1", "2", "3"]
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    broken.margin = 0.5
+    with pytest.raises(DataError, match="margin was 0.2, now 0.5"):
+        train(broken, quiet=True)
+
+
+def test_resume_without_a_checkpoint_is_refused(garments, tmp_path):
+    with pytest.raises(DataError, match="no checkpoint"):
+        train(settings(garments, tmp_path / "run", resume=True), quiet=True)
+
+
+def test_collapse_is_noticed(garments, tmp_path, caplog):
+    """Embeddings drawn into one point: training says so, and what to change."""
+    from ccakit.training import Trainer
+
+    trainer = Trainer(settings(garments, tmp_path / "run", budget="epochs=1", lr=1e-9), quiet=True)
+    torch.nn.init.zeros_(trainer.saved.model.head.fc.weight)
+    assert trainer.run()["collapsed"]
+    assert "collapsed" in caplog.text and "--head-norm batchnorm" in caplog.text
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(garments, tmp_path):
+    from ccakit.training import Trainer
+
+    trainer = Trainer(settings(garments, tmp_path / "run"), quiet=True)
+    trainer.saved.model.head.fc.bias.data.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="step 0; try a smaller --lr"):
+        trainer.run()
+
+
+def test_learning_rate_warms_up_and_falls_to_zero():
+    rates = [learning_rate(s / 100, 1.0, 0.1) for s in range(101)]
+    assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
+    assert max(rates) == pytest.approx(1) and rates[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_kept_features_are_the_stems_output_and_follow_their_key(garments, tmp_path):
+    from ccakit.models import create_model
+    from ccakit.training import Trainer
+
+    saved = Trainer(settings(garments, tmp_path / "run"), quiet=True).saved
+    split = read_dataset(garments, splits=("valid",))["valid"]
+    images = ImageInputs(split, saved.transform)
+    kept = keep_features(saved.model, images, tmp_path / "cache", progress=False)
+    indices = np.array([5, 0, 17])
+    with torch.no_grad():
+        expected = saved.model.stem(images.load(indices))
+    torch.testing.assert_close(kept.load(indices), expected, atol=5e-3, rtol=2e-3)
+    files = list((tmp_path / "cache").iterdir())
+    assert len(files) == 1
+    keep_features(saved.model, images, tmp_path / "cache", progress=False)
+    assert list((tmp_path / "cache").iterdir()) == files
+    saved.model.trunk.patch_embed.backbone.net.conv_stem.weight.data.add_(0.01)
+    keep_features(saved.model, images, tmp_path / "cache", progress=False)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    whole = files[0].read_bytes()
+    files[0].write_bytes(whole[: len(whole) // 2])  # cut short: computed anew, not half used
+    other = create_model(**saved.recipe)
+    assert len(keep_features(other, images, tmp_path / "cache", progress=False)) == len(split.filenames)
+    assert files[0].read_bytes() == whole
+
+
+def test_embeddings_of_rows_are_those_of_the_images(garments, tmp_path):
+    saved, _ = train(settings(garments, tmp_path / "run", budget="steps=2"), quiet=True)
+    split = read_dataset(garments, splits=("test",))["test"]
+    inputs = ImageInputs(split, saved.transform)
+    spaces = embed_images(saved.model, inputs, batch_size=7)
+    rows = split.labels[np.random.default_rng(0).permutation(len(split.labels))]
+    got = embed_rows(saved.model, inputs, rows, batch_size=5)
+    np.testing.assert_allclose(got, spaces[rows[:, 0], rows[:, 1]], atol=1e-5)
+    cached = keep_features(saved.model, inputs, tmp_path / "cache", progress=False)
+    assert isinstance(cached, FeatureInputs)
+    np.testing.assert_allclose(embed_images(saved.model, cached), spaces, atol=2e-2)
+    maps = attention_maps(saved.model, inputs, [3, 1])
+    assert maps.shape == (2, 8, 4, 4) and (maps.sum((2, 3)) < 1).all() and (maps >= 0).all()
+
+
+def test_commands_from_train_to_embed(garments, tmp_path, capsys):
+    out = tmp_path / "run"
+    flags = ["--data", garments, "--out", out, "--image-size", 64, "--lite-width", 32, "--lite-heads", 2,
+             "--budget", "steps=3", "--json"]  # fmt: skip
+    assert main(["train", *map(str, flags)]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert facts["steps"] == 3
+    assert main(["evaluate", "--run", str(out), "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert metrics == json.loads((out / "metrics_test.json").read_text())
+    assert set(metrics["map_per_attribute"]) <= set(load_model(out).attributes.names)
+    assert metrics["intervals"]["map_weighted"][0] <= metrics["map_weighted"] <= metrics["intervals"]["map_weighted"][1]
+    assert main(["embed", "--run", str(out), "--split", "valid"]) == 0
+    from safetensors.numpy import load_file
+
+    embeddings = load_file(out / "embeddings_valid.safetensors")["embeddings"]
+    assert embeddings.shape == (24, 8, 32)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=-1), 1, atol=1e-5)
+    assert len(json.loads((out / "embeddings_valid.json").read_text())["filenames"]) == 24
+
+
+@pytest.fixture(scope="session")
+def trained(garments, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    train(settings(garments, out, budget="steps=2"), quiet=True)
+    return out
+
+
+@pytest.mark.parametrize("name,damage", [
+    ("model.safetensors", lambda f: f.write_bytes(f.read_bytes()[:1000])),
+    ("model.safetensors", lambda f: f.unlink()),
+    ("model.json", lambda f: f.write_text("{")),
+    ("model.json", lambda f: f.write_text(f.read_text().replace('"cca-type2"', '"cca-type1"'))),
+    ("model.json", lambda f: f.write_text(f.read_text().replace('"width": 32', '"width": 64'))),
+    ("model.json", lambda f: f.write_text("[]")),
+])  # fmt: skip
+def test_a_damaged_model_is_one_clear_error(trained, tmp_path, name, damage):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    damage(folder / name)
+    with pytest.raises(DataError, match="model"):
+        load_model(folder)
+
+
+def test_a_model_meets_other_data_with_a_clear_error(trained, one_label, tmp_path, capsys):
+    root = tmp_path / "other"
+    shutil.copytree(one_label, root)
+    meta = (root / "meta.json").read_text().replace("neck_design", "cuff_design")
+    (root / "meta.json").write_text(meta)
+    assert main(["evaluate", "--run", str(trained), "--data", str(root)]) == 1
+    assert "was trained on" in capsys.readouterr().err

@@ -1,0 +1,109 @@
+"""Samplers: every triplet is valid, the draws follow the rule by its name, nothing hangs."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ccakit.data.triplets import BalancedBatches, Relations, ShuffledBatches, TripletSampler
+from ccakit.loss import same_value
+
+# condition 0: values 0 (one image), 1 (six), 2 (three); condition 1: values 0 and 1, few labelled
+ROWS = np.array(
+    [[0, 0, 0], [1, 0, 1], [2, 0, 1], [3, 0, 1], [4, 0, 1], [5, 0, 1], [6, 0, 1], [7, 0, 2], [8, 0, 2], [9, 0, 2],
+     [0, 1, 0], [1, 1, 0], [9, 1, 1]]
+)  # fmt: skip
+
+
+def draw(rows=ROWS, conditions=2, count=3000, **options):
+    sampler = TripletSampler(rows, conditions, batch_size=100, triplets_per_epoch=count, **options)
+    batches = list(sampler.epoch(0))
+    assert len(batches) == len(sampler) == count // 100
+    fields = ("anchor", "positive", "negative", "condition")
+    return np.concatenate([np.stack([getattr(b, f) for f in fields], 1) for b in batches])
+
+
+@pytest.mark.parametrize("negatives", ["asen", "asen++"])
+def test_every_triplet_is_valid(negatives):
+    value = {(i, c): v for i, c, v in ROWS.tolist()}
+    triplets = draw(negatives=negatives)
+    for a, p, n, c in triplets.tolist():
+        assert a != p and value[a, c] == value[p, c] != value[n, c]
+    assert 0 not in triplets[triplets[:, 3] == 0, 0]  # a value with one image is never the anchor's
+    assert 0 in triplets[triplets[:, 3] == 0, 2]  # but serves as a negative
+
+
+def test_negatives_follow_their_name():
+    """With anchors of value 1, "asen" meets value 0 in 1 of 4 images, "asen++" in 1 of 2 values."""
+    for negatives, expected in (("asen", 1 / 4), ("asen++", 1 / 2)):
+        triplets = draw(count=6000, negatives=negatives)
+        of = triplets[(triplets[:, 3] == 0) & np.isin(triplets[:, 0], range(1, 7))]
+        assert np.mean(of[:, 2] == 0) == pytest.approx(expected, abs=0.04)
+    conditions = Counter(triplets[:, 3].tolist())
+    assert conditions[0] / len(triplets) == pytest.approx(0.5, abs=0.04)  # conditions are uniform
+
+
+def test_an_image_with_several_values_is_no_negative_of_either():
+    rows = np.array([[0, 0, 0], [1, 0, 0], [2, 0, 0], [2, 0, 1], [3, 0, 1], [4, 0, 1]])
+    for _, _, n, _ in draw(rows, 1, 1000).tolist():
+        assert n != 2
+
+
+def test_no_triplet_at_all_is_an_error_not_a_hang():
+    for rows in ([[0, 0, 0], [1, 0, 1]], [[0, 0, 0], [1, 0, 0]], [[0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 0, 1]]):
+        with pytest.raises(ValueError, match="no triplet"):
+            draw(np.array(rows), 1)
+    with pytest.raises(ValueError, match="asen"):
+        draw(negatives="hard")
+
+
+def test_epochs_depend_on_seed_and_epoch_alone():
+    sampler = TripletSampler(ROWS, 2, batch_size=10, triplets_per_epoch=20, seed=4)
+    first, again, other = (next(sampler.epoch(e)).anchor.tolist() for e in (3, 3, 4))
+    assert first == again != other
+
+
+def test_distinct_images_are_loaded_once():
+    batch = next(TripletSampler(ROWS, 2, batch_size=50, triplets_per_epoch=50).epoch(0))
+    images, gather = batch.distinct()
+    assert len(images) == len(set(images.tolist())) <= 10
+    assert (images[gather] == np.concatenate([batch.anchor, batch.positive, batch.negative])).all()
+
+
+def test_shuffled_batches_visit_every_labelled_image():
+    rows = np.array([[i, i % 3, i % 2] for i in range(0, 40, 2)])
+    sampler = ShuffledBatches(rows, batch_size=5, seed=1)
+    seen = np.concatenate(list(sampler.epoch(0)))
+    assert sorted(seen) == list(range(0, 40, 2))
+    assert ShuffledBatches(rows, batch_size=500).epoch(0).__next__().shape == (20,)
+
+
+def test_balanced_batches_hold_conditions_values_images():
+    rng = np.random.default_rng(0)
+    condition = rng.integers(0, 4, 900)
+    rows = np.stack([np.arange(900), condition, rng.integers(0, 6, 900)], 1)
+    sampler = BalancedBatches(rows, 4, layout=(2, 3, 5))
+    for batch in list(sampler.epoch(0))[:20]:
+        of = rows[batch]
+        assert len(set(of[:, 1])) == 2 and len(batch) == 30
+        assert set(Counter(map(tuple, of[:, 1:].tolist())).values()) == {5}
+    small = list(BalancedBatches(ROWS, 2, layout=(8, 8, 8)).epoch(0))  # fewer than asked for: all there are
+    assert sorted(small[0].tolist()) == list(range(10))
+
+
+def test_relations_are_those_of_the_label_matrix():
+    import torch
+
+    labels = np.random.default_rng(0).integers(-1, 3, (12, 4))
+    rows = np.array([[i, c, labels[i, c]] for i in range(12) for c in range(4) if labels[i, c] >= 0])
+    images = np.array([3, 1, 11, 4, 4])
+    expected = same_value(torch.from_numpy(labels[images]))
+    assert (Relations(rows, 4, 12).of(images) == expected.numpy()).all()
+
+
+def test_images_with_a_value_in_common_are_positives():
+    rows = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 1], [2, 0, 2]])
+    expected = [[[1, 1, -1, 0], [1, 1, -1, 0], [-1, -1, 1, 0], [0, 0, 0, 0]]]
+    assert Relations(rows, 1, 4).of(np.arange(4)).tolist() == expected
