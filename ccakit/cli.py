@@ -105,7 +105,7 @@ def run_evaluate(config: settings.EvaluateConfig) -> dict:
     saved, dataset, inputs, _ = _opened(config)
     metrics = evaluate(saved, inputs, dataset[config.split], batch_size=config.batch_size, seed=config.seed)
     print(table(metrics, f"{saved.recipe['name']} on {dataset.name}, {config.split}"))
-    write_json(config.run / f"metrics_{config.split}.json", metrics)
+    write_json(config.run / f"metrics_{dataset.name}_{config.split}.json", metrics)
     return metrics
 
 
@@ -130,7 +130,7 @@ def _opened(config):
     """A run's model, its data set, and the inputs of the split that the config names."""
     from ccakit.checkpoint import load_model, read_json
     from ccakit.data.layout import read_dataset
-    from ccakit.training import test_inputs
+    from ccakit.inputs import inputs_for
 
     saved = load_model(config.run)
     run = read_json(config.run / "config.json", "Give the data set with --data.") if config.data is None else {}
@@ -138,8 +138,8 @@ def _opened(config):
     if dataset.attributes.names != saved.attributes.names:
         raise ValueError(f"{config.run} was trained on {', '.join(saved.attributes.names)}; "
                          f"{dataset.root} has {', '.join(dataset.attributes.names)}")  # fmt: skip
-    inputs = test_inputs(saved, dataset, config.split, cache=run.get("cache", False))
-    return saved, dataset, inputs, dataset[config.split]
+    split = dataset[config.split]
+    return saved, dataset, inputs_for(saved.model, split, saved.transform, cache=run.get("cache", False)), split
 
 
 def run_random(config: settings.RandomConfig) -> dict:

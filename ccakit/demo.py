@@ -15,8 +15,8 @@ from ccakit.data.errors import DataError
 from ccakit.data.garments import write_garments
 from ccakit.data.layout import Dataset, Split, read_dataset
 from ccakit.evaluation import evaluate, table, targets
-from ccakit.inputs import FeatureInputs, ImageInputs
-from ccakit.training import test_inputs, train
+from ccakit.inputs import FeatureInputs, ImageInputs, inputs_for
+from ccakit.training import train
 
 
 def demo(config: DemoConfig) -> dict:
@@ -30,7 +30,7 @@ def demo(config: DemoConfig) -> dict:
     dataset = read_dataset(config.data)
     saved, facts = _trained(config, dataset)
     print("ranking the test split and scoring the heatmaps", flush=True)
-    inputs = test_inputs(saved, dataset, "test", cache=True)
+    inputs = inputs_for(saved.model, dataset["test"], saved.transform, cache=True)
     metrics = {**evaluate(saved, inputs, dataset["test"]), **facts}
     write_json(config.out / "metrics.json", metrics)
     if config.pictures:
@@ -104,7 +104,7 @@ def open_demo(preset: str | None = None) -> DemoRun:
         config.pictures = False
         demo(config)
     saved, dataset = load_model(config.out), read_dataset(config.data)
-    inputs = test_inputs(saved, dataset, "test", cache=True, progress=False)
+    inputs = inputs_for(saved.model, dataset["test"], saved.transform, cache=True, progress=False)
     metrics = json.loads((config.out / "metrics.json").read_text())
     return DemoRun(config.out, saved, dataset, dataset["test"], inputs, metrics)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ccakit.data.errors import DataError
 from ccakit.data.images import ImageTransform, read_image
 from ccakit.data.layout import Split
 
@@ -67,26 +68,31 @@ def keep_features(
     return FeatureInputs(file)
 
 
-def inputs_for(
-    model, split: Split, transform: ImageTransform, *, cache: Path | None, progress: bool = True
-) -> ImageInputs | FeatureInputs:
-    """Kept features where the model has a frozen part and `cache` names a folder, else images."""
+def inputs_for(model, split: Split, transform: ImageTransform, *, cache: bool, progress: bool = True):
+    """What `model` is fed of a split: kept features (in the data set's `.features`) where `cache` is set and the
+    model has a frozen part, else images. DataError where the folder cannot be written.
+    """
     images = ImageInputs(split, transform)
-    if cache is None or not model.trunk.freezes:
+    if not (cache and model.trunk.freezes):
         return images
-    return keep_features(model, images, cache, progress=progress)
+    folder = Path(split.root) / ".features"
+    try:
+        return keep_features(model, images, folder, progress=progress)
+    except OSError as error:
+        remedy = "Make room there, or use --no-cache."
+        raise DataError(folder, f"cannot be written ({error.strerror or error})", remedy) from error
 
 
 @torch.inference_mode()
 def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: bool) -> None:
     device, total = next(model.parameters()).device, len(inputs)
     partial, store = file.with_suffix(f".{os.getpid()}.partial"), None
-    model.eval()
+    stem = model.trunk.folded().stem
     try:
         bar = tqdm(total=total, desc=f"features of {inputs.split.name}", unit="img", disable=not progress, leave=False)
         for start in range(0, total, batch_size):
             indices = np.arange(start, min(start + batch_size, total))
-            features = model.stem(inputs.load(indices).to(device)).cpu().numpy().astype(np.float16)
+            features = stem(inputs.load(indices).to(device)).cpu().numpy().astype(np.float16)
             if store is None:
                 shape = (total, *features.shape[1:])
                 store = np.lib.format.open_memmap(partial, "w+", np.float16, shape)

@@ -26,7 +26,7 @@ from ccakit.data.errors import DataError
 from ccakit.data.images import ImageTransform
 from ccakit.data.layout import Dataset, read_dataset
 from ccakit.embedding import rank
-from ccakit.inputs import ImageInputs, inputs_for
+from ccakit.inputs import inputs_for
 from ccakit.models import create_model
 from ccakit.models.lite import LITE
 from ccakit.objectives import StepResult, Steps, objective_for
@@ -131,10 +131,9 @@ class Trainer:
         train, valid = self.dataset["train"], self.dataset["valid"]
         self.objective = objective_for(train, config)
         model.to(self.accelerator.device)
-        cache = Path(config.data) / ".features" if config.cache else None
-        self.inputs, self.valid_inputs = (
-            inputs_for(model, s, self.saved.transform, cache=cache, progress=not self.quiet) for s in (train, valid)
-        )
+        options = dict(cache=config.cache, progress=not self.quiet)
+        self.inputs = inputs_for(model, train, self.saved.transform, **options)
+        self.valid_inputs = inputs_for(model, valid, self.saved.transform, **options)
         if config.flip and self.inputs.cached:
             raise ValueError("flip=True cannot be used with kept features; take --no-cache, or --freeze none")
         groups = param_groups_weight_decay(model, config.weight_decay)
@@ -266,12 +265,6 @@ def train(config: TrainConfig, dataset: Dataset | None = None, quiet: bool = Fal
     return trainer.saved, facts
 
 
-def test_inputs(saved: SavedModel, dataset: Dataset, split: str, cache: bool, progress: bool = True):
-    """The inputs of a split for a trained model, from kept features where there are any."""
-    folder = dataset.root / ".features" if cache else None
-    return inputs_for(saved.model, dataset[split], saved.transform, cache=folder, progress=progress)
-
-
 def versions() -> dict:
     """What a run was made with."""
     import numpy
@@ -282,6 +275,3 @@ def versions() -> dict:
         "numpy": numpy.__version__, "python": platform.python_version(), "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
     }  # fmt: skip
-
-
-__all__ = ["ImageInputs", "Trainer", "learning_rate", "recipe_of", "test_inputs", "train", "versions"]

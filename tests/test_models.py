@@ -203,6 +203,17 @@ def test_frozen_stem_may_be_kept(trunk, freeze):
     assert model.trunk.stem_key() != key
 
 
+@pytest.mark.parametrize("trunk,freeze", [("lite", "backbone"), ("hybrid", "backbone"), ("plain", 3)])
+def test_folded_batchnorms_leave_the_stem_as_it_is(trunk, freeze):
+    model = create_model("cca-type1", conditions=2, freeze=freeze, **TRUNKS[trunk], pretrained=trunk == "lite").eval()
+    images, before = images_for(model), model.trunk.stem_key()
+    folded = model.trunk.folded()
+    torch.testing.assert_close(folded.stem(images), model.stem(images), atol=1e-3, rtol=1e-3)
+    assert model.trunk.stem_key() == before
+    norms = sum(type(m).__name__.startswith("BatchNorm") for m in folded.modules())
+    assert norms == 0
+
+
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "resnet18", "vit_base_patch16_siglip_224",
                                   "beit_base_patch16_224", "no_such_model"])  # fmt: skip
 def test_other_trunks_are_refused_with_what_works(name):

@@ -208,7 +208,7 @@ def test_commands_from_train_to_embed(garments, tmp_path, capsys):
     assert facts["steps"] == 3
     assert main(["evaluate", "--run", str(out), "--json"]) == 0
     metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert metrics == json.loads((out / "metrics_test.json").read_text())
+    assert metrics == json.loads((out / "metrics_garments_test.json").read_text())
     assert set(metrics["map_per_attribute"]) <= set(load_model(out).attributes.names)
     assert metrics["intervals"]["map_weighted"][0] <= metrics["map_weighted"] <= metrics["intervals"]["map_weighted"][1]
     assert main(["embed", "--run", str(out), "--split", "valid"]) == 0

@@ -5,8 +5,8 @@ Every sampler is seeded and draws an epoch at a time, so that an epoch's batches
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator
 
 import numpy as np
 

@@ -7,14 +7,16 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from pathlib import Path
 
 import timm
 import torch
-from timm.layers import HybridEmbed
+from timm.layers import BatchNormAct2d, HybridEmbed
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ccakit.models.lite import LITE, create_lite
 
@@ -144,6 +146,13 @@ class Trunk(nn.Module):
                 return images
             return self._through(self._embed(images), 0, self.frozen_blocks)
 
+    def folded(self) -> Trunk:
+        """A copy for inference whose frozen convolutions have their BatchNorm folded in: the same stem, faster."""
+        trunk = copy.deepcopy(self).eval()
+        for module in trunk.frozen_modules():
+            _fold_batchnorm(module)
+        return trunk
+
     def tail(self, features: Tensor) -> Tensor:
         """The stem's output -> tokens (B, P+N, D)."""
         if self.frozen_blocks is not None:
@@ -175,6 +184,16 @@ class Trunk(nn.Module):
             for name, tensor in module.state_dict().items():
                 digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def _fold_batchnorm(module: nn.Module) -> None:
+    children = list(module.named_children())
+    for (name, conv), (after, norm) in zip(children, children[1:]):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
+            setattr(module, name, fuse_conv_bn_eval(conv, norm))
+            setattr(module, after, norm.act)
+    for _, child in children:
+        _fold_batchnorm(child)
 
 
 class Position(nn.Module):

@@ -17,7 +17,7 @@ WINDOWS = {
     # what must be inside the frame: x0, y0, x1, y1 of the figure (of the arms, the one at +x, which the
     # mirror may put on either side); then how much larger the frame may be
     "full": (-19, -11, 34, 103, 1.0, 1.16),
-    "upper": (-15, -11, 34, 59, 1.0, 1.25),
+    "upper": (-15, -11, 34, 64, 1.0, 1.2),
     "close": (-19, -12, 19, 28, 1.05, 1.5),
     "lower": (-21, 23, 21, 103, 1.0, 1.06),
     "legs": (-20, 44, 20, 103, 1.03, 1.35),
@@ -25,7 +25,7 @@ WINDOWS = {
 LIMITS = {
     "lower": (17, 999),
     "legs": (17, 999),
-    "upper": (-999, 64),
+    "upper": (-999, 72),
 }  # rows that must stay outside: above the first, below the second
 
 
@@ -47,7 +47,7 @@ class Framing:
         return np.array([[flip * cos, -sin, self.cx * size], [flip * sin, cos, self.cy * size]])
 
     def box(self, points: np.ndarray) -> tuple[float, float, float, float] | None:
-        """The box about points (N, 2) of the figure, in fractions, cut to the frame; None if mostly outside."""
+        """The box about the figure's points (N, 2), in fractions, cut to the frame; None if mostly out."""
         m = self.matrix()
         placed = points @ m[:, :2].T + m[:, 2]
         (x0, y0), (x1, y1) = placed.min(0).tolist(), placed.max(0).tolist()

@@ -83,12 +83,12 @@ class Canvas:
         self.px = np.empty((self.side, self.side, 3), np.uint8)
         cv2.rectangle(self.px, (0, 0), (self.side, self.side), ground, -1)
         self.shade = np.full((self.side, self.side), NEUTRAL, np.uint8)
-        fixed = self.matrix * (1 << SHIFT)
-        self._turn, self._move = np.ascontiguousarray(fixed[:, :2].T), fixed[:, 2] + 0.5
+        self._fixed = self.matrix * (1 << SHIFT)
+        self._woven: dict[Fabric, np.ndarray] = {}
 
     def place(self, shape) -> np.ndarray:
         """Points of the figure as fixed-point pixels (N, 2) int32."""
-        return (np.asarray(shape, dtype=float) @ self._turn + self._move).astype(np.int32)
+        return cv2.transform(np.asarray(shape, dtype=float)[None], self._fixed)[0].astype(np.int32)
 
     def fill(self, shape, paint: Colour | Fabric, edge: float = 0.0, shade: int = NEUTRAL) -> None:
         """A polygon in a colour or a fabric, with an edge line of this width in a darker tone."""
@@ -100,7 +100,7 @@ class Canvas:
     def fill_tube(
         self, outline: np.ndarray, paint: Colour | Fabric, edge: float, tint: tuple | None = None
     ) -> None:
-        """A limb with edge lines along its sides, not across its ends; tint: a strip's start, end and shade."""
+        """A limb with edge lines along its sides, not its ends; tint: a strip's start, end and shade."""
         placed, colour, half = self.place(outline), _darker(paint), len(outline) // 2
         self._fill(placed, paint, NEUTRAL)
         if tint:
@@ -108,9 +108,10 @@ class Canvas:
         self._line(placed[:half], colour, edge, False)
         self._line(placed[half:], colour, edge, False)
 
-    def fill_frame(self, shape, paint: Colour, shade: int = NEUTRAL) -> None:
-        """A polygon given in fractions of the frame: for what stands behind or before the figure."""
-        self._fill((np.asarray(shape, dtype=float) * (self.side << SHIFT)).astype(np.int32), paint, shade)
+    def fill_frame(self, shape, paint: Colour) -> None:
+        """A polygon given in fractions of the frame, for what is far behind; leaves the shade alone."""
+        placed = (np.asarray(shape, dtype=float) * (self.side << SHIFT)).astype(np.int32)
+        cv2.fillPoly(self.px, [placed], paint, cv2.LINE_AA, SHIFT)
 
     def line(self, shape, colour: Colour, width: float, closed: bool = False) -> None:
         """A line along the points; width in units of the figure, at least one drawn pixel."""
@@ -118,42 +119,45 @@ class Canvas:
 
     def tint(self, shape, shade: int) -> None:
         """Shade over a polygon, replacing the shade there."""
-        cv2.fillPoly(self.shade, [self.place(shape)], shade, cv2.LINE_8, SHIFT)
+        cv2.fillPoly(self.shade, [self.place(shape)], shade, cv2.LINE_AA, SHIFT)
 
     def crease(self, shape, shade: int, width: float) -> None:
         """Shade along a line."""
-        thick = max(1, int(width * self.unit + 0.5))
-        cv2.polylines(self.shade, [self.place(shape)], False, shade, thick, cv2.LINE_8, SHIFT)
+        _polyline(self.shade, self.place(shape), shade, width * self.unit, False)
 
     def _line(self, placed: np.ndarray, colour: Colour, width: float, closed: bool) -> None:
-        thick = max(1, int(width * self.unit + 0.5))
-        cv2.polylines(self.px, [placed], closed, colour, thick, cv2.LINE_8, SHIFT)
+        _polyline(self.px, placed, colour, width * self.unit, closed)
 
     def _fill(self, placed: np.ndarray, paint: Colour | Fabric, shade: int) -> None:
         if isinstance(paint, Fabric):
             if paint.pattern == "plain":
-                cv2.fillPoly(self.px, [placed], paint.base, cv2.LINE_8, SHIFT)
+                cv2.fillPoly(self.px, [placed], paint.base, cv2.LINE_AA, SHIFT)
             else:
                 self._weave(placed, paint)
         else:
-            cv2.fillPoly(self.px, [placed], paint, cv2.LINE_8, SHIFT)
-        cv2.fillPoly(self.shade, [placed], shade, cv2.LINE_8, SHIFT)
+            cv2.fillPoly(self.px, [placed], paint, cv2.LINE_AA, SHIFT)
+        cv2.fillPoly(self.shade, [placed], shade, cv2.LINE_AA, SHIFT)
 
     def _weave(self, placed: np.ndarray, fabric: Fabric) -> None:
-        (x0, y0), (x1, y1) = (placed.min(0) >> SHIFT).tolist(), ((placed.max(0) >> SHIFT) + 2).tolist()
-        x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, self.side), min(y1, self.side)
-        if x1 <= x0 or y1 <= y0:
-            return
-        mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-        cv2.fillPoly(mask, [placed - np.array([x0 << SHIFT, y0 << SHIFT], np.int32)], 255, cv2.LINE_8, SHIFT)
-        roi = self.px[y0:y1, x0:x1]
-        cv2.copyTo(fabric.weave(self.matrix, x0, y0, x1, y1), mask, roi)
+        if fabric not in self._woven:
+            self._woven[fabric] = fabric.weave(self.matrix, self.side)
+        mask = np.zeros((self.side, self.side), np.uint8)
+        cv2.fillPoly(mask, [placed], 255, cv2.LINE_AA, SHIFT)
+        cv2.copyTo(self._woven[fabric], mask, self.px)
 
     def finish(self, light: np.ndarray, tones: np.ndarray) -> np.ndarray:
-        """The picture (size, size, 3), under light (size, size) of the shade's scale, toned by a lookup (256,)."""
+        """The picture (size, size, 3), under a light (size, size), toned by a lookup (256,)."""
         shaded = cv2.multiply(self.px, cv2.merge((self.shade,) * 3), scale=1 / NEUTRAL)
         small = cv2.resize(shaded, light.shape, interpolation=cv2.INTER_AREA)
         return cv2.LUT(cv2.multiply(small, cv2.merge((light,) * 3), scale=1 / NEUTRAL), tones)
+
+
+def _polyline(plane: np.ndarray, placed: np.ndarray, colour, width: float, closed: bool) -> None:
+    """Thin lines are smoothed, thick ones are not: these are the two kinds that OpenCV 4 and 5 draw alike."""
+    thick = int(width + 0.5)
+    cv2.polylines(
+        plane, [placed], closed, colour, max(thick, 1), cv2.LINE_8 if thick > 1 else cv2.LINE_AA, SHIFT
+    )
 
 
 def _darker(paint: Colour | Fabric) -> Colour:

@@ -215,5 +215,5 @@ def _hide(d: _Drawing) -> None:
         low = d.plan.framing != "lower" or d.plan.sees(
             COAT
         )  # a short coat that is seen ends above what hides
-        top = dice.between(58, 62) if low else dice.between(46, 52)
+        top = dice.between(65, 69) if low else dice.between(46, 52)
         covers.hide_hem(d.canvas, look, dice, colour, top)

@@ -6,13 +6,14 @@ import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from .dice import Dice
 
 Colour = tuple[int, int, int]  # RGB, 0..255
 PATTERNS = ("plain", "stripe", "pin", "hoop", "check", "dot", "twill", "knit")
-_CIRCLE = ((np.arange(256) - 128) ** 2 >> 6).astype(np.int32)
+_ROUND = ((np.arange(256) - 128) ** 2 >> 7).astype(np.uint8)
 _ZIGZAG = np.abs(np.arange(256) - 128).astype(np.uint8)
 
 
@@ -52,7 +53,7 @@ def unlike(dice: Dice, others: Sequence[Colour], least: float, make) -> Colour:
 
 @dataclass(frozen=True)
 class Fabric:
-    """Cloth: `tones` (3, 3) the base colour and two more, a pattern, its period in units of the figure."""
+    """Cloth: its colour, a second one, the pattern that they make, its period in units of the figure."""
 
     base: Colour
     accent: Colour
@@ -61,51 +62,52 @@ class Fabric:
     duty: int
     phase: int
 
-    def weave(self, matrix: np.ndarray, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
-        """(y1-y0, x1-x0, 3) pixels of the cloth, as the camera's matrix lays it."""
+    def weave(self, matrix: np.ndarray, side: int) -> np.ndarray:
+        """(side, side, 3) pixels covered with the cloth, as the camera's (2, 3) matrix lays it."""
         (a, b), (c, d) = matrix[:, :2].tolist()
-        scale = 256 / (self.period * (a * d - b * c))
-        tx, ty = matrix[:, 2].tolist()
-        u = _ramp(d * scale, -b * scale, tx, ty, x0, y0, x1, y1) + self.phase
-        v = _ramp(-c * scale, a * scale, tx, ty, x0, y0, x1, y1) + self.phase
-        return np.take(self._tones(), self._index(u, v), axis=0)
-
-    def _index(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Which tone (0, 1, 2), from the place across (u) and along (v) the cloth, a period being 256."""
-        if self.pattern in ("stripe", "pin"):
-            return (u & 255 < self.duty).view(np.uint8)
-        if self.pattern == "hoop":
-            return (v & 255 < self.duty).view(np.uint8)
-        if self.pattern == "check":
-            return (u & 255 < self.duty).view(np.uint8) + (v & 255 < self.duty).view(np.uint8)
-        if self.pattern == "dot":
-            odd = (v >> 8 & 1) << 7
-            return (_CIRCLE[u + odd & 255] + _CIRCLE[v & 255] < self.duty).view(np.uint8)
-        if self.pattern == "knit":
-            return ((u & 255) + _ZIGZAG[v & 255] & 128 > 0).view(np.uint8)
-        return (u + v & 255 < self.duty).view(np.uint8)
-
-    def _tones(self) -> np.ndarray:
+        scale = 256 / (
+            self.period * (a * d - b * c)
+        )  # a period is 256 steps, so that uint8 wraps around with it
+        u = _ramp(d * scale, -b * scale, matrix[:, 2], side) + np.uint8(self.phase)
+        v = _ramp(-c * scale, a * scale, matrix[:, 2], side)
+        tones = np.zeros((256, 1, 3), np.uint8)
         half = mix(self.base, self.accent, 0.5) if self.pattern == "check" else self.accent
-        return np.array((self.base, half, self.accent), np.uint8)
+        tones[0], tones[1], tones[2] = self.base, half, self.accent
+        return cv2.LUT(cv2.merge((self._tone(u, v).view(np.uint8),) * 3), tones)
+
+    def _tone(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Which tone (0, 1, 2) is where, from the places across (u) and along (v) the cloth, both uint8."""
+        if self.pattern in ("stripe", "pin"):
+            return u < self.duty
+        if self.pattern == "hoop":
+            return v < self.duty
+        if self.pattern == "check":
+            return (u < self.duty).view(np.uint8) + (v < self.duty).view(np.uint8)
+        if self.pattern == "dot":  # a square lattice turned by 45 degrees
+            return _ROUND[u + v] + _ROUND[u - v] < self.duty
+        if self.pattern == "knit":
+            return u + _ZIGZAG[v] > 127
+        return u + v < self.duty
 
 
-def _ramp(across: float, down: float, tx: float, ty: float, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
-    """(y1-y0, x1-x0) int32 plane across*(x-tx) + down*(y-ty)."""
-    xs = np.rint((np.arange(x0, x1) - tx) * across).astype(np.int32)
-    ys = np.rint((np.arange(y0, y1) - ty) * down).astype(np.int32)
+def _ramp(across: float, down: float, origin: np.ndarray, side: int) -> np.ndarray:
+    """(side, side) uint8 plane across*(x - x0) + down*(y - y0), modulo 256."""
+    x0, y0 = origin.tolist()
+    steps = np.arange(side)
+    xs = np.floor((steps - x0) * across).astype(np.int64).astype(np.uint8)
+    ys = np.floor((steps - y0) * down).astype(np.int64).astype(np.uint8)
     return np.add.outer(ys, xs)
 
 
 def make_fabric(dice: Dice, base: Colour) -> Fabric:
     """Cloth of this colour: half of it plain, the rest in a quiet second tone of the same colour."""
-    pattern = dice.pick(PATTERNS, (4, 0.8, 0.8, 1, 0.9, 1, 0.7, 0.8))
+    pattern = dice.pick(PATTERNS, (4.5, 0.8, 0.8, 1, 0.9, 1, 0.7, 0.8))
     light = 0.3 * base[0] + 0.6 * base[1] + 0.1 * base[2]
     toward = (255, 255, 255) if light < 60 or (light < 170 and dice.chance(0.5)) else (10, 12, 30)
     quiet = pattern in ("knit", "twill")
     accent = mix(base, toward, dice.between(0.10, 0.2) if quiet else dice.between(0.18, 0.42))
-    period = {"stripe": 5.5, "pin": 3.2, "hoop": 5.0, "check": 6.5, "dot": 4.2, "twill": 2.4, "knit": 2.8}
-    duty = {"pin": 70, "dot": dice.whole(50, 110), "twill": 128}.get(pattern, dice.whole(80, 140))
+    period = {"stripe": 5.5, "pin": 3.2, "hoop": 5.0, "check": 6.5, "dot": 5.6, "twill": 2.4, "knit": 2.8}
+    duty = {"pin": 70, "dot": dice.whole(36, 60), "twill": 128}.get(pattern, dice.whole(80, 140))
     return Fabric(
         base, accent, pattern, period.get(pattern, 5.0) * dice.between(0.85, 1.3), duty, dice.whole(0, 255)
     )

@@ -88,7 +88,7 @@ def _frame(dice: Dice, purpose: str, labels: dict[int, int]) -> tuple[str, bool]
 def make_plan(dice: Dice) -> Plan:
     """A picture's plan. Same dice, same plan."""
     wears, dress = _outfit(dice)
-    purpose = dice.pick(("full", "upper", "close", "lower"), (0.82, 0.09, 0.06, 0.03))
+    purpose = dice.pick(("full", "upper", "close", "lower"), (0.84, 0.08, 0.05, 0.03))
     labels = _labels(dice, [c for c in wears if ZONES[c] in SHOWN[purpose]])
     framing, drop_sleeves = _frame(dice, purpose, labels)
     if drop_sleeves:

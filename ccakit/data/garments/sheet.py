@@ -13,9 +13,10 @@ def contact_sheet(size: int = 128, seed: int = 0) -> np.ndarray:
     """(height, width, 3) uint8: a row an attribute, a titled example a value."""
     gap, head = max(size // 16, 4), max(size // 5, 16)
     columns = max(GARMENTS.sizes)
-    sheet = np.full((len(GARMENTS) * (size + 2 * head) + gap, columns * (size + gap) + gap, 3), 255, np.uint8)
+    row = size + 2 * head + 2 * gap
+    sheet = np.full((len(GARMENTS) * row, columns * (size + gap) + gap, 3), 255, np.uint8)
     for condition, values in enumerate(GARMENTS.values):
-        top = condition * (size + 2 * head)
+        top = condition * row + gap
         _write(sheet, GARMENTS.title(condition), gap, top + int(head * 0.85), head * 0.03)
         for label, value in enumerate(values):
             x, y = gap + label * (size + gap), top + 2 * head

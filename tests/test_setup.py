@@ -1,0 +1,89 @@
+"""Set-up files agree with each other, and the README tells the truth."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ccakit.cli import COMMANDS, parse
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.S)
+LINES = [re.sub(r"\s+#.*", "", line).strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+
+
+def test_conda_installs_what_pip_does():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, _, pip = environment["dependencies"]
+    assert pip == {"pip": ["-e .[test]"]}  # pyproject.toml itself, nothing written twice
+    assert python.replace("python", "") in (ROOT / "pyproject.toml").read_text().split("requires-python = ")[1]
+
+
+def test_make_help_lists_every_target():
+    run = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.M)
+    assert {"demo", "test", "lab"} <= set(targets)
+    assert all(f"make {target} " in run.stdout for target in targets)
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if "ccakit " in line and not line.startswith("git ")])
+def test_the_readmes_ccakit_lines_are_understood(line):
+    words = line.split()
+    words = words[next(i for i, w in enumerate(words) if w.endswith("ccakit")) + 1 :]
+    assert words[0] in COMMANDS
+    parse(words[0], words[1:])
+
+
+def test_every_other_line_of_the_readme_is_known():
+    """`make demo` and `make test` are what CI runs; what else the README says is run by a test named here."""
+    known = ("git clone", "cd ccakit", "make ", "conda ", "apt-get install", ".venv/bin/tensorboard",
+             ".venv/bin/python data_prep/fashion_mnist.py")  # fmt: skip
+    for line in LINES:
+        assert "ccakit " in line or line.startswith(known), line
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert {line.split()[1] for line in LINES if line.startswith("make ")} <= targets
+
+
+def test_the_readmes_python_runs():
+    space: dict = {}
+    exec("\n".join(re.findall(r"```python\n(.*?)```", README, re.S)), space)
+    assert space["embedding"].shape == (2, 128) and space["embeddings"].shape == (2, 8, 128)
+    assert space["maps"].shape[2:] == (8, 8)
+
+
+def test_the_readmes_links_lead_somewhere():
+    for text in (README, *(p.read_text() for p in (ROOT / "docs").glob("*.md"))):
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert (ROOT / link).exists(), link
+    for path in re.findall(r"^    (\S+/?)  ", README, re.M):
+        assert (ROOT / path).exists(), path
+
+
+def test_documented_tests_exist():
+    tests = "\n".join(p.read_text() for p in (ROOT / "tests").glob("*.py"))
+    for name in re.findall(r"::(test_\w+)", (ROOT / "docs/equations.md").read_text()):
+        assert f"def {name}(" in tests, name
+
+
+def test_nothing_that_could_run_a_pickle_is_loaded():
+    for file in [*(ROOT / "ccakit").rglob("*.py"), *(ROOT / "data_prep").glob("*.py")]:
+        text = file.read_text()
+        for call in re.findall(r"torch\.load\((.*)\)", text):
+            assert "weights_only=True" in call, file
+        assert not re.search(r"\bpickle\b\.|allow_pickle=True|joblib|yaml\.load\(", text), file
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebooks_are_committed_executed_and_small(path):
+    notebook = json.loads(path.read_text())
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert 25 <= len(notebook["cells"]) <= 45 and path.stat().st_size < 400_000
+    assert all(cell["execution_count"] for cell in code) and "widgets" not in notebook["metadata"]
+    assert not [o for cell in code for o in cell["outputs"] if o["output_type"] == "error"]
+    assert all("".join(cell["source"]).count("\n") < 30 for cell in code)
