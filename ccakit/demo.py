@@ -6,13 +6,16 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from ccakit.checkpoint import SavedModel, load_model, write_json
 from ccakit.config import DemoConfig, TrainConfig, from_preset, to_dict
 from ccakit.data.errors import DataError
-from ccakit.data.garments import write_garments
+from ccakit.data.garments import redraw, write_garments
 from ccakit.data.layout import Dataset, Split, read_dataset
 from ccakit.evaluation import evaluate, table, targets
 from ccakit.inputs import FeatureInputs, ImageInputs, inputs_for
@@ -34,7 +37,7 @@ def demo(config: DemoConfig) -> dict:
     metrics = {**evaluate(saved, inputs, dataset["test"]), **facts}
     write_json(config.out / "metrics.json", metrics)
     if config.pictures:
-        _pictures(config, saved, inputs, dataset["test"])
+        _pictures(config, saved, inputs, dataset)
     seconds = time.perf_counter() - started
     title = f"{config.model} on {dataset.name}, test, mAP in percent (drawn data, not the paper's)"
     print("\n" + table(metrics, title))
@@ -66,25 +69,32 @@ def _trained(config: DemoConfig, dataset: Dataset) -> tuple[SavedModel, dict]:
     return saved, facts
 
 
-def _pictures(config: DemoConfig, saved, inputs, split) -> None:
+def _pictures(config: DemoConfig, saved: SavedModel, inputs, dataset: Dataset) -> None:
     from ccakit import pictures, plots
 
     print("drawing heatmaps.png, spaces.png and ranking.png", flush=True)
+    split, picture = dataset["test"], redrawn(dataset, "test")
     one = pictures.pick_images(split, 1, config.seed)
-    plots.save(pictures.heatmaps(saved, inputs, split, one), config.out / "heatmaps.png")
+    plots.save(pictures.heatmaps(saved, inputs, split, one, picture), config.out / "heatmaps.png", dpi=200)
     plots.save(pictures.spaces(saved, inputs, split, seed=config.seed), config.out / "spaces.png")
-    plots.save(pictures.rankings(saved, inputs, split, seed=config.seed), config.out / "ranking.png")
+    plots.save(pictures.rankings(saved, inputs, split, picture, seed=config.seed), config.out / "ranking.png")
+
+
+def redrawn(dataset: Dataset, split: str, size: int = 256) -> Callable[[int], np.ndarray]:
+    """Drawn garments of a split, drawn again at `size` pixels, so that figures are sharp."""
+    return lambda image: redraw(dataset.about, split, int(image), size)
 
 
 @dataclass
 class DemoRun:
-    """A finished demo: its folder, model, data, the test split with its inputs, and metrics.json."""
+    """A finished demo: its folder, model, data, the test split with its inputs and pictures, and metrics.json."""
 
     folder: Path
     saved: SavedModel
     dataset: Dataset
     split: Split
     inputs: FeatureInputs | ImageInputs
+    picture: Callable[[int], np.ndarray]
     metrics: dict
 
 
@@ -106,7 +116,7 @@ def open_demo(preset: str | None = None) -> DemoRun:
     saved, dataset = load_model(config.out), read_dataset(config.data)
     inputs = inputs_for(saved.model, dataset["test"], saved.transform, cache=True, progress=False)
     metrics = json.loads((config.out / "metrics.json").read_text())
-    return DemoRun(config.out, saved, dataset, dataset["test"], inputs, metrics)
+    return DemoRun(config.out, saved, dataset, dataset["test"], inputs, redrawn(dataset, "test"), metrics)
 
 
 def project_folder() -> Path:

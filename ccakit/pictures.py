@@ -1,6 +1,11 @@
-"""A trained model's pictures, made from its test split: heatmaps, spaces, rankings. Demo and notebooks use them."""
+"""A trained model's pictures, made from its test split: heatmaps, spaces, rankings. Demo and notebooks use them.
+
+`picture` is how an image's index becomes pixels, (height, width, 3) uint8 RGB: by default, by reading its file.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -9,6 +14,8 @@ from ccakit.checkpoint import SavedModel
 from ccakit.data.images import read_image
 from ccakit.data.layout import Split
 from ccakit.embedding import attention_maps, embed_images
+
+Picture = Callable[[int], np.ndarray]
 
 
 def pick_images(split: Split, count: int, seed: int = 0) -> np.ndarray:
@@ -20,11 +27,16 @@ def pick_images(split: Split, count: int, seed: int = 0) -> np.ndarray:
     return np.argsort(-visible)[:count]
 
 
-def heatmaps(saved: SavedModel, inputs, split: Split, images: np.ndarray, **options):
+def reader(split: Split) -> Picture:
+    """Pictures from a split's files."""
+    return lambda image: read_image(split.path(image))
+
+
+def heatmaps(saved: SavedModel, inputs, split: Split, images: np.ndarray, picture: Picture | None = None, **options):
     """Figure 4 for some images of a split: a row an image, a column a condition, regions outlined in red."""
     images = np.asarray(images)
     maps = attention_maps(saved.model, inputs, images)
-    pictures = [read_image(split.path(i)) for i in images]
+    pictures = [(picture or reader(split))(i) for i in images]
     labels = split.label_matrix()[images]
     return plots.heatmap_grid(pictures, maps, split.attributes, split.regions, labels, image_ids=images,
                               transform=saved.transform, **options)  # fmt: skip
@@ -46,7 +58,9 @@ def nearest(saved: SavedModel, inputs, split: Split, query: np.ndarray, top: int
     return rows[np.argsort(-(embeddings[:-1] @ embeddings[-1]), kind="stable")[:top]]
 
 
-def rankings(saved: SavedModel, inputs, split: Split, *, top: int = 3, seed: int = 0):
+def rankings(
+    saved: SavedModel, inputs, split: Split, picture: Picture | None = None, *, top: int = 3, seed: int = 0
+):
     """Figure A2: for each attribute a random visible query of the split and its `top` nearest candidates."""
     rng, chosen = np.random.default_rng(seed), []
     for condition in range(len(split.attributes)):
@@ -56,10 +70,7 @@ def rankings(saved: SavedModel, inputs, split: Split, *, top: int = 3, seed: int
         if len(rows):
             chosen.append(rows[rng.integers(len(rows))])
     found = [nearest(saved, inputs, split, row, top) for row in chosen]
-
-    def picture(image: int) -> np.ndarray:
-        return read_image(split.path(image))
-
+    picture = picture or reader(split)
     return plots.ranking_grid(
         [picture(row[0]) for row in chosen], [[picture(r[0]) for r in rows] for rows in found],
         [int(row[1]) for row in chosen], [int(row[2]) for row in chosen],

@@ -21,6 +21,7 @@ from ccakit.data.garments import (
     contact_sheet,
     draw_garment,
     draw_value,
+    redraw,
     write_garments,
 )
 from ccakit.data.garments.draw import find_plan
@@ -223,6 +224,10 @@ def test_written_data_come_back(tmp_path):
     drawn = draw_garment(write.seed_of("test", 7, 4), 32)
     assert np.array_equal(image, drawn.image) and np.array_equal(test.label_matrix()[7], drawn.labels)
     assert [tuple(row[1:]) for row in test.regions if row[0] == 7] == list(drawn.regions)
+    assert np.array_equal(redraw(data.about, "test", 7, 32), drawn.image)
+    assert np.array_equal(redraw(data.about, "test", 7, 64), draw_garment(write.seed_of("test", 7, 4), 64).image)
+    with pytest.raises(ValueError, match="version"):
+        redraw({**data.about, "version": 0}, "test", 7, 32)
 
 
 def test_several_processes_draw_the_same(tmp_path):

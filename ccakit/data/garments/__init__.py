@@ -3,16 +3,7 @@
 from .draw import Garment, draw_garment, draw_value
 from .sheet import contact_sheet
 from .values import COUNTS, GARMENTS, SHARES, VERSION
-from .write import write_garments
+from .write import redraw, write_garments
 
-__all__ = [
-    "COUNTS",
-    "GARMENTS",
-    "SHARES",
-    "VERSION",
-    "Garment",
-    "contact_sheet",
-    "draw_garment",
-    "draw_value",
-    "write_garments",
-]
+__all__ = ["COUNTS", "GARMENTS", "SHARES", "VERSION", "Garment", "contact_sheet", "draw_garment", "draw_value", "redraw",
+           "write_garments"]  # fmt: skip

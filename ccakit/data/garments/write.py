@@ -126,12 +126,26 @@ def _cores() -> int:
 def _draw_one(job: tuple[str, int], root: Path, size: int, seed: int, labels: str) -> tuple:
     """Draw and write one image; returns its file, its labels (8,), its regions."""
     name, index = job
-    own = seed_of(name, index, seed)
-    garment = draw_garment(own, size) if labels == "all" else _one_label(own, size)
+    garment = _garment(name, index, seed, size, labels)
     file = f"images/{name}/{index:06d}.png"
     done, data = cv2.imencode(".png", garment.image[..., ::-1], (cv2.IMWRITE_PNG_COMPRESSION, 1))
     (root / file).write_bytes(data.tobytes())
     return file, garment.labels, list(garment.regions)
+
+
+def _garment(split: str, index: int, seed: int, size: int, labels: str) -> Garment:
+    own = seed_of(split, index, seed)
+    return draw_garment(own, size) if labels == "all" else _one_label(own, size)
+
+
+def redraw(about: dict, split: str, index: int, size: int) -> np.ndarray:
+    """Picture `index` of a data set's split at another size: (size, size, 3) uint8 RGB, the same outfit, for figures.
+
+    about: what `read_dataset` tells of the data set. ValueError if another version drew it.
+    """
+    if about.get("drawn") != "garments" or about["version"] != VERSION:
+        raise ValueError(f"garments of version {VERSION} can be redrawn, not {about}")
+    return _garment(split, index, about["seed"], size, about["labels"]).image
 
 
 def seed_of(split: str, index: int, seed: int) -> int:
