@@ -96,6 +96,10 @@ class TrainConfig:
             raise ValueError(f"freeze={self.freeze}: none, backbone, all or a number of blocks")
         if self.batch_size < 2:
             raise ValueError(f"batch_size={self.batch_size}: at least 2")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup={self.warmup}: a share of the budget, 0 or more and below 1")
+        if self.evaluate_every < 1 or self.triplets_per_epoch < 1:
+            raise ValueError("evaluate_every and triplets_per_epoch: at least 1")
 
 
 @dataclass
@@ -127,39 +131,37 @@ class DemoConfig:
 
 
 @dataclass
-class EvaluateConfig:
-    """Rank a split under every condition by a trained model: mAP as in Tables 2-4, heatmaps scored."""
+class RunConfig:
+    """What commands on a trained model share."""
 
     run: Path = Path("runs/demo")
     """A run folder, or any folder with model.safetensors and model.json."""
     data: Optional[Path] = None
     """The data set; the run's own by default."""
-    split: Literal["valid", "test"] = "test"
-    """Which split to rank."""
     batch_size: int = 64
     """Images a forward pass."""
-    seed: int = 0
-    """Of the bootstrap."""
     json: bool = False
     """End with one machine-readable line."""
 
 
 @dataclass
-class EmbedConfig:
+class EvaluateConfig(RunConfig):
+    """Rank a split under every condition by a trained model: mAP as in Tables 2-4, heatmaps scored."""
+
+    split: Literal["valid", "test"] = "test"
+    """Which split to rank."""
+    seed: int = 0
+    """Of the bootstrap."""
+
+
+@dataclass
+class EmbedConfig(RunConfig):
     """Write the embedding of every image of a split under every condition."""
 
-    run: Path = Path("runs/demo")
-    """A run folder, or any folder with model.safetensors and model.json."""
-    data: Optional[Path] = None
-    """The data set; the run's own by default."""
     split: Literal["train", "valid", "test"] = "test"
     """Which split to embed."""
     out: Optional[Path] = None
     """The file to write; RUN/embeddings_SPLIT.safetensors by default, with a .json of file names beside it."""
-    batch_size: int = 64
-    """Images a forward pass."""
-    json: bool = False
-    """End with one machine-readable line."""
 
 
 @dataclass

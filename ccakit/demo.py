@@ -59,7 +59,7 @@ def _trained(config: DemoConfig, dataset: Dataset) -> tuple[SavedModel, dict]:
         raise DataError(config.out, "holds a demo with other settings", "Choose another --out, or delete it.")
     if before:  # broken off while it trained
         shutil.rmtree(config.out)
-    if (config.out / "log.csv").exists():
+    if (config.out / "config.json").exists():
         raise DataError(config.out, "already holds a run", "Choose another --out, or delete it.")
     config.out.mkdir(parents=True, exist_ok=True)
     write_json(kept, {"demo": wanted, "facts": None})

@@ -20,7 +20,16 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
 import ccakit
-from ccakit.checkpoint import SavedModel, last_state, load_model, load_state, save_model, save_state, write_json
+from ccakit.checkpoint import (
+    SavedModel,
+    last_state,
+    load_model,
+    load_state,
+    read_json,
+    save_model,
+    save_state,
+    write_json,
+)
 from ccakit.config import Budget, TrainConfig, parse_budget, to_dict
 from ccakit.data.errors import DataError
 from ccakit.data.images import ImageTransform
@@ -115,7 +124,8 @@ class Trainer:
                 if share >= 1 or self.progress.epoch % self.config.evaluate_every == 0:
                     self._evaluate(rows)
         except KeyboardInterrupt:
-            log.warning("stopped at step %d; go on with: ccakit train --resume", self.progress.step)
+            log.warning("stopped at step %d; go on from the last evaluation with the same command and --resume",
+                        self.progress.step)  # fmt: skip
             raise
         finally:
             self.writer.close()
@@ -129,13 +139,13 @@ class Trainer:
     def _open(self) -> None:
         config, model = self.config, self.saved.model
         train, valid = self.dataset["train"], self.dataset["valid"]
+        if config.flip and config.cache and model.trunk.freezes:
+            raise ValueError("--flip cannot be used with kept features; take --no-cache, or --freeze none")
         self.objective = objective_for(train, config)
         model.to(self.accelerator.device)
         options = dict(cache=config.cache, progress=not self.quiet)
         self.inputs = inputs_for(model, train, self.saved.transform, **options)
         self.valid_inputs = inputs_for(model, valid, self.saved.transform, **options)
-        if config.flip and self.inputs.cached:
-            raise ValueError("flip=True cannot be used with kept features; take --no-cache, or --freeze none")
         groups = param_groups_weight_decay(model, config.weight_decay)
         self.model, self.optimizer = self.accelerator.prepare(model, torch.optim.AdamW(groups, lr=config.lr))
         self._open_folder()
@@ -144,23 +154,23 @@ class Trainer:
                         bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}<{remaining} {postfix}")  # fmt: skip
 
     def _open_folder(self) -> None:
-        checkpoints = self.out / "checkpoints"
+        checkpoints, begun = self.out / "checkpoints", (self.out / "config.json").exists()
+        if begun and not self.config.resume:
+            raise DataError(self.out, "already holds a run", "Go on with --resume, choose another --out, or delete it.")
+        if self.config.resume and not begun:
+            raise DataError(self.out, "holds no run to resume", "Train without --resume.")
+        if begun:
+            self._check_same(read_json(self.out / "config.json", "Train into another --out."))
         found = last_state(checkpoints)
-        if self.config.resume:
-            if found is None:
-                raise DataError(checkpoints, "holds no checkpoint to resume", "Train without --resume.")
-            facts = load_state(found, self.saved.model, self.optimizer)
-            self._check_same(facts["config"])
-            self.progress = Progress(**facts["progress"])
+        if found is not None:
+            self.progress = Progress(**load_state(found, self.saved.model, self.optimizer)["progress"])
             self._drop_later_rows()
             return
-        if found is not None or (self.out / "log.csv").exists():
-            raise DataError(self.out, "already holds a run", "Go on with --resume, choose another --out, or delete it.")
         self.out.mkdir(parents=True, exist_ok=True)
-        write_json(self.out / "config.json", to_dict(self.config))
-        write_json(self.out / "versions.json", versions())
         with open(self.out / "log.csv", "w", newline="") as file:
             csv.writer(file).writerow(COLUMNS)
+        write_json(self.out / "versions.json", versions())
+        write_json(self.out / "config.json", to_dict(self.config))
 
     def _check_same(self, before: dict) -> None:
         now = json.loads(json.dumps(to_dict(self.config)))
@@ -240,7 +250,7 @@ class Trainer:
         if score > progress.best:
             progress.best, progress.best_epoch = score, progress.epoch
             save_model(self.out, self.saved)
-        facts = {"progress": vars(progress), "config": to_dict(self.config)}
+        facts = {"progress": vars(progress)}
         save_state(self.out / "checkpoints", progress.step, self.saved.model, self.optimizer, facts)
 
     def _facts(self) -> dict:

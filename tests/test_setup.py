@@ -87,3 +87,18 @@ def test_notebooks_are_committed_executed_and_small(path):
     assert all(cell["execution_count"] for cell in code) and "widgets" not in notebook["metadata"]
     assert not [o for cell in code for o in cell["outputs"] if o["output_type"] == "error"]
     assert all("".join(cell["source"]).count("\n") < 30 for cell in code)
+
+
+def test_the_readmes_seed_table_is_the_results_file():
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("demo_seeds", ROOT / "benchmarks/demo_seeds.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    rows = module.read()
+    assert module.markdown(rows) in README
+    reached = {(r["model"], r["seed"]): r for r in rows}
+    for seed in "012":  # what the demo has to reach, in each seed
+        ours, plain = reached["cca-type2", seed], reached["triplet", seed]
+        assert float(ours["map_weighted"]) >= float(ours["random_map_weighted"]) + 45
+        assert float(ours["map_weighted"]) >= 1.5 * float(plain["map_weighted"])

@@ -128,9 +128,20 @@ def test_resume_ends_where_an_unbroken_run_does(garments, tmp_path, monkeypatch)
         train(broken, quiet=True)
 
 
-def test_resume_without_a_checkpoint_is_refused(garments, tmp_path):
-    with pytest.raises(DataError, match="no checkpoint"):
+def test_resume_needs_a_run_and_begins_anew_where_no_checkpoint_was_written(garments, tmp_path):
+    with pytest.raises(DataError, match="no run to resume"):
         train(settings(garments, tmp_path / "run", resume=True), quiet=True)
+    train(settings(garments, tmp_path / "whole"), quiet=True)
+    train(settings(garments, tmp_path / "run"), quiet=True)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")  # as if it had been killed in its first epoch
+    train(settings(garments, tmp_path / "run", resume=True), quiet=True)
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "run")
+    assert all(torch.equal(a[k], b[k]) for k in a) and len(rows_of(tmp_path / "run")) == 2
+
+
+def test_flips_do_not_go_with_kept_features(garments, tmp_path):
+    with pytest.raises(ValueError, match="--no-cache"):
+        train(settings(garments, tmp_path / "run", flip=True), quiet=True)
 
 
 def test_collapse_is_noticed(garments, tmp_path, caplog):

@@ -128,7 +128,7 @@ class Trunk(nn.Module):
 
     def _freeze(self) -> None:
         for module in self.frozen_modules():
-            module.requires_grad_(False)
+            module.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Trunk:
         super().train(mode)

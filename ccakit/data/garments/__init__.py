@@ -5,5 +5,5 @@ from .sheet import contact_sheet
 from .values import COUNTS, GARMENTS, SHARES, VERSION
 from .write import redraw, write_garments
 
-__all__ = ["COUNTS", "GARMENTS", "SHARES", "VERSION", "Garment", "contact_sheet", "draw_garment", "draw_value", "redraw",
-           "write_garments"]  # fmt: skip
+__all__ = ["COUNTS", "GARMENTS", "SHARES", "VERSION", "Garment", "contact_sheet", "draw_garment", "draw_value",
+           "redraw", "write_garments"]  # fmt: skip
