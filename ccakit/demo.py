@@ -74,8 +74,8 @@ def _pictures(config: DemoConfig, saved: SavedModel, inputs, dataset: Dataset) -
 
     print("drawing heatmaps.png, spaces.png and ranking.png", flush=True)
     split, picture = dataset["test"], redrawn(dataset, "test")
-    one = pictures.pick_images(split, 1, config.seed)
-    plots.save(pictures.heatmaps(saved, inputs, split, one, picture), config.out / "heatmaps.png", dpi=200)
+    three = pictures.pick_images(split, 3, config.seed)
+    plots.save(pictures.heatmaps(saved, inputs, split, three, picture), config.out / "heatmaps.png")
     plots.save(pictures.spaces(saved, inputs, split, seed=config.seed), config.out / "spaces.png")
     plots.save(pictures.rankings(saved, inputs, split, picture, seed=config.seed), config.out / "ranking.png")
 
