@@ -14,7 +14,7 @@ def _tokens(model, inputs, indices, batch_size: int, progress: str | None):
     device, training = next(model.parameters()).device, model.training
     model.eval()
     starts = range(0, len(indices), batch_size)
-    for start in tqdm(starts, desc=progress, disable=progress is None, leave=False):
+    for start in tqdm(starts, desc=progress, disable=None if progress else True, leave=False):
         part = indices[start : start + batch_size]
         batch = inputs.load(part).to(device)
         tokens = model.encode_features(batch) if inputs.cached else model.encode(batch)

@@ -85,11 +85,12 @@ def inputs_for(model, split: Split, transform: ImageTransform, *, cache: bool, p
 
 @torch.inference_mode()
 def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: bool) -> None:
-    device, total = next(model.parameters()).device, len(inputs)
+    device, total, split_name = next(model.parameters()).device, len(inputs), inputs.split.name
     partial, store = file.with_suffix(f".{os.getpid()}.partial"), None
     stem = model.trunk.folded().stem
     try:
-        bar = tqdm(total=total, desc=f"features of {inputs.split.name}", unit="img", disable=not progress, leave=False)
+        hide = None if progress else True  # None: shown on a terminal, not in a log
+        bar = tqdm(total=total, desc=f"features of {split_name}", unit="img", disable=hide, leave=False)
         for start in range(0, total, batch_size):
             indices = np.arange(start, min(start + batch_size, total))
             features = stem(inputs.load(indices).to(device)).cpu().numpy().astype(np.float16)

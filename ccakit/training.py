@@ -150,7 +150,7 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(model, torch.optim.AdamW(groups, lr=config.lr))
         self._open_folder()
         self.writer = SummaryWriter(str(self.out / "tensorboard"))
-        self.bar = tqdm(total=100, disable=self.quiet, desc="training",
+        self.bar = tqdm(total=100, disable=self.quiet or None, desc="training",
                         bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}<{remaining} {postfix}")  # fmt: skip
 
     def _open_folder(self) -> None:

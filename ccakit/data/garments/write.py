@@ -98,7 +98,8 @@ def _draw_splits(
     task = partial(_draw_one, root=root, size=size, seed=seed, labels=labels)
     facts: dict[str, list] = {name: [] for name in counts}
     results = _map(task, jobs, workers or _cores())
-    for (name, _), fact in zip(jobs, tqdm(results, "drawing garments", len(jobs), disable=not progress)):
+    hide = None if progress else True  # None: shown on a terminal, not in a log
+    for (name, _), fact in zip(jobs, tqdm(results, "drawing garments", len(jobs), disable=hide)):
         facts[name].append(fact)
     return [_split(root, name, facts[name]) for name in counts]
 
