@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# why: see ccakit/__init__.py
+export OMP_WAIT_POLICY ?= passive
 
 .PHONY: help demo test lint lab notebooks clean
 .DEFAULT_GOAL := help
