@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from ccakit.data.layout import read_dataset
+from ccakit.data.layout import Dataset
 from ccakit.metrics import random_aps, random_map
 
 
@@ -17,9 +17,8 @@ def paper_row(dataset: str, method: str) -> dict | None:
     return tables.get(dataset, {}).get("rows", {}).get(method)
 
 
-def random_baseline(config) -> tuple[dict, str]:
+def random_baseline(config, dataset: Dataset) -> tuple[dict, str]:
     """Random rankings of a split's candidates, their exact expectation, and the paper's row where it is theirs."""
-    dataset = read_dataset(config.data, splits=(config.split,))
     split = dataset[config.split]
     drawn = [random_aps(split.queries, split.candidates, split.attributes, seed=config.seed + r)
              for r in range(config.repeats)]  # fmt: skip

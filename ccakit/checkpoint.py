@@ -130,6 +130,8 @@ def load_state(checkpoint: Path, model, optimizer) -> dict:
         model.load_state_dict(_load_tensors(checkpoint / "model.safetensors", remedy))
     except RuntimeError as error:
         raise DataError(checkpoint, "holds another model than the config's", "Train into another folder.") from error
+    if "rng" not in tensors or "progress" not in facts:
+        raise DataError(checkpoint, "is not a whole checkpoint", remedy)
     torch.set_rng_state(tensors.pop("rng"))
     state: dict = {}
     for name, tensor in tensors.items():

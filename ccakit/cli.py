@@ -22,7 +22,8 @@ usage: ccakit COMMAND [--preset NAME] [--config FILE.yaml] [flags]
 
 {commands}
 
-`ccakit COMMAND --help` lists a command's flags. Presets: {presets}."""
+`ccakit COMMAND --help` lists a command's flags; every command ends with one machine-readable line under --json.
+Presets: {presets}."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,10 +46,13 @@ def main(argv: list[str] | None = None) -> int:
         if config.json:
             print(json.dumps(result))
         return 0
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"ccakit {argv[0]}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        again = {"train": "; the same command with --resume goes on from the last evaluation",
+                 "demo": "; the same command begins the training again"}.get(argv[0], "")  # fmt: skip
+        print(f"ccakit {argv[0]}: stopped{again}", file=sys.stderr)
         return 130
 
 
@@ -90,9 +94,12 @@ def run_demo(config: settings.DemoConfig) -> dict:
 
 
 def run_train(config: settings.TrainConfig) -> dict:
+    from ccakit.data.layout import read_dataset
     from ccakit.training import train
 
-    _, facts = train(config)
+    dataset = read_dataset(config.data)
+    _tell(dataset)
+    _, facts = train(config, dataset)
     print(f"{config.model}: {facts['epochs']} epochs in {facts['train_seconds']:.0f} s; best weighted mAP on valid "
           f"{facts['best_valid_map_weighted']:.2f} (epoch {facts['best_epoch']}); model in {config.out}")  # fmt: skip
     return facts
@@ -134,7 +141,10 @@ def _opened(config):
 
     saved = load_model(config.run)
     run = read_json(config.run / "config.json", "Give the data set with --data.") if config.data is None else {}
+    if config.data is None and "data" not in run:
+        raise ValueError(f"{config.run / 'config.json'} names no data set; give it with --data")
     dataset = read_dataset(config.data or run["data"], splits=(config.split,))
+    _tell(dataset)
     if dataset.attributes.names != saved.attributes.names:
         raise ValueError(f"{config.run} was trained on {', '.join(saved.attributes.names)}; "
                          f"{dataset.root} has {', '.join(dataset.attributes.names)}")  # fmt: skip
@@ -142,10 +152,18 @@ def _opened(config):
     return saved, dataset, inputs_for(saved.model, split, saved.transform, cache=run.get("cache", False)), split
 
 
+def _tell(dataset) -> None:
+    for finding in dataset.findings:
+        print(f"note: {finding}", file=sys.stderr)
+
+
 def run_random(config: settings.RandomConfig) -> dict:
     from ccakit.baseline import random_baseline
+    from ccakit.data.layout import read_dataset
 
-    result, text = random_baseline(config)
+    dataset = read_dataset(config.data, splits=(config.split,))
+    _tell(dataset)
+    result, text = random_baseline(config, dataset)
     print(text)
     return result
 

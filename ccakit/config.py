@@ -96,6 +96,11 @@ class TrainConfig:
             raise ValueError(f"freeze={self.freeze}: none, backbone, all or a number of blocks")
         if self.batch_size < 2:
             raise ValueError(f"batch_size={self.batch_size}: at least 2")
+        if min(self.margin, self.lr, self.weight_decay, self.workers) < 0 or not 0 <= self.active_from <= 1:
+            raise ValueError("margin, lr, weight_decay, workers: 0 or more; active_from: a share, 0 to 1")
+        sizes = [v for v in (self.image_size, self.embed_dim, *(self.balance or ())) if v is not None]
+        if min([1, *sizes]) < 1:
+            raise ValueError("image_size, embed_dim and balance: at least 1")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup={self.warmup}: a share of the budget, 0 or more and below 1")
         if self.evaluate_every < 1 or self.triplets_per_epoch < 1:
@@ -179,6 +184,10 @@ class RandomConfig:
     json: bool = False
     """End with one machine-readable line."""
 
+    def __post_init__(self) -> None:
+        if self.repeats < 1:
+            raise ValueError(f"repeats={self.repeats}: at least 1")
+
 
 @dataclass
 class ParamsConfig:
@@ -248,6 +257,9 @@ def from_yaml(config: object, path: Path) -> object:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML: {error}") from error
+    if isinstance(values, dict):  # YAML reads `no` as false, and 1 as a number
+        values = {k: str(v) if k == "freeze" and isinstance(v, int) else v for k, v in values.items()}
+        values = {k: "no" if k == "mixed_precision" and v is False else v for k, v in values.items()}
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected `name: value` lines, such as `lr: 0.001`")
     return from_dict(type(config), {**to_dict(config), **values}, where=str(path))

@@ -58,15 +58,23 @@ def _trained(config: DemoConfig, dataset: Dataset) -> tuple[SavedModel, dict]:
     if before and before["facts"]:
         raise DataError(config.out, "holds a demo with other settings", "Choose another --out, or delete it.")
     if before:  # broken off while it trained
-        shutil.rmtree(config.out)
-    if (config.out / "config.json").exists():
-        raise DataError(config.out, "already holds a run", "Choose another --out, or delete it.")
+        _remove_own(config.out)
+    elif config.out.is_dir() and any(config.out.iterdir()):
+        raise DataError(config.out, "already holds a run, or other files", "Choose another --out, or delete it.")
     config.out.mkdir(parents=True, exist_ok=True)
     write_json(kept, {"demo": wanted, "facts": None})
     print(f"training {config.model} on {settings.trunk}, {settings.budget}", flush=True)
     saved, facts = train(settings, dataset)
     write_json(kept, {"demo": wanted, "facts": facts})
     return saved, facts
+
+
+def _remove_own(out: Path) -> None:
+    """Remove what a demo broken off has written, and nothing else."""
+    for name in ("checkpoints", "tensorboard"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for name in ("config.json", "versions.json", "log.csv", "train.log", "model.json", "model.safetensors"):
+        (out / name).unlink(missing_ok=True)
 
 
 def _pictures(config: DemoConfig, saved: SavedModel, inputs, dataset: Dataset) -> None:
@@ -113,6 +121,7 @@ def open_demo(preset: str | None = None) -> DemoRun:
     if not (config.out / "metrics.json").exists():
         config.pictures = False
         demo(config)
+    write_garments(config.data, config.train, config.valid, config.test, seed=config.seed, labels=config.labels)
     saved, dataset = load_model(config.out), read_dataset(config.data)
     inputs = inputs_for(saved.model, dataset["test"], saved.transform, cache=True, progress=False)
     metrics = json.loads((config.out / "metrics.json").read_text())

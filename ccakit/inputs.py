@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,8 @@ from tqdm.auto import tqdm
 from ccakit.data.errors import DataError
 from ccakit.data.images import ImageTransform, read_image
 from ccakit.data.layout import Split
+
+log = logging.getLogger("ccakit")
 
 
 class ImageInputs:
@@ -30,7 +33,15 @@ class ImageInputs:
         return len(self.split.filenames)
 
     def _one(self, index: int) -> Tensor:
-        return self.transform(read_image(self.split.path(index)))
+        try:
+            return self.transform(read_image(self.split.path(index)))
+        except DataError as error:
+            raise self.error(index, f"lists {self.split.filenames[index]}, which {error.problem}") from None
+
+    def error(self, index: int, problem: str) -> DataError:
+        """What is wrong with an image, by the list's line that names it."""
+        remedy = "Put a whole image there; lines must stay, as labels count them."
+        return DataError(Path(self.split.root) / f"filenames_{self.split.name}.txt", problem, remedy, line=index + 1)
 
     def load(self, indices: np.ndarray) -> Tensor:
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # OpenCV decodes outside the GIL
@@ -70,7 +81,7 @@ def keep_features(
 
 def inputs_for(model, split: Split, transform: ImageTransform, *, cache: bool, progress: bool = True):
     """What `model` is fed of a split: kept features (in the data set's `.features`) where `cache` is set and the
-    model has a frozen part, else images. DataError where the folder cannot be written.
+    model has a frozen part, else images; images, too, with a warning, where the folder cannot be written.
     """
     images = ImageInputs(split, transform)
     if not (cache and model.trunk.freezes):
@@ -79,8 +90,8 @@ def inputs_for(model, split: Split, transform: ImageTransform, *, cache: bool, p
     try:
         return keep_features(model, images, folder, progress=progress)
     except OSError as error:
-        remedy = "Make room there, or use --no-cache."
-        raise DataError(folder, f"cannot be written ({error.strerror or error})", remedy) from error
+        log.warning("%s: features cannot be kept (%s); they are computed anew each time", folder, error)
+        return images
 
 
 @torch.inference_mode()
@@ -117,6 +128,9 @@ def _key(model, inputs: ImageInputs) -> str:
     digest = hashlib.sha256(model.trunk.stem_key().encode())
     digest.update(json.dumps(inputs.transform.to_dict(), sort_keys=True).encode())
     for index, name in enumerate(inputs.split.filenames):
-        stat = inputs.split.path(index).stat()
+        try:
+            stat = inputs.split.path(index).stat()
+        except FileNotFoundError:
+            raise inputs.error(index, f"lists {name}, which is missing") from None
         digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]

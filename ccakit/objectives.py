@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ccakit.data.layout import Split
-from ccakit.data.triplets import BalancedBatches, Relations, ShuffledBatches, TripletBatch, TripletSampler
+from ccakit.data.triplets import BalancedBatches, Relations, ShuffledBatches, TripletBatch, TripletSampler, ValueIndex
 from ccakit.loss import spaces_loss, spread, triplet_loss
 
 
@@ -47,7 +47,8 @@ class TripletObjective:
         embeddings = model(inputs, extra["condition"], gather=extra["gather"], cached=cached)
         anchor, positive, negative = embeddings.chunk(3)
         loss = triplet_loss(anchor, positive, negative, self.margin, mining)
-        return StepResult(loss, len(anchor), spread(embeddings[:, None]))
+        widest = max(spread(embeddings[extra["condition"] == c, None]) for c in extra["condition"].unique())
+        return StepResult(loss, len(anchor), widest)
 
 
 class SpacesObjective:
@@ -55,6 +56,7 @@ class SpacesObjective:
 
     def __init__(self, split: Split, config) -> None:
         rows, conditions = split.labels, len(split.attributes)
+        ValueIndex(rows, conditions)  # raises where no triplet exists
         layout = config.balance or (one_label_each(rows) and (2, 5, 6))
         if layout:
             self.sampler = BalancedBatches(rows, conditions, layout=layout, seed=config.seed)

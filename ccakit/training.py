@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import logging
 import math
@@ -123,14 +124,13 @@ class Trainer:
                 share = self._share()
                 if share >= 1 or self.progress.epoch % self.config.evaluate_every == 0:
                     self._evaluate(rows)
-        except KeyboardInterrupt:
-            log.warning("stopped at step %d; go on from the last evaluation with the same command and --resume",
-                        self.progress.step)  # fmt: skip
-            raise
         finally:
             self.writer.close()
             self.bar.close()
+            log.removeHandler(self.handler)
+            self.handler.close()
         self.saved.model.load_state_dict(load_model(self.out).model.state_dict())
+        write_json(self.out / "train.json", self._facts())
         return self._facts()
 
     def _share(self) -> float:
@@ -149,6 +149,8 @@ class Trainer:
         groups = param_groups_weight_decay(model, config.weight_decay)
         self.model, self.optimizer = self.accelerator.prepare(model, torch.optim.AdamW(groups, lr=config.lr))
         self._open_folder()
+        self.handler = logging.FileHandler(self.out / "train.log")
+        log.addHandler(self.handler)
         self.writer = SummaryWriter(str(self.out / "tensorboard"))
         self.bar = tqdm(total=100, disable=self.quiet or None, desc="training",
                         bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}<{remaining} {postfix}")  # fmt: skip
@@ -161,6 +163,7 @@ class Trainer:
             raise DataError(self.out, "holds no run to resume", "Train without --resume.")
         if begun:
             self._check_same(read_json(self.out / "config.json", "Train into another --out."))
+            self._check_same_data(read_json(self.out / "data.json", "Train into another --out."))
         found = last_state(checkpoints)
         if found is not None:
             self.progress = Progress(**load_state(found, self.saved.model, self.optimizer)["progress"])
@@ -170,6 +173,7 @@ class Trainer:
         with open(self.out / "log.csv", "w", newline="") as file:
             csv.writer(file).writerow(COLUMNS)
         write_json(self.out / "versions.json", versions())
+        write_json(self.out / "data.json", data_facts(self.dataset))
         write_json(self.out / "config.json", to_dict(self.config))
 
     def _check_same(self, before: dict) -> None:
@@ -178,6 +182,10 @@ class Trainer:
         if differ:
             told = "; ".join(f"{k} was {before.get(k)}, now {now[k]}" for k in differ)
             raise DataError(self.out / "config.json", f"was written by another run: {told}", "Use the same settings.")
+
+    def _check_same_data(self, before: dict) -> None:
+        if before != data_facts(self.dataset):
+            raise DataError(self.out / "data.json", "tells of other data than --data", "Use the same data set.")
 
     def _drop_later_rows(self) -> None:
         with open(self.out / "log.csv", newline="") as file:
@@ -212,8 +220,7 @@ class Trainer:
             mining = "all" if share < config.active_from else "active"
         device = self.accelerator.device
         extra = {name: tensor.to(device) for name, tensor in extra.items()}
-        with self.accelerator.autocast():
-            result = self.objective.step(self.model, inputs.to(device), extra, mining, self.inputs.cached)
+        result = self.objective.step(self.model, inputs.to(device), extra, mining, self.inputs.cached)
         result.loss, loss = result.loss.detach(), result.loss
         if not math.isfinite(value := float(result.loss)):
             raise FloatingPointError(f"the loss is {value} at step {self.progress.step}; try a smaller --lr")
@@ -273,6 +280,15 @@ def train(config: TrainConfig, dataset: Dataset | None = None, quiet: bool = Fal
     facts = trainer.run()
     trainer.saved.model.eval()
     return trainer.saved, facts
+
+
+def data_facts(dataset: Dataset) -> dict:
+    """What a data set is, wherever it lies: its name, image counts, and a digest of lists and labels."""
+    digest = hashlib.sha256(repr(dataset.attributes).encode())
+    for split in dataset.splits.values():
+        digest.update("\n".join(split.filenames).encode() + split.labels.tobytes())
+    counts = {name: len(split.filenames) for name, split in dataset.splits.items()}
+    return {"name": dataset.name, "images": counts, "digest": digest.hexdigest()[:16]}
 
 
 def versions() -> dict:

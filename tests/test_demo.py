@@ -74,6 +74,17 @@ def test_a_runs_folder_of_another_kind_is_not_touched(flags, capsys):
     assert "already holds a run" in capsys.readouterr().err and sorted(p.name for p in out.rglob("*")) == before
 
 
+def test_files_of_others_are_never_removed(flags, capsys):
+    out = Path(flags[1]).parent / "home"
+    (out / "thesis").mkdir(parents=True)
+    (out / "thesis/a.txt").write_text("precious")
+    argv = ["demo", *flags, "--out", str(out), "--no-pictures", "--budget", "steps=1"]
+    assert main(argv) == 1 and "other files" in capsys.readouterr().err
+    (out / "demo.json").write_text(json.dumps({"demo": {}, "facts": None}))  # broken off, beside other files
+    assert main(argv) == 0
+    assert (out / "thesis/a.txt").read_text() == "precious"
+
+
 def test_unknown_presets_of_open_demo_are_refused():
     with pytest.raises(ValueError, match="smoke, demo"):
         open_demo("huge")

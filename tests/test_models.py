@@ -210,12 +210,13 @@ def test_folded_batchnorms_leave_the_stem_as_it_is(trunk, freeze):
     folded = model.trunk.folded()
     torch.testing.assert_close(folded.stem(images), model.stem(images), atol=1e-3, rtol=1e-3)
     assert model.trunk.stem_key() == before
-    norms = sum(type(m).__name__.startswith("BatchNorm") for m in folded.modules())
-    assert norms == 0
+    norms = [sum(type(m).__name__.startswith("BatchNorm") for m in t.modules()) for t in (model.trunk, folded)]
+    assert norms == [29 if trunk == "lite" else 0, 0]
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "resnet18", "vit_base_patch16_siglip_224",
-                                  "beit_base_patch16_224", "no_such_model"])  # fmt: skip
+                                  "beit_base_patch16_224", "deit_tiny_distilled_patch16_224",
+                                  "no_such_model"])  # fmt: skip
 def test_other_trunks_are_refused_with_what_works(name):
     with pytest.raises(TrunkError, match="vit_base_r50_s16_224"):
         create_vit(name, pretrained=False)
@@ -226,6 +227,9 @@ def test_unknown_names_are_refused():
         create_model("cca", conditions=2)
     with pytest.raises(ValueError, match="at least one"):
         make("cca-type1", conditions=0)
+    for options in (dict(depth=0), dict(width=30, num_heads=4)):
+        with pytest.raises(ValueError, match="width a multiple of heads"):
+            create_vit("lite", pretrained=False, **options)
     with pytest.raises(TrunkError, match="2 blocks"):
         make("cca-type1", freeze=7)
     with pytest.raises(TrunkError, match="hybrid"):
@@ -254,6 +258,11 @@ def test_local_weights_stand_in_for_the_download(tmp_path, suffix):
     assert smaller.trunk.grid_size == (6, 6)  # timm interpolates the position embedding
     with pytest.raises(TrunkError, match="no such weights file"):
         create_vit("vit_tiny_patch16_224", weights=tmp_path / "absent.pth")
+    file.write_bytes(b"no weights at all")
+    with pytest.raises(TrunkError, match="cannot be loaded from .*--no-pretrained"):
+        create_vit("vit_tiny_patch16_224", weights=file)
+    with pytest.raises(ValueError, match="weights cannot be read"):
+        create_vit("lite", weights=file)
 
 
 def test_lite_carries_the_imagenet_weights():

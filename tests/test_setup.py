@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ccakit.cli import COMMANDS, parse
+from ccakit.cli import COMMANDS, main, parse
+from ccakit.data.garments import write_garments
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -42,6 +43,22 @@ def test_the_readmes_ccakit_lines_are_understood(line):
         subprocess.run([sys.executable, "-m", "ccakit.cli", *words], check=True, capture_output=True)
     else:
         parse(words[0], words[1:])
+
+
+def test_the_readmes_commands_run_one_after_the_other(tmp_path, monkeypatch):
+    """train, resume, evaluate, embed and random of the README as they stand there, on few drawn garments."""
+    write_garments(tmp_path / "data/garments", 64, 20, 30, size=64, progress=False)
+    monkeypatch.chdir(tmp_path)
+    done = [line.split()[1] for line in LINES if line.startswith(".venv/bin/ccakit") and run_line(line)]
+    assert {"train", "evaluate", "embed", "random", "params"} <= set(done)
+
+
+def run_line(line: str) -> bool:
+    """Run a line of the README, but for --help, the paper's preset and Fashion-MNIST (see its own test)."""
+    if "--help" in line or "--preset paper" in line or "fashion_mnist" in line:
+        return False
+    assert main(line.split()[1:]) == 0, line
+    return True
 
 
 def test_every_other_line_of_the_readme_is_known():

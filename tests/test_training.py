@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,9 +16,10 @@ import torch
 
 from ccakit.checkpoint import load_model
 from ccakit.cli import main
-from ccakit.config import TrainConfig
+from ccakit.config import TrainConfig, from_preset
 from ccakit.data.errors import DataError
 from ccakit.data.garments import write_garments
+from ccakit.data.images import ImageTransform
 from ccakit.data.layout import read_dataset
 from ccakit.embedding import attention_maps, embed_images, embed_rows
 from ccakit.inputs import FeatureInputs, ImageInputs, keep_features
@@ -144,13 +149,16 @@ def test_flips_do_not_go_with_kept_features(garments, tmp_path):
         train(settings(garments, tmp_path / "run", flip=True), quiet=True)
 
 
-def test_collapse_is_noticed(garments, tmp_path, caplog):
-    """Embeddings drawn into one point: training says so, and what to change."""
+@pytest.mark.parametrize("mode", ["spaces", "triplets"])
+def test_collapse_is_noticed(garments, tmp_path, caplog, mode):
+    """A model blind to the image gives one point a condition: training says so, and what to change."""
     from ccakit.training import Trainer
 
-    trainer = Trainer(settings(garments, tmp_path / "run", budget="epochs=1", lr=1e-9), quiet=True)
-    torch.nn.init.zeros_(trainer.saved.model.head.fc.weight)
+    options = dict(mode=mode, budget="epochs=1", lr=1e-9, triplets_per_epoch=96, head_norm="none")
+    trainer = Trainer(settings(garments, tmp_path / "run", **options), quiet=True)
+    torch.nn.init.zeros_(trainer.saved.model.trunk.patch_embed.proj.weight)
     assert trainer.run()["collapsed"]
+    assert "collapsed" in (tmp_path / "run/train.log").read_text()
     assert "collapsed" in caplog.text and "--head-norm batchnorm" in caplog.text
 
 
@@ -161,6 +169,69 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(garments, tmp_path):
     trainer.saved.model.head.fc.bias.data.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="step 0; try a smaller --lr"):
         trainer.run()
+
+
+def test_flips_are_left_to_right_for_about_half_of_the_images(garments):
+    from ccakit.objectives import Steps, objective_for
+
+    split = read_dataset(garments)["train"]
+    config = settings(garments, garments, batch_size=48)
+    plain = ImageInputs(split, ImageTransform((64, 64), crop_pct=1.0))
+    objective = objective_for(split, config)
+    (images, _), (flipped, _) = Steps(objective, 0, plain)[0], Steps(objective, 0, plain, flip_seed=3)[0]
+    same = [torch.equal(a, b) for a, b in zip(images, flipped)]
+    mirrored = [torch.equal(a.flip(-1), b) for a, b in zip(images, flipped)]
+    assert all(a != b for a, b in zip(same, mirrored)) and 10 < sum(mirrored) < 38
+
+
+def test_mining_becomes_active_on_time(garments, tmp_path, monkeypatch):
+    from ccakit.objectives import SpacesObjective
+
+    seen, real = [], SpacesObjective.step
+
+    def step(self, model, inputs, extra, mining, cached):
+        seen.append(mining)
+        return real(self, model, inputs, extra, mining, cached)
+
+    monkeypatch.setattr(SpacesObjective, "step", step)
+    train(settings(garments, tmp_path / "run", budget="steps=10", active_from=0.5), quiet=True)
+    assert seen == ["all"] * 5 + ["active"] * 5
+
+
+def test_data_without_a_triplet_are_refused(garments, tmp_path):
+    dataset = read_dataset(garments)
+    dataset["train"].labels[:, 2] = 1
+    for mode in ("spaces", "triplets"):
+        with pytest.raises(ValueError, match="no triplet"):
+            train(settings(garments, tmp_path / mode, mode=mode), dataset, quiet=True)
+
+
+def test_resume_on_other_data_is_refused(garments, one_label, tmp_path):
+    train(settings(garments, tmp_path / "run", budget="epochs=1"), quiet=True)
+    with pytest.raises(DataError, match="other data"):
+        train(settings(one_label, tmp_path / "run", budget="epochs=1", resume=True), quiet=True)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_missing_image_is_named_by_its_line(garments, tmp_path, cache):
+    root = tmp_path / "data"
+    shutil.copytree(garments, root)
+    (root / "images/train/000007.png").unlink()
+    with pytest.raises(DataError, match="filenames_train.txt, line 8: lists images/train/000007.png, which is miss"):
+        train(settings(root, tmp_path / "run", cache=cache, budget="epochs=1"), quiet=True)
+
+
+def test_the_paper_preset_runs_with_a_small_trunk(garments, tmp_path):
+    """bf16, flips, triplets, nothing frozen, loader processes: as on a GPU, but small."""
+    config = from_preset(TrainConfig, "paper")
+    small = dict(data=garments, out=tmp_path / "run", trunk="vit_tiny_patch16_224", pretrained=False, image_size=64,
+                 budget="steps=2", batch_size=4, workers=1)  # fmt: skip
+    code = f"from ccakit.config import *; from pathlib import Path, PosixPath; from ccakit.training import train; " \
+           f"print(train({dataclasses.replace(config, **small)!r}, quiet=True)[1]['steps'])"  # fmt: skip
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)  # accelerate keeps its precision
+    assert run.stdout.split()[-1:] == ["2"], run.stderr
+    rows = rows_of(tmp_path / "run")
+    assert 0 < float(rows[-1]["loss"]) < 0.6
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():
@@ -175,7 +246,7 @@ def test_kept_features_are_the_stems_output_and_follow_their_key(garments, tmp_p
 
     saved = Trainer(settings(garments, tmp_path / "run"), quiet=True).saved
     split = read_dataset(garments, splits=("valid",))["valid"]
-    images = ImageInputs(split, saved.transform)
+    images, before = ImageInputs(split, saved.transform), split.path(3).stat()
     kept = keep_features(saved.model, images, tmp_path / "cache", progress=False)
     indices = np.array([5, 0, 17])
     with torch.no_grad():
@@ -188,6 +259,11 @@ def test_kept_features_are_the_stems_output_and_follow_their_key(garments, tmp_p
     saved.model.trunk.patch_embed.backbone.net.conv_stem.weight.data.add_(0.01)
     keep_features(saved.model, images, tmp_path / "cache", progress=False)
     assert len(list((tmp_path / "cache").iterdir())) == 2
+    touched = split.path(3)
+    os.utime(touched, ns=(1, 1))
+    keep_features(saved.model, images, tmp_path / "cache", progress=False)
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+    os.utime(touched, ns=(before.st_atime_ns, before.st_mtime_ns))
     whole = files[0].read_bytes()
     files[0].write_bytes(whole[: len(whole) // 2])  # cut short: computed anew, not half used
     other = create_model(**saved.recipe)

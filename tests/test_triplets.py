@@ -77,6 +77,10 @@ def test_shuffled_batches_visit_every_labelled_image():
     sampler = ShuffledBatches(rows, batch_size=5, seed=1)
     seen = np.concatenate(list(sampler.epoch(0)))
     assert sorted(seen) == list(range(0, 40, 2))
+    uneven = ShuffledBatches(rows, batch_size=6)
+    epochs = [np.concatenate(list(uneven.epoch(e))) for e in range(8)]
+    assert all(len(set(e)) == len(e) == 18 for e in epochs)  # full batches; who is left over changes
+    assert set(np.concatenate(epochs)) == set(range(0, 40, 2))
     assert ShuffledBatches(rows, batch_size=500).epoch(0).__next__().shape == (20,)
 
 

@@ -114,7 +114,10 @@ class TripletSampler:
 
 
 class ShuffledBatches:
-    """Batches of distinct images, all labelled images once an epoch: for images that carry several labels."""
+    """Batches of distinct images, each labelled image at most once an epoch: for images that carry several labels.
+
+    Batches are full; the images left over, fewer than a batch, are others in each epoch.
+    """
 
     def __init__(self, rows: np.ndarray, *, batch_size: int, seed: int = 0) -> None:
         self.images = np.unique(rows[:, 0])

@@ -14,8 +14,6 @@ from ccakit.models.trunk import TrunkError, create_vit
 
 __all__ = ["ConditionalModel", "ModelInfo", "TrunkError", "create_model", "list_models"]
 
-PAPER_TRUNK = "vit_base_r50_s16_224"
-
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -63,7 +61,7 @@ def create_model(
 
     name: one of `list_models()`. conditions: K. trunk, pretrained, weights, image_size, trunk_options: see
     `ccakit.models.trunk.create_vit`. freeze: see `Trunk`. embed_dim: E of Eq. 7, D by default. head_norm: see
-    `Head`. options: the system's own (CCA: query, residual). The model's `vit_config` tells timm's data config.
+    `Head`. options: the system's own (CCA: query, residual). The model's `pretrained_cfg` is the trunk's.
     Raises ValueError for an unknown name, TrunkError for a trunk that does not work.
     """
     if name not in _MODELS:

@@ -26,7 +26,7 @@ class Head(nn.Module):
         self.norm = nn.BatchNorm1d(embed_dim) if norm == "batchnorm" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.fc(x)
+        x = self.fc(x).float()  # in mixed precision, what is compared is float32
         return F.normalize(self.norm(x.flatten(0, -2)).view_as(x), dim=-1)  # Eq. 7
 
 

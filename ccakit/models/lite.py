@@ -12,6 +12,7 @@ from pathlib import Path
 
 import timm
 import torch
+from safetensors.torch import load_file
 from timm.layers import HybridEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -51,8 +52,10 @@ def create_lite(
     image_size: pixels a side, a multiple of 16. pretrained: the CNN's ImageNet weights; the blocks start
     from random values in any case. weights: a local file in the place of the package's.
     """
-    if image_size % 16:
+    if image_size % 16 or image_size < 16:
         raise ValueError(f"image_size={image_size}: `lite` has strides of 16 pixels; take a multiple of 16")
+    if min(width, depth, num_heads) < 1 or width % num_heads:
+        raise ValueError(f"width={width}, depth={depth}, num_heads={num_heads}: 1 or more, width a multiple of heads")
     backbone = LiteBackbone()
     if pretrained or weights is not None:
         load_imagenet(backbone, Path(weights) if weights is not None else imagenet_file())
@@ -77,12 +80,10 @@ def imagenet_file() -> Path:
 
 def load_imagenet(backbone: LiteBackbone, file: Path) -> None:
     """Fill the backbone from the package's file, whose 296 tensors are timm's in the same order."""
-    if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        source = load_file(file)
-    else:
-        source = torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        source = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+    except Exception as error:  # of many types, by what is wrong with the file
+        raise ValueError(f"{file}: weights cannot be read ({error})") from error
     whole = timm.create_model("tf_efficientnet_lite0").state_dict()
     if [tuple(t.shape) for t in source.values()] != [tuple(t.shape) for t in whole.values()]:
         raise ValueError(f"{file}: not the weights of EfficientNet-Lite0: its tensors have other shapes")

@@ -63,6 +63,10 @@ def create_vit(
         vit = timm.create_model(name, pretrained=pretrained or weights is not None, num_classes=0, **options)
     except TypeError as error:
         raise TrunkError(f"{name} does not take {sorted(options)}: {error}") from error
+    except Exception as error:  # the hub's, the file's or timm's own: of many types, all with the same remedy
+        source = weights or "timm's hub"
+        remedy = "give a file with --weights, or start from random weights with --no-pretrained"
+        raise TrunkError(f"the weights of {name} cannot be loaded from {source} ({error}); {remedy}") from error
     check_standard(name, vit)
     return vit
 
@@ -70,16 +74,16 @@ def create_vit(
 def check_standard(name: str, vit: nn.Module) -> None:
     """Raise TrunkError unless `vit` is made of standard blocks and carries a [CLS] token."""
     problem = None
-    if not isinstance(vit, VisionTransformer):
+    if type(vit) is not VisionTransformer:
         problem = f"it is a {type(vit).__name__}, not a plain vision transformer"
     elif vit.cls_token is None:
         problem = "it has no [CLS] token, which Eq. 7 reads"
+    elif len(vit.blocks) < 1:
+        problem = "it has no block"
     elif type(vit.blocks[-1]) is not Block or type(vit.blocks[-1].attn) is not Attention:
         problem = f"its last block is a {type(vit.blocks[-1]).__name__}, not a standard pre-norm block"
     elif getattr(vit.blocks[-1].attn, "gate", None) is not None:
         problem = "its attention is gated"
-    elif len(vit.blocks) < 1:
-        problem = "it has no block"
     if problem:
         raise TrunkError(f"{name} cannot be a trunk: {problem}; what works: {', '.join(WORKING)}")
 
@@ -106,7 +110,7 @@ class Trunk(nn.Module):
 
     def _frozen_blocks(self, freeze: str | int) -> int | None:
         if freeze == "backbone" and not isinstance(self.patch_embed, HybridEmbed):
-            raise TrunkError('freeze="backbone" needs a hybrid trunk, whose patch embedding holds a CNN')
+            raise TrunkError('freeze="backbone" needs a hybrid trunk, whose patch embedding holds a CNN; take "none"')
         if freeze in ("none", "backbone"):
             return None
         count = len(self.blocks) if freeze == "all" else int(freeze)
