@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # why: see ccakit/__init__.py
 export OMP_WAIT_POLICY ?= passive
+export GOMP_SPINCOUNT ?= 10000
 
 .PHONY: help demo test lint lab notebooks clean
 .DEFAULT_GOAL := help

@@ -211,7 +211,7 @@ def test_folded_batchnorms_leave_the_stem_as_it_is(trunk, freeze):
     torch.testing.assert_close(folded.stem(images), model.stem(images), atol=1e-3, rtol=1e-3)
     assert model.trunk.stem_key() == before
     norms = [sum(type(m).__name__.startswith("BatchNorm") for m in t.modules()) for t in (model.trunk, folded)]
-    assert norms == [29 if trunk == "lite" else 0, 0]
+    assert (norms[0] > 0) == (trunk == "lite") and norms[1] == 0
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "resnet18", "vit_base_patch16_siglip_224",
