@@ -1,4 +1,4 @@
-"""The command line: `ccakit demo | train | evaluate | embed | random | params`. Heavy imports wait."""
+"""The command line: `ccakit demo | train | evaluate | embed | audit | random | params`. Heavy imports wait."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ COMMANDS = {
     "train": settings.TrainConfig,
     "evaluate": settings.EvaluateConfig,
     "embed": settings.EmbedConfig,
+    "benchmark": settings.BenchmarkConfig,
+    "audit": settings.AuditConfig,
     "random": settings.RandomConfig,
     "params": settings.ParamsConfig,
 }
@@ -45,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         result = globals()[f"run_{argv[0]}"](config)
         if config.json:
             print(json.dumps(result))
-        return 0
+        return int(getattr(config, "strict", False) and bool(result.get("breaks")))
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"ccakit {argv[0]}: {error}", file=sys.stderr)
         return 1
@@ -67,12 +69,24 @@ def parse(command: str, argv: list[str]):
     """A command's config: the preset, then the YAML file, then the flags."""
     import tyro
 
+    argv = _data_flag(COMMANDS[command], argv) if command == "audit" else argv
     preset, argv = _take("--preset", argv)
     file, argv = _take("--config", argv)
     config = settings.from_preset(COMMANDS[command], preset)
     if file is not None:
         config = settings.from_yaml(config, Path(file))
     return tyro.cli(COMMANDS[command], args=argv, default=config, prog=f"ccakit {command}", use_underscores=False)
+
+
+def _data_flag(kind: type, argv: list[str]) -> list[str]:
+    """`argv` with --data before a word that is neither a flag nor a flag's value: the data set's folder."""
+    switches = {"--help", "-h"} | {f"--{no}{name}" for name, field in kind.__dataclass_fields__.items()
+                                   if field.type == "bool" for no in ("", "no-")}  # fmt: skip
+    for place, word in enumerate(argv):
+        value = place and argv[place - 1].startswith("-") and argv[place - 1] not in switches
+        if not word.startswith("-") and not (value and "=" not in argv[place - 1]):
+            return [*argv[:place], "--data", *argv[place:]]
+    return argv
 
 
 def _take(flag: str, argv: list[str]) -> tuple[str | None, list[str]]:
@@ -102,16 +116,21 @@ def run_train(config: settings.TrainConfig) -> dict:
     _, facts = train(config, dataset)
     print(f"{config.model}: {facts['epochs']} epochs in {facts['train_seconds']:.0f} s; best weighted mAP on valid "
           f"{facts['best_valid_map_weighted']:.2f} (epoch {facts['best_epoch']}); model in {config.out}")  # fmt: skip
+    if facts["unreadable"]:
+        print(f"unreadable: {facts['unreadable']} training images, replaced; see {config.out / 'unreadable.json'}")
     return facts
 
 
 def run_evaluate(config: settings.EvaluateConfig) -> dict:
     from ccakit.checkpoint import write_json
     from ccakit.evaluation import evaluate, table
+    from ccakit.triplet_evaluation import triplet_table
 
     saved, dataset, inputs, _ = _opened(config)
     metrics = evaluate(saved, inputs, dataset[config.split], batch_size=config.batch_size, seed=config.seed)
-    print(table(metrics, f"{saved.recipe['name']} on {dataset.name}, {config.split}"))
+    print(table(metrics, title := f"{saved.recipe['name']} on {dataset.name}, {config.split}"))
+    if "triplet_accuracy" in metrics:
+        print(triplet_table(metrics, title))
     write_json(config.run / f"metrics_{dataset.name}_{config.split}.json", metrics)
     return metrics
 
@@ -127,9 +146,12 @@ def run_embed(config: settings.EmbedConfig) -> dict:
     embeddings = embed_images(saved.model, inputs, batch_size=config.batch_size, progress="embedding")
     out.parent.mkdir(parents=True, exist_ok=True)
     save_file({"embeddings": embeddings}, out)
-    facts = {"shape": list(embeddings.shape), "conditions": list(saved.attributes.names), "file": str(out)}
+    facts = {"shape": list(embeddings.shape), "conditions": list(saved.attributes.names), "file": str(out),
+             "unreadable": inputs.report()}  # fmt: skip
     write_json(out.with_suffix(".json"), {**facts, "filenames": split.filenames})
     print(f"{embeddings.shape[0]} images x {embeddings.shape[1]} spaces x {embeddings.shape[2]} in {out}")
+    if inputs.unreadable:
+        print(f"unreadable: {len(inputs.unreadable)} images, whose embeddings are NaN; {out.with_suffix('.json')}")
     return facts
 
 
@@ -149,12 +171,41 @@ def _opened(config):
         raise ValueError(f"{config.run} was trained on {', '.join(saved.attributes.names)}; "
                          f"{dataset.root} has {', '.join(dataset.attributes.names)}")  # fmt: skip
     split = dataset[config.split]
-    return saved, dataset, inputs_for(saved.model, split, saved.transform, cache=run.get("cache", False)), split
+    options = dict(cache=run.get("cache", False), max_unreadable=float(config.skip_unreadable))
+    return saved, dataset, inputs_for(saved.model, split, saved.transform, **options), split
 
 
 def _tell(dataset) -> None:
     for finding in dataset.findings:
         print(f"note: {finding}", file=sys.stderr)
+
+
+def run_benchmark(config: settings.BenchmarkConfig) -> dict:
+    from ccakit.benchmark import benchmark
+    from ccakit.standings import text_table
+
+    rows = benchmark(config)
+    print(text_table(rows, color=sys.stdout.isatty()))
+    return {"results": str(config.results_file(rows[0]["dataset"])), "rows": rows}
+
+
+def run_audit(config: settings.AuditConfig) -> dict:
+    if config.paper:
+        from ccakit import protocol
+
+        result = protocol.audit_paper()
+        print(protocol.table(result))
+        return result
+    from ccakit import audit
+
+    result = audit.audit(config.data, config.images, config.threads, progress=True)
+    print(audit.table(result))
+    if config.plot is not None:
+        from ccakit.audit.plot import plot
+        from ccakit.plots import save
+
+        print(f"images per value: {save(plot(result), config.plot, dpi=90)}")
+    return result
 
 
 def run_random(config: settings.RandomConfig) -> dict:

@@ -47,6 +47,9 @@ class TrainConfig:
     """CCA: the FC of Eq. 2, 3 in the place of W_q, or before it."""
     residual: bool = True
     """CCA: keep x_[CLS] beside the attention's output."""
+    without: tuple[str, ...] = ()
+    """Losses of the system's own to leave out: embedding_norm, mask_norm (csn, tf-csn), classify (m2fashion, adde),
+    local, align (asen-pp)."""
     freeze: str = "backbone"
     """none, backbone (a hybrid's CNN), a number of blocks, or all before the last block."""
     cache: bool = True
@@ -85,6 +88,11 @@ class TrainConfig:
     """For GPUs."""
     workers: int = 0
     """Loader processes; 0 loads in the main one."""
+    max_unreadable: float = 0.01
+    """The share of training images that may be unreadable; these are replaced by other draws and listed in the run's
+    unreadable.json. More of them end the run."""
+    skip_unreadable: bool = False
+    """Leave unreadable images of the valid split out, in the place of ending the run."""
     resume: bool = False
     """Go on from the run folder's last checkpoint."""
     json: bool = False
@@ -101,6 +109,8 @@ class TrainConfig:
         sizes = [v for v in (self.image_size, self.embed_dim, *(self.balance or ())) if v is not None]
         if min([1, *sizes]) < 1:
             raise ValueError("image_size, embed_dim and balance: at least 1")
+        if not 0 <= self.max_unreadable <= 1:
+            raise ValueError(f"max_unreadable={self.max_unreadable}: a share, 0 to 1")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup={self.warmup}: a share of the budget, 0 or more and below 1")
         if self.evaluate_every < 1 or self.triplets_per_epoch < 1:
@@ -136,6 +146,86 @@ class DemoConfig:
 
 
 @dataclass
+class BenchmarkConfig:
+    """Train systems under one protocol, all seeds, and compare them: one table a data set, resumable."""
+
+    data: Path = Path("data/garments")
+    """The data set's folder."""
+    out: Path = Path("runs/benchmark")
+    """Where runs are kept; a benchmark that was stopped goes on from here."""
+    results: Optional[Path] = None
+    """The CSV file; OUT/DATASET.csv by default."""
+    models: str = "all"
+    """Systems, separated by commas (`ccakit params --list`), or all."""
+    seeds: str = "0,1,2"
+    """Seeds of training, separated by commas."""
+    modes: tuple[Literal["triplets", "spaces"], ...] = ("spaces", "triplets")
+    """The paper's triplets, all spaces of every image, or both."""
+    variants: tuple[str, ...] = ("",)
+    """Settings of `ccakit train` to vary, such as "query=fc-wq" or "lite_depth=2 lite_heads=8"; "" is none."""
+    budget: str = "epochs=10"
+    """Of each run: epochs=N (equal images) or a time such as 4m (equal seconds)."""
+    trunk: str = "lite"
+    """Of the systems that read a vision transformer's tokens."""
+    cnn_trunk: str = "lite"
+    """Of the systems that read a CNN's map."""
+    freeze: str = "backbone"
+    """As in `ccakit train`; what is frozen is computed once an image and kept."""
+    pretrained: bool = True
+    """Start the trunks from ImageNet weights."""
+    weights: Optional[Path] = None
+    """A local weights file in the place of the download."""
+    image_size: Optional[int] = None
+    """Pixels a side; the trunk's own by default."""
+    batch_size: int = 64
+    """Triplets (mode triplets) or images (mode spaces) a step."""
+    lr: float = 1e-3
+    """AdamW's learning rate."""
+    evaluate_every: int = 2
+    """Epochs between evaluations on valid."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """For GPUs."""
+    workers: int = 0
+    """Loader processes."""
+    jobs: int = 1
+    """Runs at the same time, each with its part of the threads."""
+    speed: bool = True
+    """Measure what each system costs when the runs are done."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+    def __post_init__(self) -> None:
+        parse_budget(self.budget)
+        self.seed_list()
+        if self.jobs < 1 or self.batch_size < 2 or self.evaluate_every < 1:
+            raise ValueError("jobs and evaluate_every: at least 1; batch_size: at least 2")
+        if not self.modes or not self.variants:
+            raise ValueError("modes and variants: at least one of each")
+        for variant in self.variants:
+            if any("=" not in word for word in variant.split()):
+                raise ValueError(f'variant {variant!r}: settings such as "query=fc-wq lite_depth=2"')
+
+    def model_names(self) -> list[str]:
+        """The systems, in the order given."""
+        if self.models == "all":
+            from ccakit.models import list_models
+
+            return [info.name for info in list_models()]
+        return list(dict.fromkeys(name.strip() for name in self.models.split(",") if name.strip()))
+
+    def seed_list(self) -> list[int]:
+        """The seeds as numbers."""
+        try:
+            return [int(seed) for seed in self.seeds.split(",")]
+        except ValueError:
+            raise ValueError(f"seeds {self.seeds!r}: whole numbers separated by commas") from None
+
+    def results_file(self, dataset: str) -> Path:
+        """Where the rows go."""
+        return self.results or self.out / f"{dataset}.csv"
+
+
+@dataclass
 class RunConfig:
     """What commands on a trained model share."""
 
@@ -157,6 +247,8 @@ class EvaluateConfig(RunConfig):
     """Which split to rank."""
     seed: int = 0
     """Of the bootstrap."""
+    skip_unreadable: bool = False
+    """Leave queries and candidates of unreadable images out, and count them, in the place of an error."""
 
 
 @dataclass
@@ -165,8 +257,36 @@ class EmbedConfig(RunConfig):
 
     split: Literal["train", "valid", "test"] = "test"
     """Which split to embed."""
+    skip_unreadable: bool = False
+    """Give unreadable images embeddings of NaN, and list them, in the place of an error."""
     out: Optional[Path] = None
     """The file to write; RUN/embeddings_SPLIT.safetensors by default, with a .json of file names beside it."""
+
+
+@dataclass
+class AuditConfig:
+    """Audit a data set: counts, broken and doubled images, leakage, ceilings; or, with --paper, the paper's tables."""
+
+    data: Path = Path("data/garments")
+    """The data set's folder; `ccakit audit DIR` is short for `ccakit audit --data DIR`."""
+    paper: bool = False
+    """Audit the tables of the paper instead, from label counts that come with ccakit."""
+    images: bool = True
+    """Look at every image; without, the lists alone."""
+    threads: int = 0
+    """Images looked at at the same time; 0 is one a core, at most 8."""
+    plot: Optional[Path] = None
+    """Draw images per value to this file (PNG or PDF)."""
+    strict: bool = False
+    """Exit with 1 if something breaks training or evaluation: images missing or unreadable, splits that share some."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise ValueError(f"threads={self.threads}: 0 or more")
+        if self.paper and self.plot is not None:
+            raise ValueError("--plot draws a data set; there is none with --paper")
 
 
 @dataclass

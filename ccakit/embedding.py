@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from tqdm.auto import tqdm
@@ -22,19 +24,26 @@ def _tokens(model, inputs, indices, batch_size: int, progress: str | None):
     model.train(training)
 
 
+def _skipped(images: np.ndarray, inputs) -> np.ndarray:
+    """Which of the images could not be read: (n,) bool; none, where the inputs are not of files."""
+    return np.isin(images, list(getattr(inputs, "unreadable", ())))
+
+
 @torch.inference_mode()
 def embed_images(model, inputs, indices=None, *, batch_size: int = 64, progress: str | None = None) -> np.ndarray:
-    """All spaces of the images `indices` (all by default): (n, K, E) float32."""
+    """All spaces of the images `indices` (all by default): (n, K, E) float32; NaN where `inputs` may skip images
+    that cannot be read."""
     indices = np.arange(len(inputs)) if indices is None else np.asarray(indices)
     out = np.empty((len(indices), model.conditions, model.embed_dim), np.float32)
     for where, tokens in _tokens(model, inputs, indices, batch_size, progress):
         out[where] = model.spaces(tokens).float().cpu().numpy()
+    out[_skipped(indices, inputs)] = np.nan
     return out
 
 
 @torch.inference_mode()
 def embed_rows(model, inputs, rows: np.ndarray, *, batch_size: int = 64, progress: str | None = None) -> np.ndarray:
-    """The embedding of each row (image, condition, ...): (R, E) float32; each image is encoded once."""
+    """The embedding of each row (image, condition, ...): (R, E) float32; each image is encoded once. NaN as there."""
     images, place = np.unique(rows[:, 0], return_inverse=True)
     order = np.argsort(place, kind="stable")
     starts = np.searchsorted(place[order], np.arange(len(images) + 1))
@@ -43,6 +52,7 @@ def embed_rows(model, inputs, rows: np.ndarray, *, batch_size: int = 64, progres
         spaces = model.spaces(tokens).float().cpu().numpy()
         of = order[starts[where.start] : starts[where.stop]]
         out[of] = spaces[place[of] - where.start, rows[of, 1]]
+    out[_skipped(rows[:, 0], inputs)] = np.nan
     return out
 
 
@@ -55,14 +65,37 @@ def attention_maps(model, inputs, indices, *, batch_size: int = 64, progress: st
         for condition in range(model.conditions):
             maps = model.attention(tokens, model.all_of(condition, tokens))
             out[where, condition] = maps.mean(dim=1).float().cpu().numpy()
+    out[_skipped(indices, inputs)] = np.nan
     return out
 
 
+def readable(split: Split, inputs) -> Split:
+    """The split without the queries, candidates, labels and regions of images that `inputs` could not read.
+
+    DataError where no query or no candidate is left.
+    """
+    if not getattr(inputs, "unreadable", ()):
+        return split
+    names = ("labels", "queries", "candidates", "regions")
+    rows = {name: getattr(split, name) for name in names if getattr(split, name) is not None}
+    rows = {name: of[~_skipped(of[:, 0], inputs)] for name, of in rows.items()}
+    for name in ("queries", "candidates"):
+        if name in rows and not len(rows[name]):
+            problem = f"{len(inputs.unreadable)} images cannot be read, and none of the {name} is left"
+            raise inputs.error(min(inputs.unreadable), problem)
+    return replace(split, **rows)
+
+
 def rank(model, inputs, split: Split, *, batch_size: int = 64, progress: str | None = None):
-    """Rank the split's candidates for each of its queries, under each condition: a RetrievalResult."""
+    """Rank the split's candidates for each of its queries, under each condition: a RetrievalResult.
+
+    Queries and candidates whose images cannot be read are left out, where `inputs` may skip them.
+    """
     from ccakit.metrics import retrieval_aps
 
     rows = np.concatenate([split.queries, split.candidates])
     embeddings = embed_rows(model, inputs, rows, batch_size=batch_size, progress=progress)
+    embeddings = embeddings[~_skipped(rows[:, 0], inputs)]
+    split = readable(split, inputs)
     queries, candidates = np.split(embeddings, [len(split.queries)])
     return retrieval_aps(split.queries, queries, split.candidates, candidates, split.attributes)

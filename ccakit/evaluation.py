@@ -8,19 +8,25 @@ from ccakit.attention import pointing_scores
 from ccakit.checkpoint import SavedModel
 from ccakit.data.images import image_size
 from ccakit.data.layout import Split
-from ccakit.embedding import attention_maps, rank
+from ccakit.data.triplet_files import split_triplets
+from ccakit.embedding import attention_maps, rank, readable
 from ccakit.metrics import random_map
+from ccakit.triplet_evaluation import evaluate_triplets
 
 POINTING = ("pointing_game", "pointing_chance", "pointing_other", "pointing_fixed")
 
 
 def evaluate(saved: SavedModel, inputs, split: Split, *, batch_size: int = 64, seed: int = 0) -> dict:
-    """mAP as in Tables 2-4 beside a random ranking's, and heatmaps scored where the split has regions.
+    """mAP as in Tables 2-4 beside a random ranking's; heatmaps scored where the split has regions; triplet accuracy
+    as in Table 5 where it has a list of triplets.
 
     mAPs in percent, with 95% bootstrap intervals over queries; pointing shares from 0 to 1, averaged over
-    all (image, condition) whose region is known. See `ccakit.metrics` and `ccakit.attention`.
+    all (image, condition) whose region is known. Images that cannot be read, where `inputs` may skip them, are left
+    out and counted: `unreadable`, with how many queries and candidates they are, and their list. See
+    `ccakit.metrics` and `ccakit.attention`.
     """
     result = rank(saved.model, inputs, split, batch_size=batch_size, progress="ranking")
+    whole, split = split, readable(split, inputs)
     chance = random_map(split.queries, split.candidates, split.attributes)
     metrics = result.to_dict(seed=seed)
     metrics["random_map_weighted"] = 100 * chance.map_weighted
@@ -28,7 +34,13 @@ def evaluate(saved: SavedModel, inputs, split: Split, *, batch_size: int = 64, s
     per_attribute = 100 * chance.map_per_attribute
     metrics["random_map_per_attribute"] = {n: float(per_attribute[split.attributes.condition(n)])
                                            for n in metrics["map_per_attribute"]}  # fmt: skip
-    return {**metrics, **score_heatmaps(saved, inputs, split, batch_size=batch_size, seed=seed)}
+    metrics |= score_heatmaps(saved, inputs, split, batch_size=batch_size, seed=seed)
+    left_out = {side: len(getattr(whole, side)) - len(getattr(split, side)) for side in ("queries", "candidates")}
+    if (triplets := split_triplets(whole)) is not None:
+        names = split.attributes.names
+        metrics |= evaluate_triplets(saved.model, inputs, triplets, names, batch_size=batch_size, seed=seed)
+    images = inputs.report()
+    return {**metrics, "unreadable": len(images), "unreadable_left_out": left_out, "unreadable_images": images}
 
 
 def score_heatmaps(saved: SavedModel, inputs, split: Split, *, batch_size: int = 64, seed: int = 0) -> dict:
@@ -39,6 +51,10 @@ def score_heatmaps(saved: SavedModel, inputs, split: Split, *, batch_size: int =
     try:
         maps = attention_maps(saved.model, inputs, images, batch_size=batch_size, progress="heatmaps")
     except NotImplementedError:  # a system that does not attend
+        return {}
+    kept = ~np.isin(images, list(inputs.unreadable))
+    images, maps, split = images[kept], maps[kept], readable(split, inputs)
+    if not len(images):
         return {}
     views = np.array([saved.transform.view(*image_size(split.path(i))) for i in images])
     result = pointing_scores(maps, split.regions, split.labels, split.attributes, images, views)
@@ -61,6 +77,10 @@ def table(metrics: dict, title: str) -> str:
     lines.append(_line("weighted by query", total, metrics["map_weighted"], intervals["map_weighted"],
                        metrics["random_map_weighted"], metrics if pointing else None))  # fmt: skip
     lines.append(_line("macro", total, metrics["map_macro"], intervals["map_macro"], metrics["random_map_macro"], None))
+    if metrics.get("unreadable"):
+        out = metrics["unreadable_left_out"]
+        lines.append(f"unreadable: {metrics['unreadable']} images, left out with their {out['queries']} queries and "
+                     f"{out['candidates']} candidates")  # fmt: skip
     return "\n".join(lines)
 
 

@@ -1,4 +1,9 @@
-"""What a model is fed, by image index: pictures, or the kept output of its frozen part."""
+"""What a model is fed, by image index: pictures, or the kept output of its frozen part.
+
+An image that cannot be read is an error that names its line, unless a share of the split's images may be unreadable
+(`max_unreadable`). Then its row is NaN, and `inputs.unreadable` says why: training replaces it by another draw
+(`ccakit.objectives.Steps`), evaluation leaves it out (`ccakit.embedding.rank`).
+"""
 
 from __future__ import annotations
 
@@ -21,43 +26,99 @@ from ccakit.data.layout import Split
 log = logging.getLogger("ccakit")
 
 
-class ImageInputs:
-    """Images of a split, read and transformed: `load(indices)` -> (n, 3, height, width) float32."""
+class UnreadableImage(DataError):
+    """An image that cannot be read; `line` is that of the list that names it, and its index is the line less 1."""
+
+
+class Inputs:
+    """What both kinds of inputs share: how many images there are, and which of them cannot be read.
+
+    max_unreadable: the share of the split's images that may be unreadable, 0 to 1; 0: the first one is an error.
+    unreadable: why, by index, of those found so far. A loader's worker process has its own.
+    """
 
     cached = False
 
-    def __init__(self, split: Split, transform: ImageTransform) -> None:
-        self.split, self.transform = split, transform
+    def __init__(self, split: Split, max_unreadable: float = 0.0) -> None:
+        self.split, self.max_unreadable = split, max_unreadable
+        self.unreadable: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self.split.filenames)
 
-    def _one(self, index: int) -> Tensor:
-        try:
-            return self.transform(read_image(self.split.path(index)))
-        except DataError as error:
-            raise self.error(index, f"lists {self.split.filenames[index]}, which {error.problem}") from None
-
-    def error(self, index: int, problem: str) -> DataError:
+    def error(self, index: int, problem: str) -> UnreadableImage:
         """What is wrong with an image, by the list's line that names it."""
         remedy = "Put a whole image there; lines must stay, as labels count them."
-        return DataError(Path(self.split.root) / f"filenames_{self.split.name}.txt", problem, remedy, line=index + 1)
+        return UnreadableImage(self._list, problem, remedy, line=index + 1)
+
+    @property
+    def _list(self) -> Path:
+        return Path(self.split.root) / f"filenames_{self.split.name}.txt"
+
+    def note(self, index: int, reason: str) -> None:
+        """Keep in mind that an image cannot be read; UnreadableImage where none may be."""
+        if not self.max_unreadable:
+            raise self.error(index, f"lists {self.split.filenames[index]}, which {reason}")
+        self.unreadable[index] = reason
+
+    def too_many(self) -> bool:
+        """Whether more images are unreadable than may be."""
+        return len(self.unreadable) > self.max_unreadable * len(self)
+
+    def check(self) -> None:
+        """UnreadableImage, with the first of them and the lines of the others, where there are too many."""
+        if not self.too_many():
+            return
+        (first, reason), *others = sorted(self.unreadable.items())
+        told = ", ".join(f"{index + 1} ({why})" for index, why in others[:20])
+        told = f"; so are lines {told}{', ...' if others[20:] else ''}" if told else ""
+        share = f"{len(self.unreadable)} of {len(self)} images cannot be read, more than a share of "
+        problem = f"lists {self.split.filenames[first]}, which {reason}{told}. {share}{self.max_unreadable:g}"
+        raise self.error(first, problem)
+
+    def report(self) -> list[dict]:
+        """The unreadable images, in order: index, file, its line in the list, and why."""
+        names = self.split.filenames
+        return [
+            {"image": index, "file": names[index], "line": index + 1, "reason": reason}
+            for index, reason in sorted(self.unreadable.items())
+        ]
+
+
+class ImageInputs(Inputs):
+    """Images of a split, read and transformed: `load(indices)` -> (n, 3, height, width) float32."""
+
+    def __init__(self, split: Split, transform: ImageTransform, max_unreadable: float = 0.0) -> None:
+        super().__init__(split, max_unreadable)
+        self.transform = transform
+
+    def _one(self, index: int) -> Tensor:
+        if index not in self.unreadable:
+            try:
+                return self.transform(read_image(self.split.path(index), at_least=self.transform.at_least))
+            except ValueError as error:  # DataError is one; the transform's own is the other
+                self.note(index, getattr(error, "problem", str(error)))
+        return torch.full((3, *self.transform.size), torch.nan)
 
     def load(self, indices: np.ndarray) -> Tensor:
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # OpenCV decodes outside the GIL
             return torch.stack(list(pool.map(self._one, np.asarray(indices).tolist())))
 
 
-class FeatureInputs:
-    """The frozen stem's output for every image of a split, float16 on disk: `load(indices)` -> float32."""
+class FeatureInputs(Inputs):
+    """The frozen stem's output for every image of `images`, float16 on disk: `load(indices)` -> float32.
+
+    A file beside it, where there is one, names the images that could not be read.
+    """
 
     cached = True
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, images: ImageInputs) -> None:
+        super().__init__(images.split, images.max_unreadable)
         self.features = np.load(file, mmap_mode="r", allow_pickle=False)
-
-    def __len__(self) -> int:
-        return len(self.features)
+        for index, reason in _read_reasons(file).items():
+            self.note(index, reason)
+        self.check()
 
     def load(self, indices: np.ndarray) -> Tensor:
         return torch.from_numpy(self.features[indices].astype(np.float32))
@@ -69,22 +130,32 @@ def keep_features(
     """The stem's output for all images of `inputs`, from `folder` if it is there, else computed and kept.
 
     The file's name carries a digest of the frozen weights, the transform and the images (names, sizes, times),
-    so that a change of any of them computes anew. A file that is not whole is computed anew.
+    so that a change of any of them computes anew. A file that is not whole is computed anew. UnreadableImage for
+    images that cannot be read, if there are more than `inputs` may have.
     """
     split = inputs.split
     file = Path(folder) / f"{split.name}-{_key(model, inputs)}.npy"
     if not _whole(file, len(inputs)):
         file.parent.mkdir(parents=True, exist_ok=True)
         _compute(model, inputs, file, batch_size, progress)
-    return FeatureInputs(file)
+    return FeatureInputs(file, inputs)
 
 
-def inputs_for(model, split: Split, transform: ImageTransform, *, cache: bool, progress: bool = True):
+def inputs_for(
+    model,
+    split: Split,
+    transform: ImageTransform,
+    *,
+    cache: bool,
+    progress: bool = True,
+    max_unreadable: float = 0.0,
+) -> ImageInputs | FeatureInputs:
     """What `model` is fed of a split: kept features (in the data set's `.features`) where `cache` is set and the
     model has a frozen part, else images; images, too, with a warning, where the folder cannot be written.
+    max_unreadable: the share of its images that may be unreadable, see `Inputs`.
     """
-    images = ImageInputs(split, transform)
-    if not (cache and model.trunk.freezes):
+    images = ImageInputs(split, transform, max_unreadable)
+    if not (cache and model.keeps_features):
         return images
     folder = Path(split.root) / ".features"
     try:
@@ -105,6 +176,8 @@ def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: 
         for start in range(0, total, batch_size):
             indices = np.arange(start, min(start + batch_size, total))
             features = stem(inputs.load(indices).to(device)).cpu().numpy().astype(np.float16)
+            inputs.check()
+            features[np.isin(indices, list(inputs.unreadable))] = np.nan
             if store is None:
                 shape = (total, *features.shape[1:])
                 store = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
@@ -112,15 +185,34 @@ def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: 
             bar.update(len(indices))
         bar.close()
         store.flush()
+        _write_reasons(file, inputs.unreadable)
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)
 
 
+def _reasons_file(file: Path) -> Path:
+    return file.with_suffix(".unreadable.json")
+
+
+def _write_reasons(file: Path, unreadable: dict[int, str]) -> None:
+    """Name the images that have no features, in a file beside theirs; no file where all could be read."""
+    _reasons_file(file).unlink(missing_ok=True)
+    if unreadable:
+        _reasons_file(file).write_text(json.dumps(unreadable))
+
+
+def _read_reasons(file: Path) -> dict[int, str]:
+    if not _reasons_file(file).exists():
+        return {}
+    return {int(index): reason for index, reason in json.loads(_reasons_file(file).read_text()).items()}
+
+
 def _whole(file: Path, count: int) -> bool:
     try:
+        _read_reasons(file)
         return len(np.load(file, mmap_mode="r", allow_pickle=False)) == count
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, AttributeError):
         return False
 
 
@@ -130,7 +222,9 @@ def _key(model, inputs: ImageInputs) -> str:
     for index, name in enumerate(inputs.split.filenames):
         try:
             stat = inputs.split.path(index).stat()
-        except FileNotFoundError:
-            raise inputs.error(index, f"lists {name}, which is missing") from None
-        digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        except OSError as error:
+            inputs.note(index, "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})")
+            digest.update(f"{name} {error.errno}\n".encode())
+    inputs.check()
     return digest.hexdigest()[:16]

@@ -7,7 +7,8 @@ condition of every image takes part, and every valid triplet in the batch counts
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,15 +17,21 @@ from torch import Tensor
 from ccakit.data.layout import Split
 from ccakit.data.triplets import BalancedBatches, Relations, ShuffledBatches, TripletBatch, TripletSampler, ValueIndex
 from ccakit.loss import spaces_loss, spread, triplet_loss
+from ccakit.models.base import Outputs
+
+TRIES = 500  # draws of a triplet under its condition, before one of any condition does
+REDRAW = 1  # sets the random numbers of replacements apart from those of flips
 
 
 @dataclass
 class StepResult:
-    """What a step says of itself: the loss, valid triplets, and the batch's spread (0: collapsed)."""
+    """What a step says of itself: the loss, valid triplets, the batch's spread (0: collapsed), the system's own
+    losses by name, unweighted."""
 
     loss: Tensor
     triplets: int
     spread: float
+    terms: dict[str, Tensor] = field(default_factory=dict)
 
 
 class TripletObjective:
@@ -35,20 +42,36 @@ class TripletObjective:
             split.labels, len(split.attributes), batch_size=config.batch_size,
             triplets_per_epoch=config.triplets_per_epoch, negatives=config.negatives, seed=config.seed,
         )  # fmt: skip
-        self.margin = config.margin
+        self.margin, self.labels = config.margin, torch.from_numpy(split.label_matrix())
 
     def prepare(self, batch: TripletBatch) -> tuple[np.ndarray, dict[str, Tensor]]:
         """The images to load, (U,), and what the loss needs beside them."""
         images, gather = batch.distinct()
-        condition = torch.from_numpy(np.tile(batch.condition, 3))
-        return images, {"gather": torch.from_numpy(gather), "condition": condition}
+        gather, condition = torch.from_numpy(gather), torch.from_numpy(np.tile(batch.condition, 3))
+        labels = self.labels[torch.from_numpy(images)[gather], condition]
+        return images, {"gather": gather, "condition": condition, "labels": labels}
+
+    def redraw(self, batch: TripletBatch, bad: set[int], rng: np.random.Generator) -> TripletBatch:
+        """The batch, its triplets with a bad image replaced by others, of the same condition where there are any."""
+        rows = np.stack([batch.anchor, batch.positive, batch.negative, batch.condition], axis=1)
+        drawn = [row if bad.isdisjoint(row[:3]) else self._another(row[3], bad, rng) for row in rows.tolist()]
+        return TripletBatch(*np.array([row for row in drawn if row], np.int64).reshape(-1, 4).T)
+
+    def _another(self, condition: int, bad: set[int], rng: np.random.Generator) -> tuple[int, ...] | None:
+        for tries in range(2 * TRIES):
+            *images, drawn = triplet = self.sampler._draw(rng)
+            if bad.isdisjoint(images) and (drawn == condition or tries >= TRIES):
+                return triplet
+        return None
 
     def step(self, model, inputs: Tensor, extra: dict[str, Tensor], mining: str, cached: bool) -> StepResult:
-        embeddings = model(inputs, extra["condition"], gather=extra["gather"], cached=cached)
-        anchor, positive, negative = embeddings.chunk(3)
-        loss = triplet_loss(anchor, positive, negative, self.margin, mining)
-        widest = max(spread(embeddings[extra["condition"] == c, None]) for c in extra["condition"].unique())
-        return StepResult(loss, len(anchor), widest)
+        def compare(embeddings: Tensor) -> tuple[Tensor, int]:
+            anchor, positive, negative = embeddings.chunk(3)
+            return triplet_loss(anchor, positive, negative, self.margin, mining), len(anchor)
+
+        out = model(inputs, extra["condition"], gather=extra["gather"], cached=cached, labels=extra["labels"])
+        of = [out.embedding[extra["condition"] == c, None] for c in extra["condition"].unique()]
+        return _result(model, out, compare, max(map(spread, of)))
 
 
 class SpacesObjective:
@@ -62,16 +85,39 @@ class SpacesObjective:
             self.sampler = BalancedBatches(rows, conditions, layout=layout, seed=config.seed)
         else:
             self.sampler = ShuffledBatches(rows, batch_size=config.batch_size, seed=config.seed)
-        self.relations = Relations(rows, conditions, len(split.filenames))
-        self.margin = config.margin
+        self.rows, self.relations = rows, Relations(rows, conditions, len(split.filenames))
+        self.margin, self.labels = config.margin, torch.from_numpy(split.label_matrix())
 
     def prepare(self, batch: np.ndarray) -> tuple[np.ndarray, dict[str, Tensor]]:
-        return batch, {"relation": torch.from_numpy(self.relations.of(batch))}
+        return batch, {"relation": torch.from_numpy(self.relations.of(batch)), "labels": self.labels[batch]}
+
+    def redraw(self, batch: np.ndarray, bad: set[int], rng: np.random.Generator) -> np.ndarray:
+        """The batch with other labelled images in the place of bad ones, which share a value where there are any."""
+        rows, batch = self.rows, batch.tolist()
+        for image in [image for image in batch if image in bad]:
+            _, condition, label = rng.choice(rows[rows[:, 0] == image])
+            same = rows[(rows[:, 1] == condition) & (rows[:, 2] == label), 0]
+            pools = (np.setdiff1d(pool, [*batch, *bad]) for pool in (same, rows[:, 0]))
+            pool = next((pool for pool in pools if len(pool)), ())
+            place = batch.index(image)
+            batch[place : place + 1] = [int(rng.choice(pool))] if len(pool) else []
+        return np.array(batch, np.int64)
 
     def step(self, model, inputs: Tensor, extra: dict[str, Tensor], mining: str, cached: bool) -> StepResult:
-        embeddings = model(inputs, cached=cached)
-        loss, triplets = spaces_loss(embeddings, extra["relation"], self.margin, mining)
-        return StepResult(loss, triplets, spread(embeddings))
+        def compare(embeddings: Tensor) -> tuple[Tensor, int]:
+            return spaces_loss(embeddings, extra["relation"], self.margin, mining)
+
+        out = model(inputs, cached=cached, labels=extra["labels"])
+        return _result(model, out, compare, spread(out.embedding))
+
+
+def _result(model, out: Outputs, compare: Callable[[Tensor], tuple[Tensor, int]], widest: float) -> StepResult:
+    """The loss of what `compare` compares, plus the system's own losses at their weights."""
+    own = getattr(model, "module", model).own_losses
+    loss, triplets = compare(out.embedding)
+    terms = {name: compare(embeddings)[0] for name, embeddings in out.also.items()} | out.terms
+    total = loss + sum(own[name] * term for name, term in terms.items())
+    return StepResult(total, triplets, widest, {name: term.detach() for name, term in terms.items()})
 
 
 def objective_for(split: Split, config) -> TripletObjective | SpacesObjective:
@@ -86,10 +132,14 @@ def one_label_each(rows: np.ndarray) -> bool:
 
 
 class Steps(torch.utils.data.Dataset):
-    """An epoch's batches, loaded: `steps[i]` -> (inputs, extra). With a seed, images are flipped at random."""
+    """An epoch's batches, loaded: `steps[i]` -> (inputs, extra). With a seed, images are flipped at random.
 
-    def __init__(self, objective, epoch: int, inputs, flip_seed: int | None = None) -> None:
-        self.objective, self.inputs = objective, inputs
+    Images that cannot be read are replaced by other draws, which depend on the seed, the epoch and the batch alone;
+    `extra["unreadable"]` then says which they were, and why. Where too few images are left, `inputs` is empty.
+    """
+
+    def __init__(self, objective, epoch: int, inputs, flip_seed: int | None = None, seed: int = 0) -> None:
+        self.objective, self.inputs, self.seed = objective, inputs, seed
         self.batches = list(objective.sampler.epoch(epoch))
         self.flip_seed, self.epoch = flip_seed, epoch
 
@@ -99,7 +149,29 @@ class Steps(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         images, extra = self.objective.prepare(self.batches[index])
         inputs = self.inputs.load(images)
+        if unreadable := self._unreadable(images):
+            inputs, extra = self._replaced(index, dict(zip(images.tolist(), inputs)), unreadable)
         if self.flip_seed is not None:
             flip = np.random.default_rng([self.flip_seed, self.epoch, index]).random(len(inputs)) < 0.5
             inputs[flip] = inputs[flip].flip(-1)
         return inputs, extra
+
+    def _unreadable(self, images: np.ndarray) -> dict[int, str]:
+        """Those of the images that cannot be read, and why."""
+        known = self.inputs.unreadable
+        return {i: known[i] for i in images.tolist() if i in known} if known else {}
+
+    def _replaced(self, index: int, loaded: dict[int, Tensor], unreadable: dict[int, str]) -> tuple[Tensor, dict]:
+        """A batch, of which `loaded` has been loaded, without its unreadable images."""
+        rng = np.random.default_rng([self.seed, self.epoch, index, REDRAW])
+        batch, found = self.batches[index], dict(unreadable)
+        while unreadable and not self.inputs.too_many():
+            batch = self.objective.redraw(batch, set(found), rng)
+            images, extra = self.objective.prepare(batch)
+            new = np.array([i for i in images.tolist() if i not in loaded], np.int64)
+            loaded.update(zip(new.tolist(), self.inputs.load(new) if len(new) else ()))
+            unreadable = self._unreadable(images)
+            found |= unreadable
+        if unreadable or len(images) < 2:  # too many to go on, or next to nothing left
+            return torch.empty(0), {"unreadable": found}
+        return torch.stack([loaded[i] for i in images.tolist()]), {**extra, "unreadable": found}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ccakit.models import create_model, list_models
+from ccakit.models.feature_map import WORKING_CNNS
 from ccakit.models.trunk import WORKING
 
 CLAIMS = {"vit_base_r50_s16_224": {"triplet": 97_890_112}}
@@ -17,9 +18,9 @@ def count_parts(trunk: str, conditions: int) -> tuple[dict, str]:
     Section 4.4: the ViT has 98M parameters, and "fewer than 0.1M" are added for the condition token. Where the FC
     of Eq. 2, 3 stands in the place of W_q: Type-2 adds K*D; Type-1 takes D*D - K*D away.
     """
-    counts = {info.name: _parts(info.name, trunk, conditions) for info in list_models()}
-    plain = sum(v for part, v in counts["triplet"].items() if part != "head")
     width = _width(trunk)
+    counts = {name: _parts(name, trunk, conditions) for name in ("triplet", "cca-type1", "cca-type2")}
+    plain = sum(v for part, v in counts["triplet"].items() if part != "head")
     expected = {"cca-type1": conditions * width - width * width, "cca-type2": conditions * width}
     lines = [f"{trunk}, K = {conditions} conditions", f"{'part':<34}" + "".join(f"{name:>14}" for name in counts)]
     for part in {part: None for of in counts.values() for part in of}:
@@ -45,7 +46,7 @@ def _model(name: str, trunk: str, conditions: int):
 
 
 def _width(trunk: str) -> int:
-    return _model("triplet", trunk, 1).trunk.embed_dim
+    return _model("cca-type2", trunk, 1).trunk.embed_dim
 
 
 def _parts(name: str, trunk: str, conditions: int) -> dict[str, int]:
@@ -75,5 +76,9 @@ def _count(modules) -> int:
 
 def list_systems() -> str:
     """The systems and trunks there are, as text."""
-    lines = [f"{info.name:<12}{info.source:<32}{info.faithfulness}" for info in list_models()]
-    return "\n".join(["systems:", *lines, "trunks: timm's plain vision transformers, such as", *WORKING])
+    lines = [f"{'system':<12}{'parameters':>13}  {'source':<32}how it is built"]
+    for info in list_models():
+        lines.append(f"{info.name:<12}{info.parameters():>13,}  {info.source:<32}{info.faithfulness}")
+    lines.append("(parameters for FashionAI's 8 attributes, on resnet50 to its third stage, or vit_base_r50_s16_224)")
+    lines += ["trunks of triplet, networks, tf-*, cca-*: timm's plain vision transformers, such as", *WORKING]
+    return "\n".join([*lines, "trunks of the others: timm's CNNs, such as", *WORKING_CNNS])

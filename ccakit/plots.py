@@ -202,6 +202,52 @@ def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
         return tsne.fit_transform(points)
 
 
+def entanglement_matrix(result, title: str = "") -> Figure:
+    """How well each attribute is read from each space: rows the spaces, columns the attributes, 0 chance, 1 own space.
+
+    result: an `Entanglement`. Under each entry, in brackets where it is known: what label i alone explains of it. A
+    dash stands for what cannot be normalised. `title` names the system; the scores are written under it.
+    """
+    k, unit = len(result.names), {"map": "mAP", "knn": "k-NN", "linear": "linear probe"}[result.probe]
+    names = [textwrap.fill(name.replace("_", " "), 8, break_long_words=False) for name in result.names]
+    slanted = max(len(line) for name in names for line in name.split("\n")) > 9
+    with plt.rc_context(STYLE):
+        figure = _figure(0.5 * k + 1.75, 0.42 * k + 1.45)
+        ax = figure.subplots()
+        colors = plt.get_cmap("Blues").with_extremes(bad="0.88")
+        image = ax.imshow(np.ma.masked_invalid(result.normalised), cmap=colors, vmin=0, vmax=1, aspect="auto")
+        for i, j in np.ndindex(k, k):
+            _entry(ax, i, j, result.normalised[i, j], result.explained_normalised[i, j] if i != j else np.nan)
+        ax.set_xticks(range(k), names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
+        ax.set_yticks(range(k), [name.replace("_", " ") for name in result.names])
+        ax.set(xlabel="attribute read", ylabel="space of")
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        for own in range(k):
+            ax.add_patch(plt.Rectangle((own - 0.48, own - 0.48), 0.96, 0.96, fill=False, color=PALETTE[3], lw=1.5))
+        scores = f"score {result.score:.2f}" if result.score == result.score else "score unknown"
+        if result.compared.any():
+            scores += (f"; pairs with both labels ({result.compared.sum()} of {k * (k - 1)}): "
+                       f"{result.score_compared:.2f}, beyond labels {result.score_beyond_labels:.2f}")  # fmt: skip
+        head = [f"{title}, {unit}" if title else unit, *textwrap.wrap(scores, int(14 * figure.get_figwidth()))]
+        figure.suptitle("\n".join(head), x=0.02, ha="left", fontsize=8)
+        bar = figure.colorbar(image, ax=ax, ticks=[0, 0.5, 1], fraction=0.06, pad=0.02)
+        bar.ax.set_yticklabels(["chance", "", "own\nspace"])
+        bar.outline.set_visible(False)
+    return figure
+
+
+def _entry(ax: Axes, row: int, column: int, value: float, explained: float) -> None:
+    """A number in a cell of a heatmap of 0..1, and under it a small one in brackets, if it is known."""
+    ink, below = "white" if value > 0.7 else "black", not np.isnan(explained)
+    text = "–" if np.isnan(value) else f"{value:.2f}"
+    ax.text(column, row, text.replace("-0.00", "0.00").replace("-", "−"), color=ink, ha="center",
+            va="bottom" if below else "center", fontsize=7)
+    if below:
+        text = f"({explained:.2f})".replace("-0.00", "0.00").replace("-", "−")
+        ax.text(column, row + 0.08, text, color=ink, ha="center", va="top", fontsize=5.5)
+
+
 def training_curve(rows: Sequence[dict]) -> Figure:
     """The loss at each logged step and, below, weighted mAP on valid where it was measured.
 

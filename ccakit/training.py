@@ -9,7 +9,7 @@ import logging
 import math
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
 import ccakit
+from ccakit.attributes import Attributes
 from ccakit.checkpoint import (
     SavedModel,
     last_state,
@@ -37,13 +38,14 @@ from ccakit.data.images import ImageTransform
 from ccakit.data.layout import Dataset, read_dataset
 from ccakit.embedding import rank
 from ccakit.inputs import inputs_for
-from ccakit.models import create_model
+from ccakit.models import ConditionalModel, create_model, model_info
 from ccakit.models.lite import LITE
 from ccakit.objectives import StepResult, Steps, objective_for
 
 log = logging.getLogger("ccakit")
 COLLAPSED, COLLAPSE_FROM = 0.01, 0.25
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "images_per_second", "triplets", "spread", "valid_map_weighted")
+MAY_DIFFER = ("resume", "json", "out", "data", "workers", "max_unreadable", "skip_unreadable")  # on resuming
 COLLAPSE_REMEDY = (
     "training has collapsed: all embeddings of a batch are one point (spread {:.4f}). Try --head-norm batchnorm, "
     "--mining all-then-active with a later --active-from, a smaller --lr, or a pre-trained trunk"
@@ -61,6 +63,8 @@ class Progress:
     best: float = -1.0
     best_epoch: int = -1
     collapsed: bool = False
+    unreadable: dict[str, int] = field(default_factory=dict)
+    """How many batches drew each image that cannot be read, by index."""
 
     def share(self, budget: Budget, steps_per_epoch: int) -> float:
         """How much of the budget is used, 0 to 1."""
@@ -75,10 +79,11 @@ def learning_rate(share: float, peak: float, warmup: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
 
 
-def recipe_of(config: TrainConfig, conditions: int) -> dict:
+def recipe_of(config: TrainConfig, attributes: Attributes) -> dict:
     """The arguments of `create_model` (all but the weights to start from), as JSON can keep them."""
+    info = model_info(config.model)
     recipe = {
-        "name": config.model, "conditions": conditions, "trunk": config.trunk, "image_size": config.image_size,
+        "name": config.model, "conditions": len(attributes), "trunk": config.trunk, "image_size": config.image_size,
         "freeze": int(config.freeze) if config.freeze.isdigit() else config.freeze,
         "embed_dim": config.embed_dim, "head_norm": config.head_norm,
     }  # fmt: skip
@@ -86,9 +91,26 @@ def recipe_of(config: TrainConfig, conditions: int) -> dict:
         recipe["trunk_options"] = {
             "width": config.lite_width, "depth": config.lite_depth, "num_heads": config.lite_heads,
         }  # fmt: skip
-    if config.model.startswith("cca"):
+    if "query" in info.options:
         recipe.update(query=config.query, residual=config.residual)
+    if "crop" in info.options:
+        recipe["crop"] = "map" if config.cache and config.freeze in ("backbone", "all") else "image"
+    if info.classifies:
+        recipe["values"] = list(attributes.sizes)
+    if config.without:
+        recipe["without"] = list(config.without)
     return recipe
+
+
+def parameter_groups(model: ConditionalModel, weight_decay: float) -> list[dict]:
+    """AdamW's groups: with and without weight decay, each apart for the model's slow parameters (first)."""
+    slow = {id(parameter) for parameter in model.slow_parameters()[0]}
+    groups = []
+    for group in param_groups_weight_decay(model, weight_decay):
+        for is_slow in (True, False):
+            params = [p for p in group["params"] if (id(p) in slow) == is_slow]
+            groups += [{**group, "params": params, "slow": is_slow}] if params else []
+    return groups
 
 
 class Trainer:
@@ -108,7 +130,7 @@ class Trainer:
 
     def _model(self) -> SavedModel:
         config, attributes = self.config, self.dataset.attributes
-        recipe = recipe_of(config, len(attributes))
+        recipe = recipe_of(config, attributes)
         model = create_model(**recipe, pretrained=config.pretrained, weights=config.weights)
         transform = ImageTransform.from_timm({**model.pretrained_cfg, "input_size": (3, *model.image_size)})
         return SavedModel(model, attributes, transform, recipe)
@@ -137,23 +159,28 @@ class Trainer:
         return self.progress.share(self.budget, len(self.objective.sampler))
 
     def _open(self) -> None:
-        config, model = self.config, self.saved.model
-        train, valid = self.dataset["train"], self.dataset["valid"]
-        if config.flip and config.cache and model.trunk.freezes:
-            raise ValueError("--flip cannot be used with kept features; take --no-cache, or --freeze none")
-        self.objective = objective_for(train, config)
-        model.to(self.accelerator.device)
-        options = dict(cache=config.cache, progress=not self.quiet)
-        self.inputs = inputs_for(model, train, self.saved.transform, **options)
-        self.valid_inputs = inputs_for(model, valid, self.saved.transform, **options)
-        groups = param_groups_weight_decay(model, config.weight_decay)
-        self.model, self.optimizer = self.accelerator.prepare(model, torch.optim.AdamW(groups, lr=config.lr))
+        self.open_training()
         self._open_folder()
         self.handler = logging.FileHandler(self.out / "train.log")
         log.addHandler(self.handler)
         self.writer = SummaryWriter(str(self.out / "tensorboard"))
         self.bar = tqdm(total=100, disable=self.quiet or None, desc="training",
                         bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}<{remaining} {postfix}")  # fmt: skip
+
+    def open_training(self) -> None:
+        """Make ready what `step` needs: the objective, the inputs and the optimizer; nothing is written."""
+        config, model = self.config, self.saved.model
+        train, valid = self.dataset["train"], self.dataset["valid"]
+        if config.flip and config.cache and model.keeps_features:
+            raise ValueError("--flip cannot be used with kept features; take --no-cache, or --freeze none")
+        self.objective = objective_for(train, config)
+        model.to(self.accelerator.device)
+        options = dict(cache=config.cache, progress=not self.quiet)
+        self.inputs = inputs_for(model, train, self.saved.transform, max_unreadable=config.max_unreadable, **options)
+        skip = float(config.skip_unreadable)
+        self.valid_inputs = inputs_for(model, valid, self.saved.transform, max_unreadable=skip, **options)
+        optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
 
     def _open_folder(self) -> None:
         checkpoints, begun = self.out / "checkpoints", (self.out / "config.json").exists()
@@ -168,6 +195,8 @@ class Trainer:
         if found is not None:
             self.progress = Progress(**load_state(found, self.saved.model, self.optimizer)["progress"])
             self._drop_later_rows()
+            if self.progress.unreadable:  # which are still so, and why
+                self.inputs.load([int(index) for index in self.progress.unreadable])
             return
         self.out.mkdir(parents=True, exist_ok=True)
         with open(self.out / "log.csv", "w", newline="") as file:
@@ -178,7 +207,7 @@ class Trainer:
 
     def _check_same(self, before: dict) -> None:
         now = json.loads(json.dumps(to_dict(self.config)))
-        differ = [k for k in now if k not in ("resume", "json", "out", "data", "workers") and now[k] != before.get(k)]
+        differ = [k for k in now if k not in MAY_DIFFER and now[k] != before.get(k)]
         if differ:
             told = "; ".join(f"{k} was {before.get(k)}, now {now[k]}" for k in differ)
             raise DataError(self.out / "config.json", f"was written by another run: {told}", "Use the same settings.")
@@ -195,12 +224,13 @@ class Trainer:
 
     def _epoch(self) -> list[StepResult]:
         flip = self.config.seed if self.config.flip else None
-        steps = Steps(self.objective, self.progress.epoch, self.inputs, flip)
+        steps = Steps(self.objective, self.progress.epoch, self.inputs, flip, self.config.seed)
         loader = DataLoader(steps, batch_size=None, num_workers=self.config.workers)
         self.model.train()
         results, started, before = [], time.perf_counter(), self.progress.seconds
         for inputs, extra in loader:
-            results.append(self._step(inputs, extra))
+            self._note(extra.pop("unreadable", {}), len(inputs))
+            results.append(self.step(inputs, extra))
             self.progress.seconds = before + time.perf_counter() - started
             share = self._share()
             rate = len(inputs) * len(results) / (time.perf_counter() - started)
@@ -211,10 +241,13 @@ class Trainer:
         self._notice_collapse(results)
         return results
 
-    def _step(self, inputs, extra) -> StepResult:
+    def step(self, inputs, extra) -> StepResult:
+        """One step of training on a loaded batch."""
         share, config = self._share(), self.config
+        self.saved.model.advance(share)
+        slow = self.saved.model.slow_parameters()[1]
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(share, config.lr, config.warmup)
+            group["lr"] = learning_rate(share, config.lr, config.warmup) * (slow if group["slow"] else 1)
         mining = config.mining
         if mining == "all-then-active":
             mining = "all" if share < config.active_from else "active"
@@ -231,6 +264,23 @@ class Trainer:
         self.progress.images += len(inputs)
         return result
 
+    def _note(self, unreadable: dict[int, str], left: int) -> None:
+        """Count images that could not be read; DataError where they are too many, or none is left in the batch."""
+        for index, reason in unreadable.items():
+            self.inputs.unreadable[index] = reason
+            self.progress.unreadable[str(index)] = 1 + self.progress.unreadable.get(str(index), 0)
+        if unreadable and (self.inputs.too_many() or not left):
+            self._report_unreadable()
+            self.inputs.check()
+            raise self.inputs.error(min(unreadable), "cannot be read, and there is nothing to draw in its place")
+
+    def _report_unreadable(self) -> None:
+        """`out/unreadable.json`: the images that could not be read, and how many batches drew each in its place."""
+        drawn, found = self.progress.unreadable, [*self.inputs.report(), *self.valid_inputs.report()]
+        if found:
+            train = [{**row, "drawn": drawn.get(str(row["image"]), 0)} for row in self.inputs.report()]
+            write_json(self.out / "unreadable.json", {"train": train, "valid": self.valid_inputs.report()})
+
     def _notice_collapse(self, results: list[StepResult]) -> None:
         if self._share() < COLLAPSE_FROM:  # random weights start near one point, too
             return
@@ -245,7 +295,7 @@ class Trainer:
         progress, count = self.progress, len(results)
         row = {
             "step": progress.step, "epoch": progress.epoch, "loss": sum(float(r.loss) for r in results) / count,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self.optimizer.param_groups[-1]["lr"],
             "images_per_second": progress.images / max(progress.seconds, 1e-9),
             "triplets": sum(r.triplets for r in results) / count, "spread": sum(r.spread for r in results) / count,
             "valid_map_weighted": score,
@@ -254,9 +304,12 @@ class Trainer:
             csv.DictWriter(file, COLUMNS).writerow({k: round(v, 6) for k, v in row.items()})
         for name in COLUMNS[2:]:
             self.writer.add_scalar(name, row[name], progress.step)
+        for name in results[-1].terms:
+            self.writer.add_scalar(f"own/{name}", float(results[-1].terms[name]), progress.step)
         if score > progress.best:
             progress.best, progress.best_epoch = score, progress.epoch
             save_model(self.out, self.saved)
+        self._report_unreadable()
         facts = {"progress": vars(progress)}
         save_state(self.out / "checkpoints", progress.step, self.saved.model, self.optimizer, facts)
 
@@ -267,7 +320,7 @@ class Trainer:
             "steps": progress.step, "epochs": progress.epoch, "images": progress.images,
             "images_per_second": round(progress.images / max(progress.seconds, 1e-9), 1),
             "best_valid_map_weighted": round(progress.best, 2), "best_epoch": progress.best_epoch,
-            "collapsed": progress.collapsed, **versions(),
+            "collapsed": progress.collapsed, "unreadable": len(self.inputs.unreadable), **versions(),
         }  # fmt: skip
 
 

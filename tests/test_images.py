@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import struct
+import zlib
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -182,3 +186,199 @@ def test_the_view_is_the_part_that_the_crop_keeps() -> None:
     seen = 255 * transform(ramp)[0, 0]
     assert (x0, x1) == pytest.approx(((seen[0].item()) / 200, (seen[-1].item() + 1) / 200), abs=0.005)
     assert (y0, y1) == (0.25, 0.75)
+
+
+# --- kinds of files, limits, reduced decoding
+
+
+@lru_cache
+def photo(height: int, width: int, seed: int) -> np.ndarray:
+    """Spectrum 1/f as in photographs, with sharp-edged shapes on it."""
+    rng = np.random.default_rng(seed)
+    f = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+    f[0, 0] = 1
+    waves = [np.fft.irfft2(np.fft.rfft2(rng.normal(size=(height, width))) / f, s=(height, width)) for _ in range(2)]
+    mixed = np.stack([waves[0] + share * waves[1] for share in (0, 0.3, 0.6)], axis=-1)
+    image = np.clip((mixed - mixed.mean()) / mixed.std() * 45 + 128, 0, 255).astype(np.uint8)
+    for _ in range(20):
+        corners = cv2.convexHull((rng.random((4, 2)) * [width, height]).astype(np.int32))
+        cv2.fillConvexPoly(image, corners, rng.integers(0, 256, 3).tolist(), lineType=cv2.LINE_AA)
+    return image
+
+
+@pytest.fixture(scope="module")
+def garments(tmp_path_factory) -> list[np.ndarray]:
+    """Two drawn garments, large."""
+    from ccakit.data.garments import redraw, write_garments
+    from ccakit.data.layout import read_dataset
+
+    root = tmp_path_factory.mktemp("garments")
+    write_garments(root, 2, 2, 2, size=32, progress=False)
+    about = read_dataset(root).about
+    return [redraw(about, "test", i, 1024) for i in range(2)]
+
+
+PLAIN = ImageTransform(mean=(0, 0, 0), std=(1, 1, 1))  # 224 of 248 pixels
+
+
+@pytest.mark.parametrize("shape,shrunk", [((992, 992), 2), ((992, 1984), 2), ((1984, 2976), 4), ((3968, 3968), 8)])
+@pytest.mark.parametrize("quality", [75, 95])
+def test_reduced_decoding_is_within_tolerance(tmp_path: Path, shape: tuple, shrunk: int, quality: int) -> None:
+    for seed in range(2):
+        image = np.tile(photo(992, 992, seed), (shape[0] // 992, shape[1] // 992, 1))
+        check_reduced(file(tmp_path / "a.jpg", Image.fromarray(image), quality=quality), shrunk)
+
+
+def check_reduced(path: Path, shrunk: int) -> None:
+    """The tolerance that `ccakit.data.images` states: 1 in the mean, 24 at most, of 255."""
+    whole, reduced = read_image(path), read_image(path, at_least=PLAIN.at_least)
+    assert reduced.shape == (whole.shape[0] // shrunk, whole.shape[1] // shrunk, 3)
+    difference = 255 * (PLAIN(whole) - PLAIN(reduced)).abs()
+    assert difference.mean() <= 1 and difference.max() <= 24
+    assert PLAIN.view(*whole.shape[:2]) == PLAIN.view(*reduced.shape[:2])
+
+
+def test_drawn_garments_reduced_are_within_tolerance(tmp_path: Path, garments: list[np.ndarray]) -> None:
+    for garment in garments:
+        for options in ({}, {"progressive": True}, {"subsampling": 0}):
+            check_reduced(file(tmp_path / "a.jpg", Image.fromarray(garment), quality=90, **options), 2)
+        check_reduced(file(tmp_path / "grey.jpg", Image.fromarray(garment).convert("L"), quality=90), 2)
+
+
+@pytest.mark.parametrize("shape,kind", [((990, 2000), "JPEG"), ((1001, 1000), "JPEG"), ((1000, 1000), "PNG")])
+def test_what_is_not_reduced(tmp_path: Path, shape: tuple, kind: str) -> None:
+    """Too small for twice the target, sides that do not divide, and kinds that gain nothing."""
+    path = file(tmp_path / "a", Image.new("RGB", shape[::-1]), format=kind)
+    assert read_image(path, at_least=PLAIN.at_least).shape[:2] == shape
+    assert ImageTransform(interpolation="nearest").at_least is None
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_reduced_and_turned(tmp_path: Path, orientation: int) -> None:
+    """at_least is of the turned picture: 1000 x 500 stored, seen as 500 x 1000, or the other way round."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = file(tmp_path / "a.jpg", Image.fromarray(photo(500, 1000, 0)), exif=exif)
+    whole = read_image(path)
+    assert whole.shape[:2] == image_size(path) == ((500, 1000) if orientation == 3 else (1000, 500))
+    tall, wide = read_image(path, at_least=(400, 200)), read_image(path, at_least=(200, 400))
+    reduced, other = (wide, tall) if orientation == 3 else (tall, wide)
+    assert other.shape == whole.shape and reduced.shape[0] == whole.shape[0] // 2
+    small = cv2.resize(whole, reduced.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(int) - reduced).mean() < 2
+
+
+def smooth(kind: str):
+    return Image.fromarray(cv2.GaussianBlur(PIXELS, (0, 0), 3)).convert("RGB").convert(kind)
+
+
+def by_pillow(path: Path) -> np.ndarray:
+    """On white, by Pillow alone."""
+    image = Image.open(path).convert("RGBA")
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("name,kind,options", [
+    ("a.jpg", "CMYK", {}), ("a.tiff", "CMYK", {}), ("a.tiff", "LAB", {}), ("a.tiff", "YCbCr", {}),
+    ("a.png", "P", {"transparency": 3}), ("a.png", "P", {"transparency": bytes(range(256))}), ("a.gif", "P", {}),
+    ("a.gif", "P", {"transparency": 3}), ("a.png", "L", {"transparency": 120}), ("a.png", "LA", {}),
+    ("a.png", "RGB", {"transparency": (120, 120, 120)}), ("a.webp", "RGBA", {"lossless": True}), ("a.bmp", "P", {}),
+    ("a.webp", "RGB", {"save_all": True, "append_images": [Image.new("RGB", (31, 23))]}), ("a.tiff", "P", {}),
+    ("a.webp", "L", {}), ("a.png", "1", {}), ("a.jp2", "RGB", {}), ("a.ppm", "L", {}), ("a.tiff", "RGBA", {}),
+])  # fmt: skip
+def test_kinds_agree_with_pillow(tmp_path: Path, name: str, kind: str, options: dict) -> None:
+    image = Image.fromarray(PIXELS).convert(kind) if kind in ("RGBA", "LA") else smooth(kind)
+    path = file(tmp_path / name, image, **options)
+    got = read_image(path)
+    assert got.dtype == np.uint8 and image_size(path) == got.shape[:2] == (23, 31)
+    assert np.abs(got - by_pillow(path)).max() <= 2
+
+
+def test_sixteen_bits_in_tiff_and_with_alpha(tmp_path: Path) -> None:
+    deep = GREY.astype(np.uint16) * 257
+    path = file(tmp_path / "a.tiff", Image.fromarray(deep))
+    assert np.array_equal(read_image(path), np.repeat(GREY[..., None], 3, axis=2))
+    half = np.dstack([RGB[..., ::-1].astype(np.uint16) * 257, np.full(GREY.shape, 32768, np.uint16)])
+    path.write_bytes(cv2.imencode(".png", half)[1].tobytes())
+    assert np.abs(read_image(path) - (RGB.astype(int) + 255) / 2).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1)])
+def test_one_pixel_wide_or_high(tmp_path: Path, kind: str, shape: tuple[int, int]) -> None:
+    path = file(tmp_path / "a", Image.new("RGB", shape[::-1], (10, 20, 30)), format=kind)
+    image = read_image(path, at_least=PLAIN.at_least)
+    assert image.shape == (*shape, 3) and image_size(path) == shape and np.abs(image - [10, 20, 30]).max() <= 3
+    seen = 255 * PLAIN(image)
+    assert seen.shape == (3, 224, 224) and (seen - torch.tensor([10, 20, 30]).view(3, 1, 1)).abs().max() <= 3
+
+
+def test_too_narrow_to_enlarge() -> None:
+    with pytest.raises(ValueError, match="30000 x 1 pixels, too narrow"):
+        PLAIN(np.zeros((1, 30000, 3), np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_large_pictures_are_refused_before_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = file(tmp_path / "a", Image.new("RGB", (60, 50)), format=kind)
+    assert read_image(path, max_pixels=3000).shape == (50, 60, 3)
+
+    def decode(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(cv2, "imdecode", decode)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
+    with pytest.raises(DataError, match="has 60 x 50 pixels, more than the limit of 2999") as caught:
+        read_image(path, max_pixels=2999)
+    assert caught.value.path == path and caught.value.remedy == "Make the image smaller."
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PNG's header may promise anything: 30,000 x 30,000 and more in a few bytes."""
+    monkeypatch.setattr(cv2, "imdecode", None)
+    for side in (10_000, 30_000, 2**31 - 1):
+        header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        chunks = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, b"IDAT\0\0")]
+        (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+        with pytest.raises(DataError, match="a.png: has .* pixels"):
+            read_image(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"\0" * 100)
+    monkeypatch.setattr("ccakit.data.images.MAX_BYTES", 99)
+    with pytest.raises(DataError, match="has 100 bytes, more than the limit of 99"):
+        read_image(tmp_path / "b.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(DataError, match="cannot be read .*not a regular file"):
+        read_image(tmp_path / "pipe.png")
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_exif_with_alpha_behind_the_pixels_and_nonsense(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = file(tmp_path / "a.png", Image.fromarray(PIXELS), exif=exif)
+    want = np.rot90(read_image(file(tmp_path / "b.png", Image.fromarray(PIXELS))), -1)
+    assert np.array_equal(read_image(path), want) and image_size(path) == (31, 23)
+    data = path.read_bytes()
+    at = data.index(b"eXIf") - 4
+    end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+    behind = data.index(b"IEND") - 4
+    path.write_bytes(data[:at] + data[end:behind] + data[at:end] + data[behind:])  # allowed, and seen in the wild
+    assert np.array_equal(read_image(path), want) and image_size(path) == (31, 23)
+    for nonsense in (0, 9, 255):
+        exif[0x0112] = nonsense
+        assert read_image(file(path, Image.fromarray(PIXELS), exif=exif)).shape == (23, 31, 3)
+    path = file(tmp_path / "c.jpg", Image.fromarray(RGB), exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert read_image(path).shape == (23, 31, 3)
+
+
+def test_pillow_reads_what_this_opencv_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [file(tmp_path / f"a.{kind}", smooth("RGB")) for kind in ("gif", "webp", "jpg")]
+    wanted = [read_image(path).astype(int) for path in paths]
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
+    for path, want in zip(paths, wanted):
+        assert np.abs(read_image(path) - want).max() <= 3
+    with pytest.raises(DataError, match="is broken"):  # what every OpenCV reads is broken where it says so
+        read_image(file(tmp_path / "a.png", smooth("RGB")))

@@ -78,7 +78,7 @@ def test_written_and_read_again_is_equal(tmp_path: Path, seed: int) -> None:
 
 
 def test_label_matrix_takes_the_first_of_several_values() -> None:
-    rows = np.array([[0, 0, 2], [1, 1, 1], [0, 0, 1], [0, 0, 2], [1, 2, 4]])
+    rows = np.array([[0, 0, 2], [1, 1, 1], [0, 0, 1], [0, 0, 3], [1, 2, 4]])
     split = Split("train", Path("."), ATTRIBUTES, ["a", "b", "c"], rows)
     assert split.label_matrix().tolist() == [[2, -1, -1], [-1, 1, 4], [-1, -1, -1]]
     assert split.multi_valued == 1

@@ -77,8 +77,9 @@ class Split:
     def label_matrix(self) -> np.ndarray:
         """(n, K) int64 labels, -1 where there is none; of several values, the first row's."""
         matrix = np.full((len(self.filenames), len(self.attributes)), -1, np.int64)
-        image, condition, label = self.labels[::-1].T  # backwards, so that the first row is written last
-        matrix[image, condition] = label
+        image, condition, label = self.labels.T
+        _, first = np.unique(image * len(self.attributes) + condition, return_index=True)
+        matrix[image[first], condition[first]] = label[first]
         return matrix
 
     @property

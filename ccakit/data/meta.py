@@ -67,6 +67,10 @@ def _load(path: Path) -> dict[str, Any]:
         raise DataError(path, f"is not JSON ({error})", f"The form is {FORM}.", line) from None
     if not isinstance(everything, dict):
         raise DataError(path, "is not a JSON object", f"The form is {FORM}.")
+    try:
+        json.dumps(everything, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:  # half a surrogate pair, which cannot be printed or written
+        raise DataError(path, f"holds what is not text ({type(error).__name__})", "Save it as UTF-8.") from None
     return everything
 
 
@@ -81,6 +85,8 @@ def _attributes(path: Path, entry: dict[str, Any]) -> Attributes:
     for name, size in sizes.items():
         if type(size) is not int or not 1 <= size <= MOST_VALUES:
             raise DataError(path, f"ATTRIBUTES_NUM of {name!r} is {size!r:.40}", "Count its values.")
+    if sum(sizes.values()) > MOST_VALUES:
+        raise DataError(path, f"ATTRIBUTES_NUM counts {sum(sizes.values())} values in all", "Count its values.")
     if values is None:
         return Attributes.numbered({name: sizes[name] for name in names})
     if not isinstance(values, dict) or set(values) != set(names):

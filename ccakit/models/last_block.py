@@ -62,6 +62,15 @@ class LastBlock(nn.Module):
         x = out if x is None else x + out
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
 
+    def cls_row(self, tokens: Tensor) -> Tensor:
+        """The plain block's output at [CLS] alone: (B, P+N, D) -> (B, 1, D)."""
+        k, v = self.keys_values(tokens)
+        return self.rows(tokens[:, :1], self.q(self.norm1(tokens[:, :1])), k, v)
+
+    def cls_weights(self, tokens: Tensor) -> Tensor:
+        """[CLS]'s self-attention: (B, P+N, D) -> (B, H, P+N)."""
+        return self.weights(self.q(self.norm1(tokens[:, :1])), self.keys_values(tokens)[0])[:, :, 0]
+
 
 def _slice(linear: nn.Linear, start: int, stop: int) -> nn.Linear:
     """Output rows start..stop of a Linear, as a Linear of its own with the same weights."""

@@ -6,6 +6,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from ccakit.models.base import ConditionalModel, Head
+from ccakit.models.feature_map import MapTrunk
 from ccakit.models.last_block import LastBlock
 from ccakit.models.trunk import Trunk
 
@@ -30,22 +31,26 @@ class TripletNetwork(ConditionalModel):
         self.norm = vit.norm
         self.head = Head(self.trunk.embed_dim, self.embed_dim, head_norm)
 
-    def _query(self, tokens: Tensor) -> Tensor:
-        return self.block.q(self.block.norm1(tokens[:, :1]))  # (B, 1, H*d)
-
-    def embed(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        self.check_condition(condition, tokens)
-        k, v = self.block.keys_values(tokens)
-        return self.head(self.norm(self.block.rows(tokens[:, :1], self._query(tokens), k, v)))[:, 0]
-
-    def spaces(self, tokens: Tensor) -> Tensor:
-        one = self.embed(tokens, self.all_of(0, tokens))
-        return one[:, None].expand(-1, self.conditions, -1)
+    def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        return self.head(self.norm(self.block.cls_row(tokens))).expand(-1, condition.shape[1], -1)
 
     def attention_rows(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """[CLS]'s self-attention, the same under every condition: (B, H, P+N)."""
         self.check_condition(condition, tokens)
-        return self.block.weights(self._query(tokens), self.block.keys_values(tokens)[0])[:, :, 0]
+        return self.block.cls_weights(tokens)
 
     def attention(self, tokens: Tensor, condition: Tensor) -> Tensor:
         return self.patch_map(self.attention_rows(tokens, condition))
+
+
+class MapTripletNetwork(ConditionalModel):
+    """The same on a CNN, as in Tables 2-4: l2(FC(mean over places))."""
+
+    def __init__(
+        self, trunk: MapTrunk, conditions: int, *, embed_dim: int | None = None, head_norm: str = "none"
+    ) -> None:
+        super().__init__(trunk, conditions, embed_dim)
+        self.head = Head(trunk.embed_dim, self.embed_dim, head_norm)
+
+    def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        return self.head(tokens.mean(dim=(2, 3)))[:, None].expand(-1, condition.shape[1], -1)

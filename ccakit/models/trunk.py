@@ -7,17 +7,15 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
 from pathlib import Path
 
 import timm
 import torch
-from timm.layers import BatchNormAct2d, HybridEmbed
+from timm.layers import HybridEmbed
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ccakit.models.frozen import FrozenStem, TrunkError
 from ccakit.models.lite import LITE, create_lite
 
 WORKING = (
@@ -27,10 +25,6 @@ WORKING = (
     "vit_small_patch14_dinov2",
     "lite (ours, for CPUs)",
 )
-
-
-class TrunkError(ValueError):
-    """A trunk that cannot be used; the message lists what works."""
 
 
 def create_vit(
@@ -88,7 +82,7 @@ def check_standard(name: str, vit: nn.Module) -> None:
         raise TrunkError(f"{name} cannot be a trunk: {problem}; what works: {', '.join(WORKING)}")
 
 
-class Trunk(nn.Module):
+class Trunk(FrozenStem):
     """Blocks 1..L-1 of a vision transformer, split into a frozen stem and a trained tail.
 
     freeze: "none"; "backbone" (the CNN of a hybrid); "all" (everything before the last block); or a
@@ -106,7 +100,7 @@ class Trunk(nn.Module):
         self.grid_size: tuple[int, int] = tuple(vit.patch_embed.grid_size)
         self.frozen_blocks = self._frozen_blocks(freeze)
         self.freezes_backbone = freeze == "backbone"
-        self._freeze()
+        self.freeze_stem()
 
     def _frozen_blocks(self, freeze: str | int) -> int | None:
         if freeze == "backbone" and not isinstance(self.patch_embed, HybridEmbed):
@@ -118,27 +112,12 @@ class Trunk(nn.Module):
             raise TrunkError(f"freeze={freeze}: the trunk has {len(self.blocks)} blocks before its last one")
         return count
 
-    @property
-    def freezes(self) -> bool:
-        """Whether there is a frozen stem whose output can be kept."""
-        return self.freezes_backbone or self.frozen_blocks is not None
-
     def frozen_modules(self) -> list[nn.Module]:
         if self.freezes_backbone:
             return [self.patch_embed.backbone]
         if self.frozen_blocks is None:
             return []
         return [self.patch_embed, self.position, self.norm_pre, *self.blocks[: self.frozen_blocks]]
-
-    def _freeze(self) -> None:
-        for module in self.frozen_modules():
-            module.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> Trunk:
-        super().train(mode)
-        for module in self.frozen_modules():  # a frozen BatchNorm keeps its statistics
-            module.eval()
-        return self
 
     def stem(self, images: Tensor) -> Tensor:
         """(B, 3, height, width) -> the frozen part's output; the images themselves where nothing is."""
@@ -149,13 +128,6 @@ class Trunk(nn.Module):
             if self.frozen_blocks is None:
                 return images
             return self._through(self._embed(images), 0, self.frozen_blocks)
-
-    def folded(self) -> Trunk:
-        """A copy for inference whose frozen convolutions have their BatchNorm folded in: the same stem, faster."""
-        trunk = copy.deepcopy(self).eval()
-        for module in trunk.frozen_modules():
-            _fold_batchnorm(module)
-        return trunk
 
     def tail(self, features: Tensor) -> Tensor:
         """The stem's output -> tokens (B, P+N, D)."""
@@ -179,25 +151,6 @@ class Trunk(nn.Module):
         for block in self.blocks[start:stop]:
             tokens = block(tokens)
         return tokens
-
-    def stem_key(self) -> str:
-        """A digest of the frozen part's weights and shape: what a cache of its output depends on."""
-        digest = hashlib.sha256(f"{self.freezes_backbone} {self.frozen_blocks} {self.grid_size}".encode())
-        for module in self.frozen_modules():
-            digest.update(repr(module).encode())
-            for name, tensor in module.state_dict().items():
-                digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
-
-
-def _fold_batchnorm(module: nn.Module) -> None:
-    children = list(module.named_children())
-    for (name, conv), (after, norm) in zip(children, children[1:]):
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
-            setattr(module, name, fuse_conv_bn_eval(conv, norm))
-            setattr(module, after, norm.act)
-    for _, child in children:
-        _fold_batchnorm(child)
 
 
 class Position(nn.Module):

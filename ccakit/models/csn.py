@@ -1,0 +1,86 @@
+"""Conditional Similarity Networks (Veit et al., CVPR 2017), as ASEN and the paper compare them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ccakit.models.base import ConditionalModel, Head, Outputs, choose_losses
+from ccakit.models.frozen import FrozenStem
+
+MASKS = ("learned", "preset", "fixed")
+
+
+class ConditionMask(nn.Module):
+    """A mask over the embedding for each condition: (...,) int -> (..., E).
+
+    learned: drawn from normal(0.9, 0.7), through ReLU. preset: 1 on the condition's own part and 0.1 elsewhere,
+    then learned, through ReLU. fixed: 1 on the condition's own part, 0 elsewhere, not trained.
+    """
+
+    def __init__(self, kind: str, conditions: int, width: int) -> None:
+        super().__init__()
+        if kind not in MASKS:
+            raise ValueError(f"mask {kind!r}: one of {MASKS}")
+        if kind != "learned" and width < conditions:
+            raise ValueError(f"mask {kind!r}: {conditions} disjoint parts do not fit into {width} dimensions")
+        self.kind = kind
+        table = torch.empty(conditions, width).normal_(0.9, 0.7)
+        if kind != "learned":
+            part = width // conditions
+            table.fill_(0.1 if kind == "preset" else 0.0)
+            for condition in range(conditions):
+                table[condition, condition * part : (condition + 1) * part] = 1
+        self.table = nn.Parameter(table, requires_grad=kind != "fixed")
+
+    def forward(self, condition: Tensor) -> Tensor:
+        table = self.table if self.kind == "fixed" else F.relu(self.table)
+        return table[condition]
+
+
+class CSN(ConditionalModel):
+    """One general embedding an image; a condition is a mask on it: l2(FC(pool(map)) * mask).
+
+    Its own losses are those of CSN's code: `embedding_norm`, 5e-3 |general embedding|_2 / sqrt(B), and `mask_norm`,
+    5e-4 |mask|_1 / B. (ASEN's comparison trains without them: without=("embedding_norm", "mask_norm").)
+    """
+
+    own_losses = {"embedding_norm": 5e-3, "mask_norm": 5e-4}
+
+    def __init__(
+        self,
+        trunk: FrozenStem,
+        conditions: int,
+        *,
+        embed_dim: int | None = None,
+        head_norm: str = "none",
+        mask: str = "learned",
+        without: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(trunk, conditions, embed_dim)
+        self.head = Head(trunk.embed_dim, self.embed_dim, head_norm)
+        self.mask = ConditionMask(mask, conditions, self.embed_dim)
+        self.own_losses = choose_losses(self.own_losses, without)
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """tokens (B, C, h, w) -> (B, C)."""
+        return tokens.mean(dim=(2, 3))
+
+    def masked(self, tokens: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Before the L2: the masked embedding (B, R, E), the general one (B, E) and the masks (B, R, E)."""
+        general, mask = self.head.project(self.pool(tokens)), self.mask(condition)
+        return general[:, None] * mask, general, mask
+
+    def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        return F.normalize(self.masked(tokens, condition)[0], dim=-1)
+
+    def outputs(self, tokens: Tensor, condition: Tensor | None, labels: Tensor) -> Outputs:
+        rows = self.every(tokens) if condition is None else condition[:, None]
+        masked, general, mask = self.masked(tokens, rows)
+        embedding = F.normalize(masked, dim=-1)
+        sides = 1 if condition is None else 3  # CSN's norms are means over anchors, positives and negatives
+        norms = torch.stack([part.norm() / len(part) ** 0.5 for part in general.chunk(sides)])
+        terms = {"embedding_norm": norms.mean(), "mask_norm": mask.abs().sum(-1).mean()}
+        return Outputs(embedding if condition is None else embedding[:, 0], {},
+                       {name: terms[name] for name in self.own_losses})  # fmt: skip

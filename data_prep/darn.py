@@ -1,0 +1,291 @@
+"""DARN: a URL downloader, a report of what survived, and ASEN's split files over the survivors.
+
+Where the data come from: the Dual Attribute-aware Ranking Network (Huang et al., ICCV 2015), photographs of
+clothes from shops and street shots, under 9 attributes with 185 values. The photographs were never handed out
+as files: there are lists of their addresses, which ASEN's authors link from https://github.com/Maryeon/asen
+("DARN"), beside their split files. The rights in the photographs remain with their owners, and no licence is known
+for the lists: use them for research only, and check what your law and your institution allow. ASEN's split
+files have no licence either: they are read here, and are not part of this project.
+
+Expected: 214,619 images in ASEN's release (valid 21,461, test 21,461); the paper's Table 1 says 195,771. Most
+addresses have been dead since 2020, so expect fewer.
+
+What is read:
+  --urls FILE ...   lists of addresses, a line an image: `path address`, set apart by a tab or spaces. path is
+                    the name the lists use, e.g. pic/51586095/3660_47_1.jpg. What exactly the public lists look
+                    like could not be checked: bring them into this form if they differ.
+  --images DIR      images you already have, DIR/pic/...: copied into --out (--link: hard-linked)
+  --splits DIR      ASEN's split files, used as they are
+  --labels FILE     without ASEN's: `path v1 v2 ... v9` a line, a number for each attribute in ASEN's order
+                    (clothes category, button, color, length, pattern, shape, collar shape, sleeve length,
+                    sleeve shape), -1 where there is none; the split is then seeded, and not ASEN's
+
+What is written: the images and lists; download_log.jsonl, which makes a second run ask for nothing that was
+had or failed before (--retry-failed asks for the failed again); survival.json: of each split and attribute, how
+many labelled images there are, and why the others are not. Where images are missing, the lists are reduced to
+the survivors, and meta.json says so: "reduced to survivors: n of m images". mAPs of reduced lists are not
+comparable with the paper's. The values have no known names: they are numbered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import (
+    Prepared,
+    check_name,
+    content_groups,
+    guarded,
+    parser,
+    place,
+    seeded_splits,
+    tell,
+    use_splits,
+    write_prepared,
+)
+from download import MEGABYTE, Downloader, Fetcher, read_log, read_urls
+from tqdm import tqdm
+
+from ccakit.attributes import Attributes
+from ccakit.data.errors import DataError
+from ccakit.data.files import read_text, write_lines
+from ccakit.data.images import read_image
+from ccakit.data.layout import Dataset, Split, read_all_values
+
+SIZES = {
+    "clothes category": 20,
+    "clothes button": 13,
+    "clothes color": 55,
+    "clothes length": 7,
+    "clothes pattern": 28,
+    "clothes shape": 11,
+    "collar shape": 26,
+    "sleeve length": 8,
+    "sleeve shape": 17,
+}
+ATTRIBUTES = Attributes.numbered(SIZES)
+LOG, REPORT = "download_log.jsonl", "survival.json"
+ABOUT = {
+    "source": "DARN, Huang et al., ICCV 2015; addresses from https://github.com/Maryeon/asen",
+    "licence": "none known; the rights in the photographs remain with their owners",
+    "notes": "the values' names are unknown: they are numbered as in the lists",
+}
+Reasons = dict[str, str]
+
+
+def download(urls: Sequence[Path], out: Path, fetcher: Fetcher, threads: int, retry_failed: bool) -> Counter[str]:
+    """Fetch the images of the lists into `out`; what became of them, by reason."""
+    return Downloader(out, out / LOG, fetcher, threads).run(read_urls(urls), retry_failed)
+
+
+def take_images(names: Sequence[str], source: Path, out: Path, link: bool) -> int:
+    """Copy (or hard-link) the listed images that `source` has into `out`; how many were new there."""
+    if not source.is_dir():
+        raise DataError(source, "is not a folder", "Give the folder that holds DARN's folder pic.")
+    if source.resolve() == out.resolve():
+        return 0
+    taken, root = 0, source.resolve()
+    for name in tqdm(names, desc="take images", unit="img", disable=None):
+        if (root / name).is_file():
+            if not (root / name).resolve().is_relative_to(root):
+                raise DataError(root / name, "is a link to outside the folder", "Put the file itself there.")
+            taken += place(root / name, out / name, link)
+    return taken
+
+
+def missing_images(names: Sequence[str], out: Path) -> Reasons:
+    """{name: why} of the images that are not there or do not decode; the log knows why a download failed."""
+    failed = {name: reason for (name, _), reason in read_log(out / LOG).items()}
+
+    def look(name: str) -> str | None:
+        if not (out / name).is_file():
+            return failed.get(name, "no file")
+        try:
+            read_image(out / name)
+        except DataError:
+            return "broken, or no image"
+        return None
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(tqdm(pool.map(look, names), desc="check images", unit="img", total=len(names), disable=None))
+    return {name: why for name, why in zip(names, found) if why}
+
+
+def given_splits(splits: Path, out: Path) -> tuple[Dataset, Prepared]:
+    """ASEN's lists, copied into `out` byte for byte and read back."""
+    if any(folder.exists() and folder.resolve() == out.resolve() for folder in (splits, splits / "DARN")):
+        raise DataError(out, "is the folder of the split files", "Give another --out: they may be reduced there.")
+    dataset, notes = use_splits(splits, out, "DARN", ATTRIBUTES, ABOUT)
+    every = {name: read_all_values(out, name) for name in dataset.splits if (out / f"label_{name}.txt").is_file()}
+    every.pop("train", None)
+    notes = [note for note in notes if REPORT not in note]  # this script's own report says more
+    return dataset, Prepared(list(dataset.splits.values()), dataset.about["split"], every, notes)
+
+
+def read_labels(path: Path, attributes: Attributes = ATTRIBUTES) -> tuple[list[str], np.ndarray]:
+    """Names and (R, 3) rows of lines `path v1 ... v9`; -1 is no label. DataError with the line."""
+    names, rows, lines = [], [], read_text(path).lines
+    for number, line in enumerate(lines, 1):
+        if not (cells := line.split()):
+            continue
+        if len(cells) != 1 + len(attributes):
+            remedy = f"Write the path, then {len(attributes)} numbers, -1 for none."
+            raise DataError(path, f"has {len(cells)} columns", remedy, number)
+        for condition, cell in enumerate(cells[1:]):
+            if cell != "-1" and not (cell.isascii() and cell.isdigit() and int(cell[:9]) < attributes.sizes[condition]):
+                remedy = f"Its labels are 0 to {attributes.sizes[condition] - 1}, or -1 for none."
+                raise DataError(path, f"label {cell[:40]!r} of {attributes.names[condition]!r}", remedy, number)
+            if cell != "-1":
+                rows.append((len(names), condition, int(cell)))
+        check_name(path, cells[0], number)
+        names.append(cells[0])
+    if len(set(names)) < len(names) or not rows:
+        problem = "names an image twice" if rows else "has no label"
+        raise DataError(path, problem, "Write each image once, with its labels.")
+    return names, np.array(rows, np.int64)
+
+
+def reduce_split(split: Split, every: np.ndarray | None, lost: Reasons) -> tuple[Split | None, np.ndarray | None]:
+    """The split without the lost images, numbered anew; None if a list would be empty. And all its values."""
+    keep = np.array([name not in lost for name in split.filenames])
+    number = np.cumsum(keep) - 1
+
+    def rows(table: np.ndarray) -> np.ndarray:
+        kept = table[keep[table[:, 0]]]
+        return np.column_stack([number[kept[:, 0]], kept[:, 1:]])
+
+    names = [name for name in split.filenames if name not in lost]
+    sides = [split.labels] if split.name == "train" else [split.candidates, split.queries]
+    sides = [rows(side) for side in sides]
+    if not all(map(len, sides)):
+        return None, None
+    named = {} if split.name == "train" else dict(zip(("candidates", "queries"), sides))
+    made = Split(split.name, split.root, split.attributes, names, np.concatenate(sides), **named)
+    return made, None if every is None else rows(every)
+
+
+def reduce_prepared(prepared: Prepared, lost: Reasons) -> Prepared:
+    """The splits without the lost images, and a name that says so."""
+    total = sum(len(split.filenames) for split in prepared.splits)
+    gone = sum(name in lost for split in prepared.splits for name in split.filenames)
+    reduced = Prepared([], f"{prepared.how}, reduced to survivors: {total - gone} of {total} images", {})
+    for split in prepared.splits:
+        made, every = reduce_split(split, prepared.every.get(split.name), lost)
+        if made is None:
+            reduced.notes.append(f"{split.name}: left out, as too few of its images survive")
+            continue
+        reduced.splits.append(made)
+        if every is not None:
+            reduced.every[split.name] = every
+    return reduced
+
+
+def survival(splits: Sequence[Split], lost: Reasons) -> dict[str, Any]:
+    """Of each split: images listed and present, why the others are not, and labelled images per attribute."""
+    report = {}
+    for split in splits:
+        here = np.array([name not in lost for name in split.filenames])
+        reasons = Counter(lost[name] for name in split.filenames if name in lost)
+        labelled = np.unique(split.labels[:, :2], axis=0)
+        attributes = {}
+        for condition, name in enumerate(split.attributes.names):
+            images = labelled[labelled[:, 1] == condition, 0]
+            attributes[name] = {"listed": len(images), "present": int(here[images].sum())}
+        report[split.name] = {
+            "listed": len(here), "present": int(here.sum()), "reasons": dict(reasons.most_common()),
+            "attributes": attributes, "missing": [name for name in split.filenames if name in lost],
+        }  # fmt: skip
+    return report
+
+
+def survival_lines(report: dict[str, Any]) -> list[str]:
+    """The report as text: a line an attribute, a column a split, `present of listed`."""
+    def cell(each: dict[str, Any]) -> str:
+        return f"{each['present']:,} of {each['listed']:,}"
+
+    lines = ["".join(["labelled images".ljust(20), *(name.rjust(20) for name in report)])]
+    names = next(iter(report.values()))["attributes"]
+    lines += ["".join([n.ljust(20), *(cell(s["attributes"][n]).rjust(20) for s in report.values())]) for n in names]
+    lines.append("".join(["images".ljust(20), *(cell(split).rjust(20) for split in report.values())]))
+    reasons = sum((Counter(split["reasons"]) for split in report.values()), Counter())
+    return lines + [f"missing, {why}: {n:,}" for why, n in reasons.most_common()]
+
+
+def write_survivors(
+    prepared: Prepared, out: Path, lost: Reasons, whole: Dataset | None = None
+) -> tuple[Dataset, list[str]]:
+    """Lists of what is there, and survival.json; the data set and the report's lines.
+
+    whole: the data set as it lies in `out` already, which stays as it is if no image is lost.
+    """
+    report = survival(prepared.splits, lost)
+    kept = reduce_prepared(prepared, lost) if lost else prepared
+    if not kept.splits:
+        raise DataError(out, "has too few of the listed images for any split", "Give --images or --urls.")
+    if lost or whole is None:
+        whole = write_prepared(out, "DARN", kept.splits[0].attributes, kept, ABOUT)
+    write_lines(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False).split("\n"))
+    return whole, survival_lines(report)
+
+
+def check_flags(given: argparse.Namespace) -> None:
+    if not (given.urls or given.splits or given.labels) or (given.splits and given.labels):
+        raise ValueError("give --urls, and either --splits or --labels (--help tells what they hold)")
+    if min(given.threads, given.tries, given.timeout, given.max_mb) <= 0 or given.backoff < 0:
+        raise ValueError("--threads, --tries, --timeout and --max-mb must be above 0, --backoff not below")
+
+
+def prepare(given: argparse.Namespace) -> None:
+    """Download, take, check, write and tell, as far as the flags ask for."""
+    check_flags(given)
+    if given.urls:
+        fetcher = Fetcher(given.timeout, given.tries, given.backoff, int(given.max_mb * MEGABYTE))
+        counts = download(given.urls, given.out, fetcher, given.threads, given.retry_failed)
+        print(f"{counts.total():,} addresses:", *(f"  {why}: {n:,}" for why, n in counts.most_common()), sep="\n")
+    whole, prepared, rows = None, None, np.zeros((0, 3), np.int64)
+    if given.splits:
+        whole, prepared = given_splits(given.splits, given.out)
+        names = list(dict.fromkeys(name for split in prepared.splits for name in split.filenames))
+    elif given.labels:
+        names, rows = read_labels(given.labels)
+    else:
+        return
+    if given.images:
+        print(f"{take_images(names, given.images, given.out, given.link):,} images taken from {given.images}")
+    if prepared is None:
+        groups = content_groups([given.out / name for name in names]) if given.by_content else None
+        prepared = seeded_splits(given.out, ATTRIBUTES, names, rows, given.seed, groups=groups, per_image=True)
+    dataset, lines = write_survivors(prepared, given.out, missing_images(names, given.out), whole)
+    notes = [note for note in prepared.notes if note not in dataset.findings]
+    tell(given.out, dataset, [*notes, *lines])
+
+
+def arguments() -> argparse.ArgumentParser:
+    made = parser(__doc__, "DARN")
+    made.add_argument("--urls", type=Path, nargs="+", default=[], metavar="FILE", help="lists of `path address`")
+    made.add_argument("--images", type=Path, metavar="DIR", help="images you have: DIR/pic/...")
+    made.add_argument("--link", action="store_true", help="hard-link them instead of copying")
+    made.add_argument("--labels", type=Path, metavar="FILE", help="lines `path v1 ... v9`, for a seeded split")
+    made.add_argument("--retry-failed", action="store_true", help="ask again for what failed before")
+    made.add_argument("--threads", type=int, default=8, metavar="N", help="downloads at a time (%(default)s)")
+    made.add_argument("--tries", type=int, default=3, metavar="N", help="requests an image at most (%(default)s)")
+    made.add_argument("--timeout", type=float, default=20, metavar="S", help="seconds to wait (%(default)s)")
+    made.add_argument("--backoff", type=float, default=1, metavar="S", help="before the second try (%(default)s)")
+    made.add_argument("--max-mb", type=float, default=20, metavar="MB", help="of an image (%(default)s)")
+    return made
+
+
+def main(argv: list[str] | None = None) -> None:
+    given = arguments().parse_args(argv)
+    guarded(lambda: prepare(given))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,309 @@
+"""Any table of images -> ccakit's layout: a CSV or Parquet file, one column of images, one column an attribute.
+
+    python data_prep/table.py --table shoes.csv --images photos --out data/shoes
+
+The first row of a CSV names the columns. The first column holds image paths, relative to --images, the others are
+attributes, unless --image and --attributes say otherwise. A cell may be empty: the image has no label for it. With
+--several "|" a cell holds several values, as in red|blue. An image in several rows has the values of all of them.
+CSV: UTF-8, with or without a byte-order mark; comma, semicolon or tab (found from the first line, or --delimiter);
+fields in quotes may hold any of these. Parquet needs pyarrow (pip install pyarrow).
+
+Where the data come from, and under which terms, is yours to say: --source and --licence are kept in meta.json.
+Splits: the column --split-column with train, valid or test, or else seeded, in ASEN's proportions (8:1:1; of valid
+and test one image in five is a query).
+
+What is written: the images, copied (or hard-linked: --link) to OUT under their names, the lists, meta.json and
+survival.json (the images that the table names: present, missing). Nothing outside --images is read. Counts to
+expect: an image a row of the table, printed beside what was found. Run again, it copies only what is not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from common import (
+    LISTS,
+    DataError,
+    Dataset,
+    beside,
+    check_name,
+    content_groups,
+    guarded,
+    only_present,
+    parser,
+    place,
+    seeded_splits,
+    tell,
+    write_prepared,
+)
+from tqdm import tqdm
+
+from ccakit.attributes import Attributes
+from ccakit.data.files import count, read_utf8
+
+PARTS = {"train": 0, "valid": 1, "val": 1, "validation": 1, "test": 2}
+RESERVED = {*LISTS, *(f"regions_{split}.txt" for split in ("train", "valid", "test")), "meta.json", "survival.json"}
+MANY = 0.5  # values an image, from which on a column looks like none of attributes
+Rows = Iterator[tuple[int, list[Any]]]  # line (Parquet: row) and cells
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns are what: names; `attributes` None means all others; `several` separates values in a cell."""
+
+    image: str | None = None
+    attributes: Sequence[str] | None = None
+    split: str | None = None
+    several: str | None = None
+    delimiter: str | None = None
+
+
+def read_csv(path: Path, delimiter: str | None) -> tuple[list[str], Rows]:
+    """A CSV's column names, and its rows. DataError: not UTF-8, empty, a row with more or fewer cells."""
+    text = read_utf8(path, "Give a table with a line of column names and rows.")
+    first = re.sub(r'"[^"]*"', "", text.lstrip().splitlines()[0])
+    delimiter = delimiter or max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows = _csv_rows(path, reader)
+    header = next(rows, (1, []))[1]
+    return [name.strip() for name in header], _regular(path, rows, len(header))
+
+
+def _csv_rows(path: Path, reader: Any) -> Rows:
+    """Rows that are not blank, each with the line it begins in."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            remedy = "Close every quote, and save the table as plain CSV."
+            raise DataError(path, f"is no CSV here ({error})", remedy, line) from None
+        if cells is None:
+            return
+        if any(cell.strip() for cell in cells):
+            yield line, cells
+
+
+def _regular(path: Path, rows: Rows, width: int) -> Rows:
+    for line, cells in rows:
+        if len(cells) != width:
+            problem = f"has {count(len(cells), 'cell')}, where the first line has {width}"
+            raise DataError(path, problem, "Quote cells that hold the delimiter, or give --delimiter.", line)
+        yield line, cells
+
+
+def read_parquet(path: Path) -> tuple[list[str], Rows]:
+    """A Parquet file's column names, and its rows; a list in a cell is several values. DataError: no pyarrow."""
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        remedy = "pip install pyarrow, or save the table as CSV."
+        raise DataError(path, "cannot be read without pyarrow", remedy) from None
+    try:
+        file = parquet.ParquetFile(path)
+        names = list(file.schema_arrow.names)
+        batches = file.iter_batches()
+    except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
+        raise DataError(path, f"cannot be read as Parquet ({error})", "Save it again, or as CSV.") from None
+
+    def rows() -> Rows:
+        number = 0
+        for batch in batches:
+            for row in batch.to_pylist():
+                number += 1
+                yield number, [row[name] for name in names]
+
+    return names, rows()
+
+
+def values_of(cell: Any, several: str | None) -> list[str]:
+    """The values in a cell, none if it is empty.
+
+    >>> values_of(" red | blue|", "|"), values_of("red | blue", None), values_of(None, None), values_of(3.0, None)
+    (['red', 'blue'], ['red | blue'], [], ['3'])
+    """
+    if cell is None or cell != cell:  # None, or not a number
+        return []
+    if isinstance(cell, (list, tuple)):
+        return [value for each in cell for value in values_of(each, None)]
+    text = str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+    cells = text.split(several) if several else [text]
+    return [value for value in (each.strip() for each in cells) if value]
+
+
+class Table:
+    """What a table says: `names` (n), `lines` of them, `values` of each (image, attribute), `parts` (n)."""
+
+    def __init__(self, path: Path, header: list[str], columns: Columns) -> None:
+        if not header or len(set(header)) != len(header) or not all(header):
+            raise DataError(path, "has columns without a name, or two of one name", "Name each column.", 1)
+        self.path, self.columns, self.image = path, columns, columns.image or header[0]
+        others = [name for name in header if name not in (self.image, columns.split)]
+        self.attributes = list(dict.fromkeys(others if columns.attributes is None else columns.attributes))
+        for name in [self.image, *self.attributes, *([columns.split] if columns.split else [])]:
+            if name not in header:
+                raise DataError(path, f"has no column {name!r}", f"It has: {', '.join(header)}.", 1)
+        if not self.attributes or self.image in self.attributes:
+            raise DataError(path, "has no column of an attribute beside the image", "Name --attributes.", 1)
+        self.at = {name: header.index(name) for name in header}
+        self.names: dict[str, int] = {}
+        self.lines: list[int] = []
+        self.parts: list[int] = []
+        self.values: dict[tuple[int, str], set[str]] = {}
+        self.rows = 0
+
+    def add(self, line: int, cells: list[Any]) -> None:
+        """One row of the table; DataError names its line."""
+        self.rows += 1
+        image, part = self._image(line, cells[self.at[self.image]]), self._part(line, cells)
+        if image == len(self.lines):
+            self.lines.append(line)
+            self.parts.append(part)
+        elif self.parts[image] != part:
+            problem = f"the image has another split in line {self.lines[image]}"
+            raise DataError(self.path, problem, "An image belongs to one split.", line)
+        for name in self.attributes:
+            if found := values_of(cells[self.at[name]], self.columns.several):
+                self.values.setdefault((image, name), set()).update(found)
+
+    def _image(self, line: int, cell: Any) -> int:
+        name = "" if cell is None else str(cell).strip()
+        check_name(self.path, name, line)
+        name = PurePosixPath(name).as_posix()
+        if name in RESERVED or ".." in name.split("/"):
+            raise DataError(self.path, f"{name!r} cannot be an image's name", "Rename the image.", line)
+        return self.names.setdefault(name, len(self.names))
+
+    def _part(self, line: int, cells: list[Any]) -> int:
+        if not self.columns.split:
+            return -1
+        said = str(cells[self.at[self.columns.split]] or "").strip().lower()
+        if said not in PARTS:
+            raise DataError(self.path, f"{said[:40]!r} is no split", "Write train, valid or test.", line)
+        return PARTS[said]
+
+    def labels(self) -> tuple[Attributes, np.ndarray, list[str]]:
+        """The attributes that have values (sorted, numbers as numbers), (R, 3) rows, and findings."""
+        found = {name: sorted({v for (_, a), vs in self.values.items() if a == name for v in vs}, key=_order)
+                 for name in self.attributes}  # fmt: skip
+        notes = [f"{name}: no value at all, left out" for name, values in found.items() if not values]
+        found = {name: tuple(values) for name, values in found.items() if values}
+        if not found:
+            raise DataError(self.path, "has no value in any attribute's column", "Fill in some cells.")
+        attributes = Attributes(tuple(found), tuple(found.values()))
+        index = [{value: label for label, value in enumerate(values)} for values in attributes.values]
+        rows = [
+            (image, attributes.condition(name), index[attributes.condition(name)][value])
+            for (image, name), values in self.values.items()
+            for value in values
+        ]
+        return attributes, np.array(rows, np.int64), notes
+
+
+def _order(value: str) -> tuple[bool, float, str]:
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    return (False, number, value) if np.isfinite(number) else (True, 0.0, value)
+
+
+def triplet_findings(attributes: Attributes, rows: np.ndarray) -> list[str]:
+    """Attributes of which no triplet can be formed, or that look like no attribute at all."""
+    notes = []
+    for condition, (name, size) in enumerate(zip(attributes.names, attributes.sizes)):
+        images = np.bincount(rows[rows[:, 1] == condition, 2], minlength=size)
+        if size == 1:
+            notes.append(f"{name}: one value only ({attributes.values[condition][0]!r}), so no triplet can be formed")
+        elif images.max() < 2:
+            notes.append(f"{name}: no value has two images, so no triplet can be formed")
+        elif size > MANY * images.sum():
+            notes.append(f"{name}: {size} values for {images.sum()} labels: is it an attribute?")
+    return notes
+
+
+def bring_images(table: Table, images: Path, out: Path, link: bool) -> None:
+    """Copy or link the table's images to `out`; DataError for a link that leads out of `images`."""
+    root = images.resolve()
+    if not root.is_dir():
+        raise DataError(images, "is not a folder", "Give the images' folder as --images.")
+    for name, image in tqdm(table.names.items(), desc="copy images", unit="file", disable=None):
+        source = (root / name).resolve()
+        if not source.is_relative_to(root):
+            problem = f"{name!r} is a link to outside {images}"
+            raise DataError(table.path, problem, "Put the image itself there.", table.lines[image])
+        if source.is_file():
+            place(source, out / name, link)
+
+
+def prepare(
+    path: Path,
+    images: Path,
+    out: Path,
+    columns: Columns | None = None,
+    seed: int = 0,
+    by_content: bool = False,
+    link: bool = False,
+    about: dict[str, Any] | None = None,
+) -> tuple[Dataset, list[str]]:
+    """Read the table, bring its images to `out`, write the lists: the data set and what to tell."""
+    columns = columns or Columns()
+    parquet = path.suffix.lower() in (".parquet", ".pq")
+    header, rows = read_parquet(path) if parquet else read_csv(path, columns.delimiter)
+    table = Table(path, header, columns)
+    for line, cells in rows:
+        table.add(line, cells)
+    attributes, labels, notes = table.labels()
+    bring_images(table, images, out, link)
+    names, labels, here = only_present(out, list(table.names), labels)
+    notes += triplet_findings(attributes, labels)
+    part = np.array(table.parts)[here] if columns.split else None
+    how = f"the table's column {columns.split!r}, queries drawn by seed {seed}" if columns.split else ""
+    groups = content_groups([out / name for name in names]) if by_content and part is None else None
+    prepared = seeded_splits(out, attributes, names, labels, seed, part=part, how=how, groups=groups)
+    told = {**(about or {}), "table": path.name, "seed": seed}
+    dataset = write_prepared(out, out.resolve().name, attributes, prepared, told, list(table.names))
+    return dataset, notes + beside({"images": len(names)}, {"images": len(table.names)})
+
+
+def arguments() -> argparse.ArgumentParser:
+    made = parser(__doc__, "shoes", splits=False)
+    made.add_argument("--table", type=Path, required=True, help="the CSV or Parquet file")
+    made.add_argument("--images", type=Path, required=True, help="folder that the image paths are relative to")
+    made.add_argument("--image", metavar="COLUMN", help="column of the images (the first)")
+    made.add_argument("--attributes", metavar="A,B,C", help="columns of the attributes (all others)")
+    made.add_argument("--split-column", metavar="COLUMN", help="column of train, valid, test (none: seeded)")
+    made.add_argument("--several", metavar="SIGN", help="what separates several values in a cell, e.g. |")
+    made.add_argument("--delimiter", metavar="SIGN", help="of a CSV: , ; or tab (found from the first line)")
+    made.add_argument("--link", action="store_true", help="hard-link the images instead of copying them")
+    made.add_argument("--source", default="", help="where the data come from, kept in meta.json")
+    made.add_argument("--licence", default="", help="under which terms, kept in meta.json")
+    return made
+
+
+def main(given: list[str] | None = None) -> None:
+    args = arguments().parse_args(given)
+
+    def work() -> None:
+        delimiter = {"tab": "\t", "\\t": "\t"}.get(args.delimiter, args.delimiter)
+        if delimiter is not None and delimiter not in tuple(",;\t|:"):
+            raise ValueError("--delimiter is one of , ; | : or the word tab")
+        attributes = [name.strip() for name in args.attributes.split(",")] if args.attributes else None
+        columns = Columns(args.image, attributes, args.split_column, args.several or None, delimiter)
+        about = {key: value for key in ("source", "licence") if (value := getattr(args, key))}
+        options = args.seed, args.by_content, args.link, about
+        tell(args.out, *prepare(args.table, args.images, args.out, columns, *options))
+
+    guarded(work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,393 @@
+"""data_prep/darn.py on small releases made here: its downloader against a server on this machine, its lists."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ccakit.data.errors import DataError
+from ccakit.data.layout import read_all_values, read_dataset
+
+FOLDER = Path(__file__).resolve().parent.parent / "data_prep"
+sys.path.insert(0, str(FOLDER))
+
+import darn  # noqa: E402
+import download  # noqa: E402
+
+SIZES = (20, 13, 55, 7, 28, 11, 26, 8, 17)
+FAST = download.Fetcher(timeout=0.4, tries=2, backoff=0.01, most_bytes=200_000)
+
+
+def picture(number: int, kind: str = ".jpg") -> bytes:
+    """A small image that no other number has."""
+    pixels = np.random.default_rng(number).integers(0, 256, (24, 18, 3)).astype(np.uint8)
+    return cv2.imencode(kind, pixels)[1].tobytes()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """/ok/N gives image N; the other folders misbehave each in its way."""
+
+    def do_GET(self) -> None:
+        server = self.server
+        with server.lock:
+            server.asked[self.path] += 1
+        kind, _, rest = self.path.strip("/").partition("/")
+        getattr(self, f"give_{kind}")(rest)
+
+    def answer(self, body: bytes, code: int = 200, length: int | None = None, **headers: str) -> None:
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def give_ok(self, rest: str) -> None:
+        self.answer(picture(int(rest)))
+
+    def give_gone(self, rest: str) -> None:
+        self.answer(b"<html>no such item</html>", 404)
+
+    def give_page(self, rest: str) -> None:  # what a shop answers for an item it no longer has
+        self.answer(b"\n<!DOCTYPE html><html>this item is sold out</html>")
+
+    def give_short(self, rest: str) -> None:
+        self.answer(picture(1)[:200], length=len(picture(1)))
+
+    def give_broken(self, rest: str) -> None:  # the announced length, and half of an image
+        self.answer(picture(1)[:-300])
+
+    def give_empty(self, rest: str) -> None:
+        self.answer(b"")
+
+    def give_loop(self, rest: str) -> None:
+        self.answer(b"", 302, Location=f"/loop/{int(rest) + 1}")
+
+    def give_local(self, rest: str) -> None:
+        self.answer(b"", 302, Location="file:///etc/hostname")
+
+    def give_ftp(self, rest: str) -> None:
+        self.answer(b"", 302, Location="ftp://127.0.0.1/image.jpg")
+
+    def give_moved(self, rest: str) -> None:
+        self.answer(b"", 301, Location=f"/ok/{rest}")
+
+    def give_big(self, rest: str) -> None:
+        self.answer(bytes(400_000))
+
+    def give_slow(self, rest: str) -> None:
+        time.sleep(1.2)
+        self.answer(picture(1))
+
+    def give_drip(self, rest: str) -> None:  # never silent for long, and never done
+        self.send_response(200)
+        self.end_headers()
+        for _ in range(100):
+            self.wfile.write(b"x")
+            self.wfile.flush()
+            time.sleep(0.1)
+
+    def give_busy(self, rest: str) -> None:  # once
+        if self.server.asked[self.path] == 1:
+            self.answer(b"", 503)
+        else:
+            self.give_ok(rest)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass  # clients that hang up are part of the test
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    made = Server(("127.0.0.1", 0), Handler)
+    made.asked, made.lock = Counter(), threading.Lock()
+    made.url = f"http://127.0.0.1:{made.server_port}"
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+OUTCOMES = {
+    "ok/3": "downloaded",
+    "moved/4": "downloaded",
+    "busy/5": "downloaded",
+    "gone/1": "HTTP 404",
+    "page/1": "a web page, no image",
+    "short/1": "cut short",
+    "broken/1": "broken, or no image",
+    "empty/1": "empty",
+    "loop/1": "redirect that cannot be followed",
+    "local/1": "redirect that cannot be followed",
+    "ftp/1": "redirect that cannot be followed",
+    "big/1": "more than 0.190735 MB",
+    "slow/1": "timeout",
+    "drip/1": "timeout",
+}
+
+
+def test_every_way_to_fail_has_its_reason_and_is_remembered(server: Server, tmp_path: Path) -> None:
+    urls = {f"pic/{i}/a_{i}.jpg": f"{server.url}/{path}" for i, path in enumerate(OUTCOMES)}
+    urls |= {"pic/x.jpg": "file:///etc/hostname", "pic/y.jpg": "http://[bad/", "pic/z.jpg": "http://127.0.0.1:9/gone"}
+    made = download.Downloader(tmp_path, tmp_path / "log.jsonl", FAST, threads=6)
+    got = made.run(urls)
+    want = Counter([*OUTCOMES.values(), "no http or https address", "no http or https address", "no connection"])
+    assert got == want
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert files == ["log.jsonl", "pic/0/a_0.jpg", "pic/1/a_1.jpg", "pic/2/a_2.jpg"]  # nothing half-done
+    assert (tmp_path / "pic/1/a_1.jpg").read_bytes() == picture(4)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines() if line]
+    assert {entry["path"]: entry["url"] for entry in log} == urls and Counter(e["outcome"] for e in log) == want
+    assert server.asked["/short/1"] == 2 and server.asked["/slow/1"] == 2  # tried again
+    assert server.asked["/gone/1"] == server.asked["/page/1"] == 1  # not worth another try
+
+
+def test_a_second_run_asks_only_for_what_is_new(server: Server, tmp_path: Path) -> None:
+    def run(urls: dict[str, str], retry_failed: bool = False) -> Counter:
+        server.asked.clear()
+        return download.Downloader(tmp_path, tmp_path / "log", FAST, threads=3).run(urls, retry_failed)
+
+    urls = {f"{i}.jpg": f"{server.url}/ok/{i}" for i in range(12)} | {"gone.jpg": f"{server.url}/gone/1"}
+    assert run(dict(list(urls.items())[:5])) == {"downloaded": 5}
+    assert run(urls) == {"present": 5, "downloaded": 7, "HTTP 404": 1}
+    assert set(server.asked) == {f"/ok/{i}" for i in range(5, 12)} | {"/gone/1"}
+    (tmp_path / "3.jpg").unlink()
+    with open(tmp_path / "log", "a") as log:
+        log.write('{"path": "4.jpg", "url"')  # cut short by a crash
+    assert run(urls) == {"present": 11, "downloaded": 1, "HTTP 404": 1} and set(server.asked) == {"/ok/3"}
+    assert run(urls, retry_failed=True) == {"present": 12, "HTTP 404": 1} and set(server.asked) == {"/gone/1"}
+    moved = urls | {"gone.jpg": f"{server.url}/ok/99"}  # another address is another try
+    assert run(moved) == {"present": 12, "downloaded": 1} and set(server.asked) == {"/ok/99"}
+    assert run(moved) == {"present": 13} and not server.asked
+
+
+def test_a_silent_host_is_left_alone(tmp_path: Path) -> None:
+    urls = {f"{i}.jpg": f"http://127.0.0.1:9/{i}.jpg" for i in range(20)}
+    fetcher = download.Fetcher(timeout=0.2, tries=1)
+    got = download.Downloader(tmp_path, tmp_path / "log", fetcher, threads=1, patience=4).run(urls)
+    assert got == {"no connection": 4, download.SILENT: 16}
+
+
+def test_an_error_of_this_machine_stops_the_run(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "pic").write_text("a file where a folder must be")
+    urls = {f"pic/{i}.jpg": f"{server.url}/ok/{i}" for i in range(50)}
+    with pytest.raises(OSError):
+        download.Downloader(tmp_path, tmp_path / "log", FAST, threads=2).run(urls)
+
+
+def test_lists_of_addresses(tmp_path: Path) -> None:
+    path = tmp_path / "urls.txt"
+    path.write_bytes(b"pic/1.jpg\thttp://a/1.jpg\r\n\r\n  pic/2.jpg   http://a/2.jpg 7\t\r\npic/1.jpg http://b/1.jpg")
+    assert download.read_urls([path]) == {"pic/1.jpg": "http://a/1.jpg", "pic/2.jpg": "http://a/2.jpg"}
+    for bad, problem in ((b"pic/1.jpg", "no address"), (b"../1.jpg http://a/1", "outside"), (b"/e http://a/1", "outs")):
+        path.write_bytes(b"pic/0.jpg http://a/0\n\n" + bad)
+        with pytest.raises(DataError, match=problem) as caught:
+            download.read_urls([path])
+        assert caught.value.line == 3
+
+
+def release(folder: Path, counts: dict[str, int], ends: str = "\r\n") -> dict[str, str]:
+    """ASEN's split files of DARN in small: an image a row, candidates before queries; {name: /ok/N}."""
+    rng, paths = np.random.default_rng(0), {}
+    (folder / "DARN").mkdir(parents=True)
+    names = ["clothes category", "clothes button", "clothes color", "clothes length", "clothes pattern",
+             "clothes shape", "collar shape", "sleeve length", "sleeve shape"]  # fmt: skip
+    entry = {"ATTRIBUTES": names, "ATTRIBUTES_NUM": dict(zip(names, SIZES))}
+    (folder / "meta.json").write_text(json.dumps({"FashionAI": {}, "DARN": entry}))
+
+    def write(name: str, lines: list[str]) -> None:
+        (folder / "DARN" / f"{name}.txt").write_bytes((ends.join(lines) + ends).encode())
+
+    for split, n in counts.items():
+        images = [f"pic/{50_000_000 + len(paths) + i}/{60 * i}_{i}_1.jpg" for i in range(n)]
+        paths |= {name: f"/ok/{len(paths) + i}" for i, name in enumerate(images)}
+        write(f"filenames_{split}", images)
+        rows = [(i, c := int(rng.integers(9)), int(rng.integers(min(3, SIZES[c])))) for i in range(n)]
+        if split == "train":
+            more = [" ".join(f"{c} {rng.integers(3)}" for c in range(9)) for _ in range(n)]
+            write("label_train", [f"{i} {labels}" for i, labels in enumerate(more)])
+        else:
+            at = n - n // 5
+            write(f"candidate_{split}", [" ".join(map(str, row)) for row in rows[:at]])
+            write(f"query_{split}", [" ".join(map(str, row)) for row in rows[at:]])
+    return paths
+
+
+COUNTS = {"train": 30, "valid": 20, "test": 25}
+
+
+def test_all_images_present_leave_asens_lists_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    paths = release(tmp_path / "in", COUNTS)
+    for name, path in paths.items():
+        (tmp_path / "have" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "have" / name).write_bytes(picture(int(path.split("/")[2])))
+    out = tmp_path / "out"
+    command = ["--splits", str(tmp_path / "in"), "--images", str(tmp_path / "have"), "--out", str(out)]
+    darn.main(command)
+    dataset = read_dataset(out, check_images=True)
+    assert {name: len(split.filenames) for name, split in dataset.splits.items()} == COUNTS
+    assert dataset.about["split"] == "ASEN's split files" and dataset.attributes.sizes == SIZES
+    for path in (tmp_path / "in" / "DARN").iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes()
+    told = capsys.readouterr().out
+    assert "75 images taken" in told and "train 30, valid 20, test 25 images (ASEN's split files)" in told
+    darn.main([*command, "--link"])
+    assert "0 images taken" in capsys.readouterr().out  # all of them lie there already
+
+
+def test_survivors_only(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    paths = release(tmp_path / "in", COUNTS)
+    dead = {3: "/gone/1", 4: "/page/1", 31: "/gone/2", 55: "/short/1", 74: "/gone/3"}  # 74: the last query
+    addresses = {name: server.url + dead.get(i, path) for i, (name, path) in enumerate(paths.items())}
+    urls = tmp_path / "urls.txt"
+    urls.write_bytes("".join(f"{name}\t{url}\r\n" for name, url in addresses.items()).encode())
+    out = tmp_path / "out"
+    command = ["--urls", str(urls), "--splits", str(tmp_path / "in" / "DARN"), "--out", str(out),
+               "--timeout", "2", "--backoff", "0.01"]  # fmt: skip
+    darn.main(command)
+    dataset, names = read_dataset(out, check_images=True), list(paths)
+    assert dataset.about["split"] == "ASEN's split files, reduced to survivors: 70 of 75 images"
+    gone = {names[i] for i in dead}
+    whole = {name: (tmp_path / "in" / "DARN" / f"filenames_{name}.txt").read_text().split() for name in COUNTS}
+    for name, split in dataset.splits.items():
+        assert split.filenames == [image for image in whole[name] if image not in gone]
+        for kind, rows in {"query": split.queries, "candidate": split.candidates}.items():
+            if rows is not None:
+                lines = (tmp_path / "in" / "DARN" / f"{kind}_{name}.txt").read_text().splitlines()
+                given = [list(map(int, line.split())) for line in lines]
+                want = [(whole[name][i], c, v) for i, c, v in given if whole[name][i] not in gone]
+                assert [(split.filenames[i], c, v) for i, c, v in rows.tolist()] == want
+    assert len(dataset["test"].queries) == 4 and dataset["train"].label_matrix().shape == (28, 9)
+    report = json.loads((out / "survival.json").read_text())
+    assert {name: (s["present"], s["listed"]) for name, s in report.items()} == {
+        "train": (28, 30), "valid": (19, 20), "test": (23, 25)}  # fmt: skip
+    assert report["train"]["reasons"] == {"HTTP 404": 1, "a web page, no image": 1}
+    assert report["train"]["missing"] == [names[3], names[4]]
+    assert all(each == {"listed": 30, "present": 28} for each in report["train"]["attributes"].values())
+    assert sum(each["present"] for each in report["test"]["attributes"].values()) == 23
+    told = capsys.readouterr().out
+    assert "75 addresses:" in told and "missing, HTTP 404: 3" in told and "70 of 75" in told
+    server.asked.clear()
+    darn.main(command)  # again: nothing is asked for, the same is written
+    assert not server.asked and read_dataset(out).about == dataset.about
+    for i in dead:
+        urls.write_text(urls.read_text().replace(addresses[names[i]], f"{server.url}/ok/{i}"))
+    darn.main(command)
+    assert read_dataset(out, check_images=True).about["split"] == "ASEN's split files"
+    assert len(read_dataset(out)["test"].filenames) == 25
+
+
+def test_broken_images_and_lost_lists(tmp_path: Path) -> None:
+    paths = release(tmp_path / "in", COUNTS, ends="\n")
+    rows = ["candidate", "query"]
+    lists = [(tmp_path / "in" / "DARN" / f"{kind}_valid.txt").read_text() for kind in rows]
+    (tmp_path / "in" / "DARN" / "label_valid.txt").write_text("".join(lists))  # all values of each image
+    for i, (name, path) in enumerate(paths.items()):
+        if i < 50:  # none of test
+            (tmp_path / "have" / name).parent.mkdir(parents=True, exist_ok=True)
+            data = picture(int(path.split("/")[2]))
+            (tmp_path / "have" / name).write_bytes(data[:-200] if i in (7, 35) else data)
+    out = tmp_path / "out"
+    darn.main(["--splits", str(tmp_path / "in"), "--images", str(tmp_path / "have"), "--out", str(out)])
+    dataset = read_dataset(out, check_images=True)
+    assert set(dataset.splits) == {"train", "valid"} and not (out / "filenames_test.txt").exists()
+    assert dataset.about["split"].endswith("reduced to survivors: 48 of 75 images")
+    report = json.loads((out / "survival.json").read_text())
+    assert report["train"]["reasons"] == report["valid"]["reasons"] == {"broken, or no image": 1}
+    assert report["test"]["reasons"] == {"no file": 25}
+    want = np.concatenate([dataset["valid"].candidates, dataset["valid"].queries])
+    assert np.array_equal(np.unique(read_all_values(out, "valid"), axis=0), np.unique(want, axis=0))
+
+
+def test_labels_without_asens_lists(tmp_path: Path) -> None:
+    rng, out = np.random.default_rng(0), tmp_path / "out"
+    values = rng.integers(-1, 3, (300, 9))
+    names = [f"pic/{i}.jpg" for i in range(300)]
+    for i, name in enumerate(names):
+        (out / "pic").mkdir(parents=True, exist_ok=True)
+        if i != 17:
+            (out / name).write_bytes(picture(i))
+    lines = [f"{name}\t{' '.join(map(str, row))}" for name, row in zip(names, values.tolist())]
+    (tmp_path / "labels.txt").write_bytes("\r\n".join(lines).encode())
+    darn.main(["--labels", str(tmp_path / "labels.txt"), "--out", str(out), "--seed", "5"])
+    dataset = read_dataset(out, check_images=True)
+    assert dataset.about["split"] == "seeded, not ASEN's, seed 5, reduced to survivors: 299 of 300 images"
+    seen = [name for split in dataset.splits.values() for name in split.filenames]
+    assert sorted(seen) == sorted(set(names) - {names[17]})
+    for split in dataset.splits.values():
+        for image, condition, label in split.labels.tolist():
+            assert values[names.index(split.filenames[image]), condition] == label
+    for bad, line in ((lines[0] + " 3", 2), (lines[0].replace("\t", "\t99 ")[:-2], 2)):
+        (tmp_path / "labels.txt").write_text(f"{lines[1]}\n{bad}\n")
+        with pytest.raises(DataError) as caught:
+            darn.read_labels(tmp_path / "labels.txt")
+        assert caught.value.line == line
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        ([], "give --urls"),
+        (["--splits", "in", "--labels", "x"], "give --urls"),
+        (["--splits", "in"], "too few of the listed images"),
+        (["--splits", "nowhere"], "has none of the lists"),
+        (["--splits", "in", "--images", "nowhere"], "is not a folder"),
+        (["--urls", "nowhere.txt"], "is missing"),
+        (["--splits", "in", "--threads", "0"], "above 0"),
+    ],
+)
+def test_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], problem: str) -> None:
+    release(tmp_path / "in", COUNTS)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=problem) as caught:
+        darn.main([*flags, "--out", "out"])
+    assert str(caught.value).startswith("error: ") and "\n" not in str(caught.value)
+
+
+def test_asens_folder_is_not_written_to(tmp_path: Path) -> None:
+    release(tmp_path / "in", COUNTS)
+    before = {path: path.read_bytes() for path in (tmp_path / "in" / "DARN").iterdir()}
+    with pytest.raises(SystemExit, match="folder of the split files"):
+        darn.main(["--splits", str(tmp_path / "in"), "--out", str(tmp_path / "in" / "DARN")])
+    assert before == {path: path.read_bytes() for path in (tmp_path / "in" / "DARN").iterdir()}
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        darn.main(["--help"])
+    told = capsys.readouterr().out
+    for word in ("214,619", "Maryeon/asen", "--retry-failed", "no licence", "path address"):
+        assert word in told
+    command = [sys.executable, str(FOLDER / "darn.py"), "--out", str(tmp_path)]
+    failed = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER.parent)
+    assert failed.returncode == 1 and failed.stderr.startswith("error: ") and "Traceback" not in failed.stderr
+
+
+def test_on_asens_own_files(splits: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="too few of the listed images"):  # there is not one image here
+        darn.main(["--splits", str(splits), "--out", str(tmp_path)])
+    dataset = read_dataset(tmp_path)
+    assert {name: len(split.filenames) for name, split in dataset.splits.items()} == {"valid": 21_461, "test": 21_461}
+    lost = dict.fromkeys(dataset["test"].filenames[::2], "HTTP 404")
+    made, _ = darn.reduce_split(dataset["test"], None, lost)
+    assert len(made.filenames) == 10_730 == 21_461 // 2 and 8_000 < len(made.candidates) < 9_000
