@@ -15,225 +15,28 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import lzma
 import os
-import re
 import shutil
-import stat
-import struct
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
+from unpacking import Limits, Unpacked, names_in, unpack  # noqa: F401 (for the scripts)
 
 from ccakit.attributes import Attributes
 from ccakit.data.errors import DataError
-from ccakit.data.files import CONTROL, check_filenames, count, read_filenames, write_lines
+from ccakit.data.files import check_filenames, count, read_filenames, write_lines
 from ccakit.data.layout import SPLITS, Dataset, Split, read_dataset, write_dataset
 from ccakit.data.meta import Meta, meta_lines, read_meta
 from ccakit.data.rows import distinct
+from ccakit.protocol import shipped
 
 LISTS = tuple(f"{kind}_{split}.txt" for split in SPLITS for kind in ("filenames", "label", "query", "candidate"))
 SEEDED, GIVEN = "seeded, not ASEN's, seed {}", "ASEN's split files"
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error)  # of archives
-BROKEN += (EOFError, RuntimeError, ValueError, IndexError, OverflowError)
-KNOWN_SUMS = {  # sha256 of the split files that the readers of this package were checked with
-    "DARN/candidate_test.txt": "514470e236798532ad2e6b1e1dda87bb579190ebc06699c0be082def000c2ebb",
-    "DARN/candidate_valid.txt": "cc62b44f14768d057e63e6802a46367db2a2e9b406e07344b64662086742ca8c",
-    "DARN/filenames_test.txt": "a6be5cba4c2695a4a4273008c7da8277ec1395806e2184dff07fa48d83e95aa2",
-    "DARN/filenames_valid.txt": "2c2f3f8833dd98dc6aaab2c6e4c799735e748821a5959e0e04dfdb59ce27c09e",
-    "DARN/query_test.txt": "70ab8cfd1d9ad9a9a6c697aab397b6dc9e2c32dcc53f26f619c9ec5e9b8f34e4",
-    "DARN/query_valid.txt": "c2241d1e716cfa4b64fb07abee0aaecbed1618aa34f341de7769a14292f5441b",
-    "DeepFashion/candidate_test.txt": "c87b3319d094624884c030c263e77205dbeb966ef92d22d813369549b2dc045d",
-    "DeepFashion/candidate_valid.txt": "f29e4f3cbd654b68da74d377565ff59123cb85e83e15468ef220e6d286a2aa1a",
-    "DeepFashion/filenames_test.txt": "15693496f6edc71e4b7d9c572c6502e32ed74e3da711e14c4133afab0b8aeb6f",
-    "DeepFashion/filenames_valid.txt": "d6daeffd9d8ab55b2968ea9ba79c8805434a408b50ee4a6260624f98fcbd614b",
-    "DeepFashion/label_test.txt": "3065d0a9bd98b0e2cd71dfc645e95456257110318e0ae137aa4aecd49955016c",
-    "DeepFashion/label_valid.txt": "e4516f32583c8125d7e158c95a877e55600af243f046ef72547fa93244893de8",
-    "DeepFashion/query_test.txt": "3a6b6172aeef3057217fbb4be9d091a961d48aff89a7dcfbcb92967fbacf567a",
-    "DeepFashion/query_valid.txt": "ea657097935f9c8209ba822225eb59beacbd87a010fb2b98c80ad34206e2bdc3",
-    "FashionAI/candidate_test.txt": "2bfaafa075d5c9652ab819b51e774eba76f6eda9cf93b16cc7f20639ade2f530",
-    "FashionAI/candidate_valid.txt": "b2dad42fb4cb387126eb3619dde9467c357e918b24da7a3f549e89a4ca214c3f",
-    "FashionAI/filenames_test.txt": "b68e55eb939aaf48b29eb99b6207f817315f524a79d7ca2b17e1132582078fb0",
-    "FashionAI/filenames_valid.txt": "267ab2bd19dcab79ee2add7213d657287f7e09ee7cb63c64364870c8e756f926",
-    "FashionAI/label_train.txt": "5560a60bd35540089131a68770c37e1265106a5afd078cddc63761e8e0eef7b2",
-    "FashionAI/query_test.txt": "78d8425a2a27ed1143e467c13ed7e19356dfb7ae0e771d39f0745f754caac1ad",
-    "FashionAI/query_valid.txt": "2ea9edbf97d0e8c95ce855627d74ecb9f3f728f6ca7e4859f00970d606ad78e6",
-}
-
-
-# Unpacking
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an archive may hold before it is taken for a bomb.
-
-    total: bytes of all files. files: their number. ratio: unpacked bytes for each packed byte, of one file and
-    of the archive; not looked at below `slack` bytes.
-    """
-
-    total: int = 64 * 2**30
-    files: int = 2_000_000
-    ratio: int = 300
-    slack: int = 16 * 2**20
-
-    def most(self, packed: int) -> int:
-        """The most bytes that `packed` bytes may become."""
-        return min(self.total, max(self.slack, self.ratio * packed))
-
-
-@dataclass(frozen=True)
-class Unpacked:
-    """names: every file of the archive, relative to `out`; written: how many this call wrote."""
-
-    names: list[str]
-    written: int
-
-
-@dataclass(frozen=True)
-class _Member:
-    """A file or folder of an archive; `size` and `packed` (None in a tar) are what its header says."""
-
-    name: str
-    size: int
-    packed: int | None
-    folder: bool
-    problem: str
-    open: Callable[[], IO[bytes]]
-
-
-def unpack(archive: Path, out: Path, limits: Limits | None = None) -> Unpacked:
-    """Unpack a zip or tar into `out`; a file that is there with the same size is kept as it is.
-
-    Refused before anything is written: absolute names, "..", drive letters, backslashes, control characters,
-    links and devices, encrypted members, and sizes over the limits. The bytes are counted again on writing,
-    as headers may lie. DataError for these, and for an archive that is missing, broken or cut short.
-    """
-    archive, out, limits = Path(archive), Path(out), limits or Limits()
-    with _opened(archive, limits) as members:
-        return _unpack(archive, out, members, limits)
-
-
-def names_in(archive: Path, limits: Limits | None = None) -> list[str]:
-    """The names of an archive's files, checked as by `unpack`; nothing is written."""
-    with _opened(Path(archive), limits or Limits()) as members:
-        return [PurePosixPath(member.name).as_posix() for member in members]
-
-
-@contextmanager
-def _opened(archive: Path, limits: Limits) -> Iterator[list[_Member]]:
-    """An archive's files, checked; what is wrong with the archive becomes a DataError."""
-    remedy = "Take the archive again from its source, or unpack it yourself and give the folder."
-    try:
-        with ExitStack() as stack:
-            yield _checked(archive, _members(archive, stack), limits)
-    except DataError:
-        raise
-    except BROKEN as error:
-        raise DataError(archive, f"is broken, or no zip or tar ({error})", remedy) from None
-    except FileNotFoundError as error:
-        missing = not archive.exists()
-        raise DataError(archive, "is missing" if missing else f"cannot be unpacked ({error})", remedy) from None
-    except OSError as error:
-        raise DataError(archive, f"cannot be unpacked ({error})", "Make room, or repair the archive.") from None
-
-
-def _members(archive: Path, stack: ExitStack) -> Iterator[_Member]:
-    with open(archive, "rb") as file:
-        zipped = file.read(2) == b"PK"
-    if zipped or zipfile.is_zipfile(archive):
-        pack = stack.enter_context(zipfile.ZipFile(archive))
-        for info in pack.infolist():
-            kind = stat.S_IFMT(info.external_attr >> 16)
-            problem = "is encrypted" if info.flag_bits & 1 else ""
-            problem = problem if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "is a link or a device"
-            opener = partial(pack.open, info)
-            yield _Member(info.filename, info.file_size, info.compress_size, info.is_dir(), problem, opener)
-        return
-    pack = stack.enter_context(tarfile.open(archive, "r:*"))
-    for info in pack:
-        problem = "" if info.isreg() or info.isdir() else "is a link or a device"
-        yield _Member(info.name, info.size, None, info.isdir(), problem, partial(pack.extractfile, info))
-
-
-def _checked(archive: Path, members: Iterable[_Member], limits: Limits) -> list[_Member]:
-    """The files of an archive, if all of its members may be unpacked; macOS's own clutter is left out."""
-    files, total, most = [], 0, limits.most(archive.stat().st_size)
-    for member in members:
-        problem = member.problem or _unsafe(member.name)
-        if problem:
-            remedy = "Unpack it yourself and give the folder, or take the archive from its source."
-            raise DataError(archive, f"{member.name[:200]!r} {problem}", remedy)
-        parts = PurePosixPath(member.name).parts
-        if member.folder or not parts or parts[0] == "__MACOSX" or parts[-1] == ".DS_Store":
-            continue
-        files.append(member)
-        total += member.size
-        if total > most or len(files) > limits.files or member.size > _most(member, limits):
-            raise _bomb(archive, f"{len(files):,} files and {total:,} bytes by {member.name[:200]!r}")
-    return files
-
-
-def _unsafe(name: str) -> str:
-    """Why a name may not be written, or "": it must stay inside the folder on every system."""
-    parts = name.split("/")
-    if name.startswith("/") or ".." in parts or "\\" in name or any(re.match("[A-Za-z]:", p) for p in parts):
-        return "points, or could point, outside the target folder"
-    return "holds a control character" if CONTROL.search(name) else ""
-
-
-def _most(member: _Member, limits: Limits) -> int:
-    return limits.total if member.packed is None else limits.most(member.packed)
-
-
-def _bomb(archive: Path, found: str) -> DataError:
-    remedy = "If you trust the archive, unpack it yourself and give the folder."
-    return DataError(archive, f"unpacks to more than it may ({found})", remedy)
-
-
-def _unpack(archive: Path, out: Path, members: list[_Member], limits: Limits) -> Unpacked:
-    names, written, left = [], 0, limits.most(archive.stat().st_size)
-    out.mkdir(parents=True, exist_ok=True)
-    root, folders = out.resolve(), set()
-    for member in tqdm(members, desc=f"unpack {archive.name}", unit="file", disable=None):
-        names.append(PurePosixPath(member.name).as_posix())
-        path = out / names[-1]
-        if path.parent not in folders:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.parent.resolve().is_relative_to(root):
-                raise DataError(path.parent, "is a link to outside the target folder", "Remove the link.")
-            folders.add(path.parent)
-        if path.is_file() and not path.is_symlink() and path.stat().st_size == member.size:
-            left -= member.size
-            continue
-        left -= _write_member(archive, member, path, min(left, _most(member, limits)))
-        written += 1
-    return Unpacked(names, written)
-
-
-def _write_member(archive: Path, member: _Member, path: Path, most: int) -> int:
-    """Write one file to a temporary name, then rename it; how many bytes it had, counted."""
-    temporary, size = path.with_name(f".{path.name}.part"), 0
-    try:
-        with member.open() as source, open(temporary, "wb") as target:
-            while block := source.read(2**20):
-                size += len(block)
-                if size > most:
-                    raise _bomb(archive, f"{member.name[:200]!r} goes on after {most:,} bytes")
-                target.write(block)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return size
+KNOWN_SUMS = shipped()["sha256"]  # of the split files that the readers of this package were checked with
 
 
 def place(source: Path, target: Path, link: bool = False, resume: bool = True) -> bool:

@@ -17,6 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "data_prep"))
 import common
+import unpacking
 from common import DataError, Limits, deal, place, seeded_splits, unpack, use_splits, write_prepared
 
 from ccakit.attributes import Attributes
@@ -126,13 +127,13 @@ def test_bombs_by_their_headers(tmp_path: Path) -> None:
 
 def test_bombs_whose_headers_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = zipped(tmp_path / "in.zip", {"zeros": b"\0" * 60_000})
-    honest = common._members
+    honest = unpacking._members
 
     def lying(archive: Path, stack: object) -> object:
         for member in honest(archive, stack):
-            yield common._Member(**{**vars(member), "size": 10})
+            yield unpacking._Member(**{**vars(member), "size": 10})
 
-    monkeypatch.setattr(common, "_members", lying)
+    monkeypatch.setattr(unpacking, "_members", lying)
     with pytest.raises(DataError, match="goes on after 2,000 bytes"):
         unpack(path, tmp_path / "out", SMALL)
     assert everything(tmp_path / "out") == {}  # not even the part that was written
