@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 export GOMP_SPINCOUNT ?= 10000
 
-.PHONY: help demo test lint lab notebooks clean
+.PHONY: help demo test lint lab notebooks benchmark figures clean
 .DEFAULT_GOAL := help
 
 help:  ## list these targets
@@ -35,6 +35,17 @@ test: lint  ## lint, tests, and every notebook at the smoke preset
 notebooks: $(VENV)/.tests-installed  ## run every notebook at the smoke preset and compare its text output
 	@echo "running the notebooks"
 	@CCAKIT_PRESET=smoke $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=300 notebooks
+
+$(VENV)/.bench-installed: $(VENV)/.installed
+	@echo "installing what the benchmarks compare with"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
+benchmark: $(VENV)/.bench-installed  ## measure what is claimed of speed, and write results/speed.csv
+	@$(BIN)/python -m benchmarks.all
+
+figures: $(VENV)/.installed  ## draw every figure and table of the paper anew, into runs/figures
+	@for script in figures/figure*.py figures/table*.py; do $(BIN)/python $$script || exit 1; done
 
 lint: $(VENV)/.tests-installed
 	@$(BIN)/ruff check .

@@ -37,6 +37,7 @@ COLUMNS = (
     "trunk", "budget", "threads", "torch", "device", "settings",
 )  # fmt: skip
 PER_ATTRIBUTE = "map:"
+TEXT = ("dataset", "mode", "variant", "model", "status", "trunk", "budget", "torch", "device", "settings")
 NOT_COMPARED = ("resume", "json", "out", "data", "workers")  # settings that change no result
 PROTOCOL = 1  # raise it when a default of TrainConfig changes: rows of before are then of another protocol
 
@@ -103,7 +104,8 @@ def benchmark(config: BenchmarkConfig) -> list[dict]:
     if config.speed:
         from ccakit.speed import measure_speed
 
-        speeds = measure_speed(config, [run for run in runs if done[run].get("embed_ms") is None], dataset)
+        todo = [run for run in runs if done[run].get("embed_ms") is None and not _failed(done[run])]
+        speeds = measure_speed(config, todo, dataset)
         for run in runs:
             done[run].update(speeds.get((run.mode, run.variant, run.model), {}))
     rows = _in_order(runs, done)
@@ -133,8 +135,13 @@ def _keep_features(config: BenchmarkConfig, runs: list[Run], dataset: Dataset) -
     for run in runs:
         settings = settings_of(config, run, dataset)
         if settings.cache and settings.trunk not in seen:
+            try:
+                saved = Trainer(settings, dataset, quiet=True).saved
+            except DataError:
+                raise
+            except (ValueError, RuntimeError):  # its run will say so
+                continue
             seen.add(settings.trunk)
-            saved = Trainer(settings, dataset, quiet=True).saved
             for name in ("train", "valid", "test"):
                 inputs_for(saved.model, dataset[name], saved.transform, cache=True)
 
@@ -161,7 +168,7 @@ def run_one(config: BenchmarkConfig, run: Run, dataset: Dataset) -> dict:
     row = {
         **about, "status": "collapsed" if facts["collapsed"] else "ok", **{k: metrics.get(k) for k in COLUMNS[6:12]},
         **{k: facts[k] for k in ("best_epoch", "epochs", "images", "train_seconds")},
-        "parameters": sum(p.numel() for p in parameters), "shares_trunk": model_info(run.model).shares_trunk,
+        "parameters": sum(p.numel() for p in parameters), "shares_trunk": saved.model.shares_trunk,
         "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         **{PER_ATTRIBUTE + name: value for name, value in metrics["map_per_attribute"].items()},
     }  # fmt: skip
@@ -192,9 +199,13 @@ def finished(config: BenchmarkConfig, runs: list[Run], dataset: Dataset) -> dict
             if row["settings"] != digest:
                 remedy = "Choose another --out, or delete it."
                 raise DataError(result, "is of a benchmark with other settings, or other data", remedy)
-        if row and not row["status"].startswith("failed"):
+        if row and not _failed(row):
             done[run] = row
     return done
+
+
+def _failed(row: dict) -> bool:
+    return row["status"].startswith("failed")
 
 
 def _run_of(row: dict) -> Run:
@@ -229,7 +240,8 @@ def write_rows(path: Path, rows: list[dict]) -> None:
 def read_rows(path: Path) -> list[dict]:
     """The rows of a results file: numbers as int or float, empty cells as None."""
     with open(path, newline="") as file:
-        return [{name: _cell(text) for name, text in row.items()} for row in csv.DictReader(file)]
+        return [{name: (text or None) if name in TEXT else _cell(text) for name, text in row.items()}
+                for row in csv.DictReader(file)]  # fmt: skip
 
 
 def _cell(text: str):

@@ -1,8 +1,9 @@
-"""The command line: `ccakit demo | train | evaluate | embed | audit | random | params`. Heavy imports wait."""
+"""The command line: `ccakit demo | train | evaluate | embed | export | audit | random | params`. Heavy imports wait."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ COMMANDS = {
     "train": settings.TrainConfig,
     "evaluate": settings.EvaluateConfig,
     "embed": settings.EmbedConfig,
+    "export": settings.ExportConfig,
     "benchmark": settings.BenchmarkConfig,
     "audit": settings.AuditConfig,
     "random": settings.RandomConfig,
@@ -43,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ccakit: no command {argv[0]!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
+        if not _first():
+            sys.stdout = open(os.devnull, "w")  # one of several processes speaks for all
         config = parse(argv[0], argv[1:])
         result = globals()[f"run_{argv[0]}"](config)
         if config.json:
@@ -51,11 +55,15 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"ccakit {argv[0]}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        again = {"train": "; the same command with --resume goes on from the last evaluation",
-                 "demo": "; the same command begins the training again"}.get(argv[0], "")  # fmt: skip
-        print(f"ccakit {argv[0]}: stopped{again}", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        again = "; the same command begins the training again" if argv[0] == "demo" else ""
+        print(f"ccakit {argv[0]}: {str(stop) or 'stopped' + again}", file=sys.stderr)
         return 130
+
+
+def _first() -> bool:
+    """Whether this is the only process, or the first of those that a launcher has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def usage() -> str:
@@ -131,7 +139,8 @@ def run_evaluate(config: settings.EvaluateConfig) -> dict:
     print(table(metrics, title := f"{saved.recipe['name']} on {dataset.name}, {config.split}"))
     if "triplet_accuracy" in metrics:
         print(triplet_table(metrics, title))
-    write_json(config.run / f"metrics_{dataset.name}_{config.split}.json", metrics)
+    if _first():
+        write_json(config.run / f"metrics_{dataset.name}_{config.split}.json", metrics)
     return metrics
 
 
@@ -144,14 +153,24 @@ def run_embed(config: settings.EmbedConfig) -> dict:
     saved, dataset, inputs, split = _opened(config)
     out = config.out or config.run / f"embeddings_{config.split}.safetensors"
     embeddings = embed_images(saved.model, inputs, batch_size=config.batch_size, progress="embedding")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"embeddings": embeddings}, out)
     facts = {"shape": list(embeddings.shape), "conditions": list(saved.attributes.names), "file": str(out),
              "unreadable": inputs.report()}  # fmt: skip
-    write_json(out.with_suffix(".json"), {**facts, "filenames": split.filenames})
+    if _first():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"embeddings": embeddings}, out)
+        write_json(out.with_suffix(".json"), {**facts, "filenames": split.filenames})
     print(f"{embeddings.shape[0]} images x {embeddings.shape[1]} spaces x {embeddings.shape[2]} in {out}")
     if inputs.unreadable:
         print(f"unreadable: {len(inputs.unreadable)} images, whose embeddings are NaN; {out.with_suffix('.json')}")
+    return facts
+
+
+def run_export(config: settings.ExportConfig) -> dict:
+    from ccakit.export import export_run
+
+    facts = export_run(config)
+    told = "".join(f"; {part}.onnx differs from torch by {value:.1e}" for part, value in facts["onnx"].items())
+    print(f"{facts['system']} with {len(facts['conditions'])} conditions in {config.out}{told}")
     return facts
 
 

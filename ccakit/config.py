@@ -86,8 +86,21 @@ class TrainConfig:
     """Flip images left to right at random (not with cached features)."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     """For GPUs."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged before each step of the optimizer."""
+    checkpoint_activations: bool = False
+    """Compute the trunk's blocks a second time on the way back, in the place of keeping what they computed: less
+    memory, more time."""
+    compile: bool = False
+    """Compile the model (torch.compile), which helps on GPUs and in long runs."""
     workers: int = 0
     """Loader processes; 0 loads in the main one."""
+    loader_timeout: float = 0.0
+    """Seconds after which a loader process that gives no batch ends the run, with the batch it was at; 0: never."""
+    checkpoint_every: int = 0
+    """Steps between checkpoints, beside the one at every evaluation; 0: only that one."""
+    keep: int = 2
+    """How many checkpoints to keep."""
     max_unreadable: float = 0.01
     """The share of training images that may be unreadable; these are replaced by other draws and listed in the run's
     unreadable.json. More of them end the run."""
@@ -109,6 +122,8 @@ class TrainConfig:
         sizes = [v for v in (self.image_size, self.embed_dim, *(self.balance or ())) if v is not None]
         if min([1, *sizes]) < 1:
             raise ValueError("image_size, embed_dim and balance: at least 1")
+        if min(self.accumulate, self.keep) < 1 or min(self.checkpoint_every, self.loader_timeout) < 0:
+            raise ValueError("accumulate and keep: at least 1; checkpoint_every and loader_timeout: 0 or more")
         if not 0 <= self.max_unreadable <= 1:
             raise ValueError(f"max_unreadable={self.max_unreadable}: a share, 0 to 1")
         if not 0 <= self.warmup < 1:
@@ -197,6 +212,8 @@ class BenchmarkConfig:
     def __post_init__(self) -> None:
         parse_budget(self.budget)
         self.seed_list()
+        if not self.model_names():
+            raise ValueError("models: at least one")
         if self.jobs < 1 or self.batch_size < 2 or self.evaluate_every < 1:
             raise ValueError("jobs and evaluate_every: at least 1; batch_size: at least 2")
         if not self.modes or not self.variants:
@@ -261,6 +278,24 @@ class EmbedConfig(RunConfig):
     """Give unreadable images embeddings of NaN, and list them, in the place of an error."""
     out: Optional[Path] = None
     """The file to write; RUN/embeddings_SPLIT.safetensors by default, with a .json of file names beside it."""
+
+
+@dataclass
+class ExportConfig:
+    """Write a trained model for others: safetensors and JSON with a model card, and ONNX if wanted."""
+
+    run: Path = Path("runs/demo")
+    """A run folder, or any folder with model.safetensors and model.json."""
+    out: Path = Path("runs/export")
+    """The folder to write, which may not be a run's."""
+    onnx: bool = False
+    """Write encode, spaces and embed as ONNX files as well, checked with onnxruntime (pip install 'ccakit[export]')."""
+    card: bool = True
+    """Write the model card README.md; one that is there is replaced."""
+    licence: Optional[str] = None
+    """The saved model's licence, for the card, such as apache-2.0."""
+    json: bool = False
+    """End with one machine-readable line."""
 
 
 @dataclass

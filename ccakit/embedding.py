@@ -8,20 +8,32 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from ccakit import distributed
 from ccakit.data.layout import Split
 
 
 def _tokens(model, inputs, indices, batch_size: int, progress: str | None):
-    """Batches of (positions in `indices`, tokens), the model in eval mode."""
+    """Batches of (positions in `indices`, tokens), the model in eval mode; of several processes, each has its own.
+
+    Batches are the single process's, whatever the number of processes, and so are their tokens.
+    """
     device, training = next(model.parameters()).device, model.training
     model.eval()
-    starts = range(0, len(indices), batch_size)
-    for start in tqdm(starts, desc=progress, disable=None if progress else True, leave=False):
+    starts = distributed.part_of(np.arange(0, len(indices), batch_size)).tolist()
+    shown = progress and distributed.is_main()
+    for start in tqdm(starts, desc=progress, disable=None if shown else True, leave=False):
         part = indices[start : start + batch_size]
         batch = inputs.load(part).to(device)
         tokens = model.encode_features(batch) if inputs.cached else model.encode(batch)
         yield slice(start, start + len(part)), tokens
     model.train(training)
+
+
+def _joined(out: np.ndarray, inputs) -> np.ndarray:
+    """The rows that the processes have filled, in all of them; they tell each other of unreadable images, too."""
+    if distributed.processes() > 1 and hasattr(inputs, "unreadable"):
+        inputs.unreadable.update(distributed.union(inputs.unreadable))
+    return distributed.sum_arrays(out)
 
 
 def _skipped(images: np.ndarray, inputs) -> np.ndarray:
@@ -32,11 +44,14 @@ def _skipped(images: np.ndarray, inputs) -> np.ndarray:
 @torch.inference_mode()
 def embed_images(model, inputs, indices=None, *, batch_size: int = 64, progress: str | None = None) -> np.ndarray:
     """All spaces of the images `indices` (all by default): (n, K, E) float32; NaN where `inputs` may skip images
-    that cannot be read."""
+    that cannot be read. In several processes, which all have to call this, each embeds a part; all get the whole."""
+    distributed.start()
     indices = np.arange(len(inputs)) if indices is None else np.asarray(indices)
-    out = np.empty((len(indices), model.conditions, model.embed_dim), np.float32)
-    for where, tokens in _tokens(model, inputs, indices, batch_size, progress):
-        out[where] = model.spaces(tokens).float().cpu().numpy()
+    out = np.zeros((len(indices), model.conditions, model.embed_dim), np.float32)
+    with distributed.agreed():
+        for where, tokens in _tokens(model, inputs, indices, batch_size, progress):
+            out[where] = model.spaces(tokens).float().cpu().numpy()
+    out = _joined(out, inputs)
     out[_skipped(indices, inputs)] = np.nan
     return out
 
@@ -44,14 +59,17 @@ def embed_images(model, inputs, indices=None, *, batch_size: int = 64, progress:
 @torch.inference_mode()
 def embed_rows(model, inputs, rows: np.ndarray, *, batch_size: int = 64, progress: str | None = None) -> np.ndarray:
     """The embedding of each row (image, condition, ...): (R, E) float32; each image is encoded once. NaN as there."""
+    distributed.start()
     images, place = np.unique(rows[:, 0], return_inverse=True)
     order = np.argsort(place, kind="stable")
     starts = np.searchsorted(place[order], np.arange(len(images) + 1))
-    out = np.empty((len(rows), model.embed_dim), np.float32)
-    for where, tokens in _tokens(model, inputs, images, batch_size, progress):
-        spaces = model.spaces(tokens).float().cpu().numpy()
-        of = order[starts[where.start] : starts[where.stop]]
-        out[of] = spaces[place[of] - where.start, rows[of, 1]]
+    out = np.zeros((len(rows), model.embed_dim), np.float32)
+    with distributed.agreed():
+        for where, tokens in _tokens(model, inputs, images, batch_size, progress):
+            spaces = model.spaces(tokens).float().cpu().numpy()
+            of = order[starts[where.start] : starts[where.stop]]
+            out[of] = spaces[place[of] - where.start, rows[of, 1]]
+    out = _joined(out, inputs)
     out[_skipped(rows[:, 0], inputs)] = np.nan
     return out
 
@@ -59,12 +77,15 @@ def embed_rows(model, inputs, rows: np.ndarray, *, batch_size: int = 64, progres
 @torch.inference_mode()
 def attention_maps(model, inputs, indices, *, batch_size: int = 64, progress: str | None = None) -> np.ndarray:
     """Head-mean attention of images under every condition: (n, K, h, w) float32."""
+    distributed.start()
     indices = np.asarray(indices)
-    out = np.empty((len(indices), model.conditions, *model.trunk.grid_size), np.float32)
-    for where, tokens in _tokens(model, inputs, indices, batch_size, progress):
-        for condition in range(model.conditions):
-            maps = model.attention(tokens, model.all_of(condition, tokens))
-            out[where, condition] = maps.mean(dim=1).float().cpu().numpy()
+    out = np.zeros((len(indices), model.conditions, *model.trunk.grid_size), np.float32)
+    with distributed.agreed():
+        for where, tokens in _tokens(model, inputs, indices, batch_size, progress):
+            for condition in range(model.conditions):
+                maps = model.attention(tokens, model.all_of(condition, tokens))
+                out[where, condition] = maps.mean(dim=1).float().cpu().numpy()
+    out = _joined(out, inputs)
     out[_skipped(indices, inputs)] = np.nan
     return out
 

@@ -13,14 +13,17 @@ The overall figure of the paper's tables is `map_weighted`, the mean over all qu
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from ccakit.attributes import Attributes
 
-BYTES_PER_PAIR = 40  # of working memory for one (query, candidate), at worst: when all are relevant
+BYTES_PER_PAIR = 40  # of working memory to rank one (query, candidate), at worst: when all are relevant
+PIECE = 1 << 18  # pairs ranked at a time, so that their keys stay in the processor's cache
 
 
 def average_precision(relevant_sorted: Sequence[int] | np.ndarray) -> float:
@@ -41,7 +44,7 @@ def average_precision(relevant_sorted: Sequence[int] | np.ndarray) -> float:
 
 
 def average_precisions(queries: np.ndarray, query_labels: np.ndarray, candidates: np.ndarray,
-                       candidate_labels: np.ndarray, block_bytes: int = 64 << 20) -> np.ndarray:
+                       candidate_labels: np.ndarray, block_bytes: int = 256 << 20) -> np.ndarray:
     """AP of every query over all candidates, under one attribute, ranked by cosine similarity.
 
     As `average_precision` of each ranking; similarities are float32, sums float64. Departs from the common
@@ -67,7 +70,8 @@ def _unit_rows(side: str, embeddings: np.ndarray, labels: np.ndarray) -> tuple[n
     embeddings, labels = np.asarray(embeddings, dtype=np.float32), np.asarray(labels)
     if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
         raise ValueError(f"{side} embeddings {embeddings.shape} and labels {labels.shape} do not match")
-    off = ~(np.abs(np.linalg.norm(embeddings, axis=1) - 1) < 1e-2)  # ~(<): NaN counts as off; 1e-2: float16
+    length = np.sqrt(np.einsum("ij,ij->i", embeddings, embeddings))  # no copy, as np.linalg.norm would make
+    off = ~(np.abs(length - 1) < 1e-2)  # ~(<): NaN counts as off; 1e-2: float16
     if off.any():
         raise ValueError(f"{off.sum()} {side} rows are not L2-normalised, the first: row {off.argmax()}")
     return embeddings, labels
@@ -76,35 +80,57 @@ def _unit_rows(side: str, embeddings: np.ndarray, labels: np.ndarray) -> tuple[n
 def _aps_in_blocks(similarity: Callable[[slice], np.ndarray], query_labels: np.ndarray,
                    candidate_labels: np.ndarray, block_bytes: int) -> np.ndarray:
     """AP of each query, given a function from a slice of b queries to their (b, C) float32 similarities."""
-    aps = np.zeros(len(query_labels))
-    step = max(1, block_bytes // (BYTES_PER_PAIR * max(1, len(candidate_labels))))
-    for start in range(0, len(aps), step):
-        rows = slice(start, start + step)
-        aps[rows] = _rank(similarity(rows), query_labels[rows, None] == candidate_labels)
+    aps, count = np.zeros(len(query_labels)), max(1, len(candidate_labels))
+    step = max(1, block_bytes * 3 // 4 // (4 * count))  # queries whose similarities are there at once
+    workers = _cores()  # NumPy sorts outside the GIL
+    pairs = min(PIECE, block_bytes // 4 // workers // BYTES_PER_PAIR)
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(aps), step):
+            rows = slice(start, start + step)
+            aps[rows] = _rank_block(similarity(rows), query_labels[rows], candidate_labels, pairs, pool)
     return aps
 
 
+def _rank_block(similarity: np.ndarray, query_labels: np.ndarray, candidate_labels: np.ndarray, pairs: int,
+                pool: Executor) -> np.ndarray:
+    """AP of each row of (b, C), in pieces of about so many pairs, each of queries of one label."""
+    aps, rows, pieces = np.zeros(len(query_labels)), max(1, pairs // max(1, len(candidate_labels))), []
+    for label in np.unique(query_labels):
+        relevant, of = candidate_labels == label, np.flatnonzero(query_labels == label)
+        pieces += [(piece, relevant) for piece in np.split(of, range(rows, len(of), rows))]
+    def rank(piece: tuple[np.ndarray, np.ndarray]) -> None:
+        aps[piece[0]] = _rank(_take(similarity, piece[0]), piece[1])
+    several = similarity.size > 2 * pairs  # else it is not worth a thread
+    list((pool.map if several else map)(rank, pieces))
+    return aps
+
+
+def _cores() -> int:
+    """The cores that this process may use, four at most."""
+    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
 def _rank(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """AP of each row; `similarity` (b, C) float32 is overwritten. `relevant` (b, C) bool.
+    """AP of each row; `similarity` (b, C) float32 is overwritten. `relevant` (C,) bool, the same for all rows.
 
     Sorting 32-bit integers that carry relevance in their lowest bit needs no argsort and no gather. A float's
     bits without its sign grow with its magnitude, and stay below 2**30 for |similarity| < 2: so sign,
     magnitude and the relevance bit fit into 32 bits without loss.
     """
+    count = int(np.count_nonzero(relevant))  # R
+    if not count:
+        return np.zeros(len(similarity))
     keys = similarity.view(np.int32)
     sign = keys >> 31  # 0, or -1 for a negative similarity
-    keys &= 0x7FFFFFFF
+    keys <<= 1  # twice the magnitude
     keys ^= sign
-    np.subtract(sign, keys, out=keys)  # ascending keys: descending similarity (and -0.0 equals 0.0)
-    keys <<= 1
-    keys |= relevant  # in a tie, the irrelevant sort first
+    np.subtract(sign, keys, out=keys)  # its negative, for sign 0: ascending keys, descending similarity; -0.0 is 0.0
+    keys |= relevant.astype(np.int32)  # in a tie, the irrelevant sort first
     keys.sort(axis=1)
-    keys &= 1
-    counts = np.count_nonzero(relevant, axis=1)
-    row = np.repeat(np.arange(len(counts)), counts)
-    rank = np.flatnonzero(keys) - row * keys.shape[1] + 1
-    hits = np.arange(1, len(row) + 1) - (np.cumsum(counts) - counts)[row]
-    return np.bincount(row, hits / rank, minlength=len(counts)) / np.maximum(counts, 1)
+    hit = keys.astype(np.uint8) & 1  # (b, C): whether a place of the ranking is relevant
+    rank = np.flatnonzero(hit.view(bool)).reshape(-1, count)  # (b, R): places in the whole of `keys`
+    rank -= np.arange(len(keys))[:, None] * keys.shape[1] - 1
+    return (np.arange(1.0, count + 1) / rank).mean(axis=1)
 
 
 def map_per_attribute(aps: Sequence[np.ndarray]) -> np.ndarray:
@@ -205,7 +231,7 @@ class RetrievalResult:
 
 def retrieval_aps(queries: np.ndarray, query_embeddings: np.ndarray, candidates: np.ndarray,
                   candidate_embeddings: np.ndarray, attributes: Attributes,
-                  block_bytes: int = 64 << 20) -> RetrievalResult:
+                  block_bytes: int = 256 << 20) -> RetrievalResult:
     """ASEN's retrieval protocol: each attribute's queries against all of its candidates.
 
     In: `queries` (Q, 3) and `candidates` (C, 3), rows of image, condition, label (a Split's own arrays), and
@@ -223,7 +249,14 @@ def retrieval_aps(queries: np.ndarray, query_embeddings: np.ndarray, candidates:
                          f"{len(candidates)} candidates, {len(candidate_embeddings)} embeddings")
     query_embeddings, candidate_embeddings = np.asarray(query_embeddings), np.asarray(candidate_embeddings)
     return _by_condition(queries, candidates, attributes, lambda _, q, c: average_precisions(
-        query_embeddings[q], queries[q, 2], candidate_embeddings[c], candidates[c, 2], block_bytes))
+        _take(query_embeddings, q), queries[q, 2], _take(candidate_embeddings, c), candidates[c, 2], block_bytes))
+
+
+def _take(rows: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """rows[index] for an ascending index; without a copy where that is a range."""
+    if len(index) and index[-1] - index[0] == len(index) - 1:
+        return rows[index[0] : index[-1] + 1]
+    return rows[index]
 
 
 def _by_condition(queries: np.ndarray, candidates: np.ndarray, attributes: Attributes,
@@ -238,7 +271,7 @@ def _by_condition(queries: np.ndarray, candidates: np.ndarray, attributes: Attri
 
 
 def random_aps(queries: np.ndarray, candidates: np.ndarray, attributes: Attributes, seed: int = 0,
-               repeats: int = 1, block_bytes: int = 64 << 20) -> RetrievalResult:
+               repeats: int = 1, block_bytes: int = 256 << 20) -> RetrievalResult:
     """The tables' "Random baseline", simulated: each query ranks its candidates at random.
 
     Only labels matter: no image, no model. `queries` (Q, 3), `candidates` (C, 3) as in `retrieval_aps`. The

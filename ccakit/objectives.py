@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ccakit import distributed
 from ccakit.data.layout import Split
 from ccakit.data.triplets import BalancedBatches, Relations, ShuffledBatches, TripletBatch, TripletSampler, ValueIndex
 from ccakit.loss import spaces_loss, spread, triplet_loss
@@ -44,16 +45,22 @@ class TripletObjective:
         )  # fmt: skip
         self.margin, self.labels = config.margin, torch.from_numpy(split.label_matrix())
 
+    def images(self, batch: TripletBatch) -> np.ndarray:
+        """The distinct images of the whole batch."""
+        return batch.distinct()[0]
+
     def prepare(self, batch: TripletBatch) -> tuple[np.ndarray, dict[str, Tensor]]:
-        """The images to load, (U,), and what the loss needs beside them."""
+        """The images of this process's triplets to load, (U,), and what the loss needs beside them."""
+        whole, batch = batch, TripletBatch(*map(distributed.part_of, _rows(batch)))
         images, gather = batch.distinct()
+        weight = {"weight": _weights(images, whole)} if distributed.processes() > 1 else {}
         gather, condition = torch.from_numpy(gather), torch.from_numpy(np.tile(batch.condition, 3))
         labels = self.labels[torch.from_numpy(images)[gather], condition]
-        return images, {"gather": gather, "condition": condition, "labels": labels}
+        return images, {"gather": gather, "condition": condition, "labels": labels, **weight}
 
     def redraw(self, batch: TripletBatch, bad: set[int], rng: np.random.Generator) -> TripletBatch:
         """The batch, its triplets with a bad image replaced by others, of the same condition where there are any."""
-        rows = np.stack([batch.anchor, batch.positive, batch.negative, batch.condition], axis=1)
+        rows = np.stack(_rows(batch), axis=1)
         drawn = [row if bad.isdisjoint(row[:3]) else self._another(row[3], bad, rng) for row in rows.tolist()]
         return TripletBatch(*np.array([row for row in drawn if row], np.int64).reshape(-1, 4).T)
 
@@ -69,8 +76,10 @@ class TripletObjective:
             anchor, positive, negative = embeddings.chunk(3)
             return triplet_loss(anchor, positive, negative, self.margin, mining), len(anchor)
 
+        distributed.weigh_rows(_plain(model).trunk, extra.get("weight"))
         out = model(inputs, extra["condition"], gather=extra["gather"], cached=cached, labels=extra["labels"])
-        of = [out.embedding[extra["condition"] == c, None] for c in extra["condition"].unique()]
+        out, condition = _gathered(out, 3), distributed.gather_sides(extra["condition"], 3)
+        of = [out.embedding[condition == c, None] for c in condition.unique()]
         return _result(model, out, compare, max(map(spread, of)))
 
 
@@ -88,8 +97,14 @@ class SpacesObjective:
         self.rows, self.relations = rows, Relations(rows, conditions, len(split.filenames))
         self.margin, self.labels = config.margin, torch.from_numpy(split.label_matrix())
 
+    def images(self, batch: np.ndarray) -> np.ndarray:
+        """The distinct images of the whole batch."""
+        return batch
+
     def prepare(self, batch: np.ndarray) -> tuple[np.ndarray, dict[str, Tensor]]:
-        return batch, {"relation": torch.from_numpy(self.relations.of(batch)), "labels": self.labels[batch]}
+        """This process's images to load, (U,), and what the loss needs: the relation is the whole batch's."""
+        part = distributed.part_of(batch)
+        return part, {"relation": torch.from_numpy(self.relations.of(batch)), "labels": self.labels[part]}
 
     def redraw(self, batch: np.ndarray, bad: set[int], rng: np.random.Generator) -> np.ndarray:
         """The batch with other labelled images in the place of bad ones, which share a value where there are any."""
@@ -107,13 +122,35 @@ class SpacesObjective:
         def compare(embeddings: Tensor) -> tuple[Tensor, int]:
             return spaces_loss(embeddings, extra["relation"], self.margin, mining)
 
-        out = model(inputs, cached=cached, labels=extra["labels"])
+        out = _gathered(model(inputs, cached=cached, labels=extra["labels"]), 1)
         return _result(model, out, compare, spread(out.embedding))
+
+
+def _rows(batch: TripletBatch) -> tuple[np.ndarray, ...]:
+    return batch.anchor, batch.positive, batch.negative, batch.condition
+
+
+def _weights(images: np.ndarray, whole: TripletBatch) -> Tensor:
+    """One over how many processes encode each of the images: (U,) float32."""
+    parts = (np.unique(part) for part in np.array_split(np.stack(_rows(whole)[:3], axis=1), distributed.processes()))
+    found, counts = np.unique(np.concatenate(list(parts)), return_counts=True)
+    return torch.from_numpy((1 / counts[np.searchsorted(found, images)]).astype(np.float32))
+
+
+def _plain(model):
+    """The model itself, where it is wrapped for several processes."""
+    return getattr(model, "module", model)
+
+
+def _gathered(out: Outputs, sides: int) -> Outputs:
+    """The whole batch's embeddings, in which each process's part has so many sides."""
+    also = {name: distributed.gather_sides(embedding, sides) for name, embedding in out.also.items()}
+    return Outputs(distributed.gather_sides(out.embedding, sides), also, out.terms)
 
 
 def _result(model, out: Outputs, compare: Callable[[Tensor], tuple[Tensor, int]], widest: float) -> StepResult:
     """The loss of what `compare` compares, plus the system's own losses at their weights."""
-    own = getattr(model, "module", model).own_losses
+    own = _plain(model).own_losses
     loss, triplets = compare(out.embedding)
     terms = {name: compare(embeddings)[0] for name, embeddings in out.also.items()} | out.terms
     total = loss + sum(own[name] * term for name, term in terms.items())
@@ -150,28 +187,49 @@ class Steps(torch.utils.data.Dataset):
         images, extra = self.objective.prepare(self.batches[index])
         inputs = self.inputs.load(images)
         if unreadable := self._unreadable(images):
-            inputs, extra = self._replaced(index, dict(zip(images.tolist(), inputs)), unreadable)
+            if distributed.processes() > 1:  # the others have to know
+                return inputs, {**extra, "unreadable": unreadable}
+            return self.replaced(index, unreadable, dict(zip(images.tolist(), inputs)))
+        return self._flipped(index, self.batches[index], images, inputs), self._counted(self.batches[index], extra)
+
+    def _counted(self, batch, extra: dict) -> dict:
+        if distributed.processes() > 1:
+            extra["images"] = torch.tensor(len(self.objective.images(batch)))
+        return extra
+
+    def _flipped(self, index: int, batch, images: np.ndarray, inputs: Tensor) -> Tensor:
+        """The images of a batch, some of them flipped: those that are in one process, whatever part it has."""
         if self.flip_seed is not None:
-            flip = np.random.default_rng([self.flip_seed, self.epoch, index]).random(len(inputs)) < 0.5
+            whole = self.objective.images(batch)
+            flip = np.random.default_rng([self.flip_seed, self.epoch, index]).random(len(whole)) < 0.5
+            flip = dict(zip(whole.tolist(), flip.tolist()))
+            flip = torch.tensor([flip[image] for image in images.tolist()], dtype=torch.bool)
             inputs[flip] = inputs[flip].flip(-1)
-        return inputs, extra
+        return inputs
 
     def _unreadable(self, images: np.ndarray) -> dict[int, str]:
         """Those of the images that cannot be read, and why."""
         known = self.inputs.unreadable
         return {i: known[i] for i in images.tolist() if i in known} if known else {}
 
-    def _replaced(self, index: int, loaded: dict[int, Tensor], unreadable: dict[int, str]) -> tuple[Tensor, dict]:
-        """A batch, of which `loaded` has been loaded, without its unreadable images."""
+    def replaced(self, index: int, unreadable: dict[int, str], loaded: dict[int, Tensor] | None = None):
+        """The batch without its unreadable images, and what `steps[index]` gives beside it.
+
+        unreadable: those of the whole batch; all processes call this together. loaded: what has been loaded of it.
+        """
         rng = np.random.default_rng([self.seed, self.epoch, index, REDRAW])
-        batch, found = self.batches[index], dict(unreadable)
+        batch, found, loaded = self.batches[index], dict(unreadable), loaded or {}
+        self.inputs.unreadable.update(found)
         while unreadable and not self.inputs.too_many():
             batch = self.objective.redraw(batch, set(found), rng)
             images, extra = self.objective.prepare(batch)
             new = np.array([i for i in images.tolist() if i not in loaded], np.int64)
             loaded.update(zip(new.tolist(), self.inputs.load(new) if len(new) else ()))
-            unreadable = self._unreadable(images)
+            unreadable = distributed.union(self._unreadable(images))
+            self.inputs.unreadable.update(unreadable)
             found |= unreadable
-        if unreadable or len(images) < 2:  # too many to go on, or next to nothing left
+        if unreadable or len(self.objective.images(batch)) < 2:  # too many to go on, or next to nothing left
             return torch.empty(0), {"unreadable": found}
-        return torch.stack([loaded[i] for i in images.tolist()]), {**extra, "unreadable": found}
+        inputs = torch.stack([loaded[i] for i in images.tolist()])
+        extra = self._counted(batch, {**extra, "unreadable": found})
+        return self._flipped(index, batch, images, inputs), extra

@@ -32,7 +32,8 @@ def standings(rows: list[dict]) -> list[dict]:
     lines = []
     for (mode, variant, model), of in groups.items():
         done = [row for row in of if row.get("map_weighted") is not None]
-        names = [n for n in of[0] if n in ("map_weighted", "map_macro") or n.startswith(PER_ATTRIBUTE)]
+        names = [n for n in dict.fromkeys(n for row in of for n in row)  # a row that failed has no figures
+                 if n in ("map_weighted", "map_macro") or n.startswith(PER_ATTRIBUTE)]  # fmt: skip
         values = {n: np.array([row[n] for row in done if row.get(n) is not None], float) for n in names}
         lines.append({
             "mode": mode, "variant": variant, "model": model, "seeds": len(done), "rows": of,
@@ -65,7 +66,7 @@ def text_table(rows: list[dict], color: bool = False) -> str:
     if not rows:
         return "no runs"
     paper, lines = paper_rows(rows[0]["dataset"]), standings(rows)
-    attributes = [n for n in lines[0]["mean"] if n.startswith(PER_ATTRIBUTE)]
+    attributes = list(dict.fromkeys(n for line in lines for n in line["mean"] if n.startswith(PER_ATTRIBUTE)))
     out, block = [], None
     for line in lines:
         if (line["mode"], line["variant"]) != block:
@@ -90,7 +91,7 @@ def _line(line: dict, attributes: list[str], paper: dict, color: bool) -> str:
         theirs = paper.get(TITLES[line["model"]], {}).get("mAP")
         beside = f"{theirs:>8.2f}" if theirs is not None else f"{'':>8}"
         beside = f"{GREY}{beside}{RESET}" if color else beside
-    each = "".join(f"{line['mean'][n]:>10.1f}" for n in attributes)
+    each = "".join(f"{line['mean'].get(n, float('nan')):>10.1f}" for n in attributes)
     cost = "".join(f"{row[n]:>{w},.{d}f}{unit}" if row.get(n) is not None else f"{'':>{w + len(unit)}}"
                    for n, w, d, unit in (("parameters", 12, 0, ""), ("embed_ms", 7, 2, " ms"),
                                          ("images_per_second", 7, 0, " im/s")))  # fmt: skip

@@ -50,12 +50,12 @@ def test_the_readmes_commands_run_one_after_the_other(tmp_path, monkeypatch):
     write_garments(tmp_path / "data/garments", 64, 20, 30, size=64, progress=False)
     monkeypatch.chdir(tmp_path)
     done = [line.split()[1] for line in LINES if line.startswith(".venv/bin/ccakit") and run_line(line)]
-    assert {"train", "evaluate", "embed", "random", "params"} <= set(done)
+    assert {"train", "evaluate", "embed", "random", "params", "audit"} <= set(done)
 
 
 def run_line(line: str) -> bool:
-    """Run a line of the README, but for --help, the paper's preset and Fashion-MNIST (see its own test)."""
-    if "--help" in line or "--preset paper" in line or "fashion_mnist" in line:
+    """Run a line of the README, but for --help, the paper's preset, Fashion-MNIST and the benchmark (own tests)."""
+    if "--help" in line or "--preset paper" in line or "fashion_mnist" in line or "ccakit benchmark" in line:
         return False
     assert main(line.split()[1:]) == 0, line
     return True

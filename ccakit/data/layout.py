@@ -6,6 +6,7 @@
     query_{split}.txt              image condition label, for valid and test
     candidate_{split}.txt          the same: what the queries are ranked against (a gallery, elsewhere)
     regions_{split}.txt            optional: image condition x0 y0 x1 y1, fractions of width and height
+    triplets_{split}.txt           optional: anchor positive negative condition (see `ccakit.data.triplet_files`)
 
 How lines end and what counts as padding is told in `ccakit.data.files`.
 """

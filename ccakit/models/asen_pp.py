@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ccakit.distributed import gather
 from ccakit.models.asen_v2 import ScaledAttention
 from ccakit.models.base import ConditionalModel, Head, Outputs, choose_losses
 from ccakit.models.feature_map import MapTrunk
@@ -129,7 +130,8 @@ class ASENPP(ConditionalModel):
         also = {"local": one(part)} if "local" in self.own_losses else {}
         terms = {}
         if "align" in self.own_losses:
-            terms["align"] = 3 * (1 - (whole * part).sum(-1)).clamp(min=0).mean()  # a sum over the three of a triplet
+            apart = gather((1 - (whole * part).sum(-1)).clamp(min=0))
+            terms["align"] = 3 * apart.mean()  # a sum over the three of a triplet
         return Outputs(one(whole), also, terms)
 
     def attention(self, tokens: Tensor | Encoded, condition: Tensor) -> Tensor:

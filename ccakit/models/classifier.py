@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ccakit.distributed import total
+
 
 class ValueClassifier(nn.Module):
     """One linear layer for the values of all attributes, read at those of the condition.
@@ -29,4 +31,5 @@ class ValueClassifier(nn.Module):
         condition, labels = condition[known], labels[known]
         logits = self.fc(x[known]).float().masked_fill(self.owner != condition[:, None], -torch.inf)
         target = self.starts[condition] + labels
-        return F.cross_entropy(logits, target, reduction="sum") / max(1, len(target))
+        count = int(total(torch.tensor(len(target))))
+        return total(F.cross_entropy(logits, target, reduction="sum")) / max(1, count)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ccakit.distributed import gather
 from ccakit.models.base import ConditionalModel, Head, Outputs, choose_losses
 from ccakit.models.frozen import FrozenStem
 
@@ -80,7 +81,7 @@ class CSN(ConditionalModel):
         masked, general, mask = self.masked(tokens, rows)
         embedding = F.normalize(masked, dim=-1)
         sides = 1 if condition is None else 3  # CSN's norms are means over anchors, positives and negatives
-        norms = torch.stack([part.norm() / len(part) ** 0.5 for part in general.chunk(sides)])
-        terms = {"embedding_norm": norms.mean(), "mask_norm": mask.abs().sum(-1).mean()}
+        norms = torch.stack([part.norm() / len(part) ** 0.5 for part in map(gather, general.chunk(sides))])
+        terms = {"embedding_norm": norms.mean(), "mask_norm": gather(mask.abs().sum(-1)).mean()}
         return Outputs(embedding if condition is None else embedding[:, 0], {},
                        {name: terms[name] for name in self.own_losses})  # fmt: skip

@@ -117,7 +117,8 @@ def _stage(name: str) -> int:
             net = timm.create_model(name, pretrained=False, features_only=True)
     except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
         raise TrunkError(f"{name} has no feature maps to read ({error}); {works}") from error
-    if str(getattr(net.output_fmt, "value", net.output_fmt)) != "NCHW":
+    layout = getattr(net, "output_fmt", "NCHW")  # EfficientNet's features carry none
+    if str(getattr(layout, "value", layout)) != "NCHW":
         raise TrunkError(f"{name} gives its maps channels last; {works}")
     info = net.feature_info
     stages = [index for index, stride in zip(info.out_indices, info.reduction()) if stride == STRIDE]

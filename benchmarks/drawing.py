@@ -1,0 +1,126 @@
+"""Drawing: garments a second and core at 128 pixels.
+
+    python -m benchmarks.drawing                # about a minute
+
+Sides, one thread: `draw_garment` of a row of seeds, and the floor: the same OpenCV calls on the same arguments, played
+back without the code that decides what to draw. Both must give the same pictures, and a seed the same picture twice
+(checked). What is left above the floor is Python: some hundred dice rolls and polygons a garment.
+Beside them: drawing and writing to disk as `write_garments` does, which is what a data set costs.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.common import Row, agree, alternate, begin, options, report
+
+SIZE = 128
+DRAWS = ("fillPoly", "polylines", "rectangle", "copyTo", "transform", "multiply", "merge", "LUT", "resize")
+
+
+class Recorder:
+    """In the place of `cv2`: calls it, and keeps what was called on what."""
+
+    def __init__(self) -> None:
+        self.calls, self.first = [], {}
+
+    def __getattr__(self, name: str):
+        function = getattr(cv2, name)
+        if name not in DRAWS:
+            return function
+
+        def call(*given, **named):
+            for value in given:
+                if isinstance(value, np.ndarray) and id(value) not in self.first:
+                    self.first[id(value)] = value, value.copy()  # as it was before the first call
+            self.calls.append((function, given, named))
+            return function(*given, **named)
+
+        return call
+
+    def rewind(self) -> None:
+        """Planes that are drawn on, as they were at first."""
+        for value, copy in self.first.values():
+            if value.flags.writeable and value.ndim >= 2 and value.dtype == np.uint8:
+                value[...] = copy
+
+    def play(self) -> np.ndarray:
+        for function, given, named in self.calls:
+            result = function(*given, **named)
+        return result
+
+
+@contextmanager
+def recorded(recorder: Recorder):
+    """The drawing modules' cv2 is the recorder."""
+    import ccakit.data.garments  # noqa: F401 - so that its modules are there
+
+    modules = [m for name, m in sys.modules.items()
+               if name.startswith("ccakit.data.garments.") and hasattr(m, "cv2")]  # fmt: skip
+    try:
+        for module in modules:
+            module.cv2 = recorder
+        yield
+    finally:
+        for module in modules:
+            module.cv2 = cv2
+
+
+def record(seed: int) -> tuple[Recorder, np.ndarray]:
+    """A garment's calls, and its picture."""
+    from ccakit.data.garments import draw_garment
+
+    recorder = Recorder()
+    with recorded(recorder):
+        image = draw_garment(seed, SIZE).image
+    return recorder, image
+
+
+def draw(count: int) -> np.ndarray:
+    from ccakit.data.garments import draw_garment
+
+    return np.stack([draw_garment(seed, SIZE).image for seed in range(count)])
+
+
+def check(records: list[tuple[Recorder, np.ndarray]]) -> None:
+    """The played back pictures are the drawn ones; so are those of a second time."""
+    for recorder, image in records:
+        recorder.rewind()
+        agree("a garment and its calls played back", recorder.play(), image, 0)
+    agree("garments drawn twice", draw(len(records)), np.stack([image for _, image in records]), 0)
+
+
+def write(count: int) -> None:
+    from ccakit.data.garments import write_garments
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_garments(Path(folder) / "data", count - 4, 2, 2, SIZE, workers=1, progress=False)
+
+
+def main(argv: list[str] | None = None) -> dict:
+    given = begin(options(__doc__, threads=1), argv)
+    count = 12 if given.quick else 200
+    records = [record(seed) for seed in range(count)]
+    check(records)
+    sides = {"draw": lambda: draw(count), "floor": lambda: [recorder.play() for recorder, _ in records],
+             "write": lambda: write(count)}  # fmt: skip
+    times = alternate(sides, given.rounds)
+    calls = np.mean([len(recorder.calls) for recorder, _ in records])
+    note = f"{calls:.0f} OpenCV calls a garment, {1e6 * times['floor'] / count / calls:.1f} us each"
+    rows = [
+        Row("garments drawn", count / times["draw"], "a second and core", ">= 200", count / times["floor"], note),
+        Row("drawn / its OpenCV calls", times.ratio("draw", "floor"), "of their time", floor=1.0,
+            note=times.spread("draw", "floor")),
+        Row("garments drawn and written", count / times["write"], "a second and core", note="PNG, lists and regions"),
+    ]  # fmt: skip
+    return report("drawing", rows, given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Figure A2: the three nearest candidates of a query, for each attribute; where they are right, and where not.
+
+The paper shows successes. Here each attribute has two queries, both drawn by seed: left of those whose three nearest
+are all right, right of those with a mistake among them; and how many queries have a mistake is said beside.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import shared
+from matplotlib.figure import Figure
+
+from ccakit import plots
+from ccakit.embedding import embed_rows
+
+TOP = 3
+
+
+def ranked(run, condition: int, top: int = TOP) -> tuple[np.ndarray, np.ndarray]:
+    """An attribute's queries (Q, 3), and of each the `top` nearest candidates (Q, top, 3), never the query's image."""
+    queries, candidates = (rows[rows[:, 1] == condition] for rows in (run.split.queries, run.split.candidates))
+    embeddings = embed_rows(run.saved.model, run.inputs, np.concatenate([queries, candidates]))
+    of_queries, of_candidates = np.split(embeddings, [len(queries)])
+    similarity = of_queries @ of_candidates.T  # (Q, C)
+    similarity[queries[:, :1] == candidates[None, :, 0]] = -np.inf
+    return queries, candidates[np.argsort(-similarity, axis=1, kind="stable")[:, :top]]
+
+
+def draw(run=None, seed: int = 0) -> Figure:
+    """A row an attribute: its name, a success, a failure; at the text's width."""
+    run = run or shared.open_run()
+    attributes, rng = run.split.attributes, np.random.default_rng(seed)
+    k, colors = len(attributes), plots.attribute_colors(len(attributes))
+    with plots.plt.rc_context(shared.lettering()):
+        figure = plots._figure(shared.TEXT, 0.94 * k + 0.35)
+        parts = figure.subfigures(1, 2, width_ratios=[1.16, 1], wspace=0.015)
+        grids = [part.subplots(k, TOP + 1, squeeze=False) for part in parts]
+        for c in range(k):
+            queries, found = ranked(run, c)
+            mistakes = (found[:, :, 2] != queries[:, None, 2]).any(axis=1)
+            seen = np.array([attributes.values[c][label] != "Invisible" for label in queries[:, 2]], bool)
+            for grid, of in zip(grids, (seen & ~mistakes, seen & mistakes)):
+                _row(grid[c], run, c, *_drawn(np.flatnonzero(of), queries, found, rng))
+            _level([*grids[0][c], *grids[1][c]])
+            name = shared.wrapped(attributes.title(c), 9)
+            grids[0][c, 0].set_ylabel(f"{name}\n", rotation=0, ha="right", va="center", fontweight="bold", fontsize=7,
+                                      color=plots._ink(colors[c]), labelpad=3)  # fmt: skip
+            share = 100 * mistakes.mean() if len(mistakes) else np.nan
+            grids[0][c, 0].text(-0.1, 0.2, f"mistakes:\n{share:.0f}%", transform=grids[0][c, 0].transAxes, ha="right",
+                                va="center")  # fmt: skip
+        for part, grid, title in zip(parts, grids, ("all three right", "a mistake among the three")):
+            part.suptitle(title, fontsize=8, fontweight="bold")
+            for ax, name in zip(grid[0], ["query", *(f"rank {i + 1}" for i in range(TOP))]):
+                ax.set_title(name, pad=2, fontsize=6.5)
+    return figure
+
+
+def _drawn(some, queries, found, rng):
+    """One of `some` queries with its candidates, or nothing."""
+    if not len(some):
+        return None, ()
+    one = some[rng.integers(len(some))]
+    return queries[one], found[one]
+
+
+def _row(axes, run, condition: int, query, found) -> None:
+    """A query and its candidates: a green frame and a tick, or a red frame and a cross."""
+    if query is None:
+        for ax in axes[1:]:
+            ax.set_axis_off()
+        axes[0].set(xticks=[], yticks=[])
+        axes[0].spines[:].set_visible(False)
+        axes[0].text(0.5, 0.5, "none", ha="center", va="center", color="0.4")
+        return
+    value = run.split.attributes.value
+    _show(axes[0], run.picture(int(query[0])), value(condition, int(query[2])))
+    for ax, (image, _, label) in zip(axes[1:], found):
+        mark, frame = ("✓", plots.RIGHT) if label == query[2] else ("✗", plots.WRONG)
+        _show(ax, run.picture(int(image)), f"{mark} {value(condition, int(label))}", frame)
+
+
+def _show(ax, picture, text: str, frame: str | None = None) -> None:
+    plots._picture(ax, picture, frame=frame)
+    for spine in ax.spines.values():
+        spine.set_linewidth(1.8)
+    ax.set_xlabel(shared.wrapped(text, 17), fontsize=shared.SMALL, labelpad=1.5)
+
+
+def _level(axes) -> None:
+    """As many lines under each picture, so that both halves' rows stand level."""
+    lines = max(ax.get_xlabel().count("\n") for ax in axes)
+    for ax in axes:
+        ax.set_xlabel(ax.get_xlabel() + "\n" * (lines - ax.get_xlabel().count("\n")))
+
+
+def main(argv=None):
+    given = shared.arguments(__doc__, argv, shared.RUN, ("--seed", dict(type=int, default=0)))
+    return shared.write(draw(shared.open_run(given.run), given.seed), "figureA2", given.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,528 @@
+"""The benchmark: all its runs, resuming, what failed or collapsed, the tables, and what systems cost."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ccakit.benchmark as module
+from ccakit.benchmark import (
+    COLUMNS,
+    PER_ATTRIBUTE,
+    Run,
+    benchmark,
+    describe,
+    plan,
+    read_rows,
+    settings_digest,
+    settings_of,
+    write_rows,
+)
+from ccakit.cli import main
+from ccakit.config import BenchmarkConfig
+from ccakit.data.errors import DataError
+from ccakit.data.garments import write_garments
+from ccakit.data.layout import read_dataset
+from ccakit.models import list_models
+from ccakit.speed import measure_speed
+from ccakit.standings import markdown, paper_rows, spread, standings, text_table, told
+from ccakit.training import Trainer
+
+ORDER = [info.name for info in list_models()]
+MODELS, SEEDS, MODES = ("csn", "triplet"), (0, 1), ("spaces", "triplets")
+SMALL = "lite_width=32 lite_heads=2"
+
+
+@pytest.fixture(scope="module")
+def garments(tmp_path_factory):
+    """114 drawn garments at 64 px."""
+    root = tmp_path_factory.mktemp("data") / "garments"
+    write_garments(root, 64, 20, 30, size=64, progress=False)
+    return root
+
+
+def config(garments, out, **options):
+    return BenchmarkConfig(**{**dict(data=garments, out=out, models=",".join(MODELS), seeds="0,1", budget="epochs=1",
+                                     image_size=64, batch_size=16, speed=False, lr=3e-3), **options})  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(garments, tmp_path_factory):
+    """The folder of a whole benchmark by the command line, its speeds measured."""
+    out = tmp_path_factory.mktemp("benchmark") / "out"
+    flags = ["--data", garments, "--out", out, "--models", ",".join(MODELS), "--seeds", "0,1", "--budget", "epochs=1",
+             "--image-size", 64, "--batch-size", 16, "--lr", 3e-3, "--json"]  # fmt: skip
+    assert main(["benchmark", *map(str, flags)]) == 0
+    return out
+
+
+@pytest.fixture()
+def folder(finished, tmp_path):
+    """A copy of it, to go on from."""
+    shutil.copytree(finished, tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.fixture()
+def trained(monkeypatch):
+    """Which (mode, model, seed) are trained, in order."""
+    calls, real = [], module.train
+
+    def train(settings, dataset=None, quiet=False):
+        calls.append((settings.mode, settings.model, settings.seed))
+        return real(settings, dataset, quiet=quiet)
+
+    monkeypatch.setattr(module, "train", train)
+    return calls
+
+
+def without_row(file: Path, mode: str, model: str, seed: int) -> None:
+    rows = [r for r in read_rows(file) if (r["mode"], r["model"], r["seed"]) != (mode, model, seed)]
+    write_rows(file, rows)
+
+
+# -------------------------------------------------------------------------------------------------- one whole benchmark
+
+
+def test_the_file_holds_a_row_a_run(finished, garments):
+    file = finished / "garments.csv"
+    with open(file, newline="") as lines:
+        head, *cells = csv.reader(lines)
+    names = read_dataset(garments, splits=("test",)).attributes.names
+    assert head[: len(COLUMNS)] == list(COLUMNS)
+    assert set(head[len(COLUMNS) :]) <= {PER_ATTRIBUTE + name for name in names} and len(head) > len(COLUMNS) + 3
+    rows = read_rows(file)
+    runs = [(r["mode"], r["model"], r["seed"]) for r in rows]
+    assert runs == [(mode, name, seed) for mode in MODES for name in MODELS for seed in SEEDS]
+    for row in rows:
+        assert row["status"] in ("ok", "collapsed") and row["dataset"] == "garments" and row["variant"] is None
+        per_attribute = [v for n, v in row.items() if n.startswith(PER_ATTRIBUTE)]
+        assert 0 < row["map_weighted"] <= 100 and row["map_macro"] == pytest.approx(np.mean(per_attribute), abs=1e-3)
+        assert row["epochs"] == 1 and row["images"] >= 24 and row["trunk"] == "lite" and row["budget"] == "epochs=1"
+        assert row["shares_trunk"] is True and 0 < row["trained_parameters"] < row["parameters"]
+        assert min(row["embed_mflops"], row["embed_ms"], row["images_per_second"]) > 0
+        assert (row["pointing_game"] is None) == (row["model"] == "csn")  # [CLS] of the ViT attends
+        result = json.loads(
+            (finished / row["mode"] / "default" / f"{row['model']}-{row['seed']}/result.json").read_text()
+        )
+        assert row["map_weighted"] == pytest.approx(result["map_weighted"], abs=1e-4)
+        assert len(result["settings"]) == 8
+    assert len({r["map_weighted"] for r in rows}) > 4
+    conditions, width = len(names), 128
+    csn = (152 + 1) * width + (width + 1) * width + 2 * width + conditions * width  # 1x1 convolution, FC, norm, masks
+    assert {r["trained_parameters"] for r in rows if r["model"] == "csn"} == {csn}
+
+
+def test_the_numbers_are_those_of_evaluate(finished, garments, capsys):
+    out = finished / "spaces" / "default" / "triplet-1"
+    assert main(["evaluate", "--run", str(out), "--data", str(garments), "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
+    row = next(r for r in read_rows(finished / "garments.csv")
+               if (r["mode"], r["model"], r["seed"]) == ("spaces", "triplet", 1))  # fmt: skip
+    for name in ("map_weighted", "map_macro", "random_map_weighted", "pointing_game", "pointing_chance"):
+        assert row[name] == pytest.approx(metrics[name], abs=1e-4)
+    for name, value in metrics["map_per_attribute"].items():
+        assert row[PER_ATTRIBUTE + name] == pytest.approx(value, abs=1e-4)
+
+
+def test_rows_are_read_as_they_were_written(finished, tmp_path):
+    rows = read_rows(finished / "garments.csv")
+    write_rows(tmp_path / "a" / "again.csv", rows)
+    assert (tmp_path / "a" / "again.csv").read_bytes() == (finished / "garments.csv").read_bytes()
+    assert read_rows(tmp_path / "a" / "again.csv") == rows
+    assert isinstance(rows[0]["seed"], int) and isinstance(rows[0]["map_weighted"], float)
+    sparse = [{"mode": "spaces", "seed": 1, "map:a": 0.123456}, {"mode": "spaces", "map:b": 2.0, "shares_trunk": False}]
+    write_rows(tmp_path / "sparse.csv", sparse)
+    one, two = read_rows(tmp_path / "sparse.csv")
+    assert one["map:a"] == 0.1235 and one["map:b"] is None and one["model"] is None
+    assert two["map:b"] == 2.0 and two["shares_trunk"] is False
+
+
+@pytest.mark.parametrize("digest", ["04821937", "123e4567", "12345678"])
+def test_a_digest_of_digits_stays_text(digest, tmp_path):
+    write_rows(tmp_path / "rows.csv", [{"mode": "spaces", "settings": digest}])
+    assert read_rows(tmp_path / "rows.csv")[0]["settings"] == digest
+
+
+# ---------------------------------------------------------------------------------------------------------- resuming
+
+
+def test_what_is_done_is_not_done_again(folder, garments, trained):
+    before = (folder / "garments.csv").read_bytes()
+    benchmark(config(garments, folder))
+    assert trained == [] and (folder / "garments.csv").read_bytes() == before
+
+
+def test_one_missing_run_is_run_again(folder, garments, trained):
+    file = folder / "garments.csv"
+    before = {(r["mode"], r["model"], r["seed"]): r["map_weighted"] for r in read_rows(file)}
+    shutil.rmtree(folder / "triplets" / "default" / "csn-1")
+    without_row(file, "triplets", "csn", 1)
+    assert len(read_rows(file)) == 7
+    benchmark(config(garments, folder))
+    assert trained == [("triplets", "csn", 1)]
+    assert {(r["mode"], r["model"], r["seed"]): r["map_weighted"] for r in read_rows(file)} == before
+    (folder / "spaces" / "default" / "csn-0" / "result.json").unlink()  # stopped between training and its result
+    without_row(file, "spaces", "csn", 0)
+    benchmark(config(garments, folder))
+    assert trained[1:] == [("spaces", "csn", 0)]
+    assert {(r["mode"], r["model"], r["seed"]): r["map_weighted"] for r in read_rows(file)} == before
+
+
+def test_either_the_file_or_the_folders_are_enough(folder, garments, tmp_path, trained):
+    file = folder / "garments.csv"
+    before = {(r["mode"], r["model"], r["seed"]): r["map_weighted"] for r in read_rows(file)}
+    kept = tmp_path / "results.csv"
+    shutil.copy(file, kept)
+    digests = [r["settings"] for r in read_rows(file)]
+    benchmark(config(garments, tmp_path / "nowhere", results=kept))
+    misread = sum(not isinstance(digest, str) for digest in digests)  # the digest is the machine's: see _cell
+    assert len(trained) == misread
+    trained.clear()
+    file.unlink()
+    benchmark(config(garments, folder))
+    assert trained == []
+    assert {(r["mode"], r["model"], r["seed"]): round(r["map_weighted"], 3) for r in read_rows(file)} == {
+        run: round(value, 3) for run, value in before.items()}  # fmt: skip
+
+
+def test_other_runs_rows_are_kept(folder, garments, trained):
+    file = folder / "garments.csv"
+    foreign = {**read_rows(file)[0], "model": "asen", "seed": 7, "variant": "lite_depth=2", "map_weighted": 12.5}
+    write_rows(file, [foreign, *read_rows(file)])
+    benchmark(config(garments, folder, models="csn", modes=("spaces",), seeds="0"))
+    rows = read_rows(file)
+    assert trained == [] and len(rows) == 9
+    assert [r for r in rows if r["model"] == "asen"] == [foreign]
+    assert sum(r["mode"] == "triplets" for r in rows) == 4
+
+
+def test_other_settings_in_the_same_folder_are_refused(folder, garments):
+    with pytest.raises(DataError, match="other settings, or other data.*another --out"):
+        benchmark(config(garments, folder, budget="epochs=2"))
+    (folder / "spaces" / "default" / "csn-0" / "result.json").unlink()
+    (folder / "garments.csv").unlink()
+    one = dict(models="csn", modes=("spaces",), seeds="0")
+    with pytest.raises(DataError, match="another run: budget was epochs=1, now epochs=2"):
+        benchmark(config(garments, folder, budget="epochs=2", **one))
+    out = ["--data", str(garments), "--out", str(folder), "--budget", "epochs=3", "--image-size", "64"]
+    assert main(["benchmark", *out, "--models", "csn,triplet", "--no-speed"]) == 1
+
+
+def test_rows_of_other_settings_in_a_file_do_not_count(finished, garments, tmp_path, trained):
+    kept = tmp_path / "results.csv"
+    shutil.copy(finished / "garments.csv", kept)
+    one = dict(models="csn", modes=("spaces",), seeds="0", results=kept)
+    benchmark(config(garments, tmp_path / "out", batch_size=8, **one))
+    assert trained == [("spaces", "csn", 0)]
+
+
+def test_the_digest_follows_what_changes_a_result(garments):
+    dataset, run = read_dataset(garments), Run("spaces", "", "csn", 0)
+
+    def digest(run=run, data=dataset, **options):
+        given = config(garments, **{"out": Path("somewhere"), **options})
+        return settings_digest(settings_of(given, run, data), data)
+
+    same = {digest(), digest(out=Path("elsewhere")), digest(jobs=2), digest(speed=True), digest(workers=1),
+            digest(models="csn,asen"), digest(results=Path("r.csv"))}  # fmt: skip
+    assert len(same) == 1
+    other = read_dataset(garments)
+    other["train"].labels[0, 2] = 1 - min(1, other["train"].labels[0, 2])
+    others = [digest(budget="epochs=2"), digest(lr=1e-4), digest(freeze="none"), digest(batch_size=8),
+              digest(image_size=96), digest(pretrained=False), digest(Run("triplets", "", "csn", 0)),
+              digest(Run("spaces", "", "asen", 0)), digest(Run("spaces", "", "csn", 1)),
+              digest(Run("spaces", "margin=0.5", "csn", 0)), digest(data=other)]  # fmt: skip
+    assert len({*same, *others}) == 1 + len(others)
+
+
+# ---------------------------------------------------------------------------------------------- what fails or collapses
+
+
+def fail_for(monkeypatch, name):
+    real = module.train
+
+    def train(settings, dataset=None, quiet=False):
+        if settings.model == name:
+            raise FloatingPointError(f"the loss is nan at step 3 of {name}\nand more")
+        return real(settings, dataset, quiet=quiet)
+
+    monkeypatch.setattr(module, "train", train)
+
+
+def test_a_failing_system_is_a_row_and_is_tried_again(garments, tmp_path, monkeypatch, trained):
+    one = dict(modes=("spaces",), seeds="0")
+    with monkeypatch.context() as patch:
+        fail_for(patch, "csn")
+        benchmark(config(garments, tmp_path / "out", **one))
+    assert trained == [("spaces", "triplet", 0)]
+    rows = {r["model"]: r for r in read_rows(tmp_path / "out" / "garments.csv")}
+    assert rows["csn"]["status"] == "failed: the loss is nan at step 3 of csn" and rows["csn"]["map_weighted"] is None
+    assert rows["triplet"]["status"] == "ok" and rows["triplet"]["map_weighted"] > 0
+    assert describe(rows["csn"]) == "spaces csn seed 0: failed: the loss is nan at step 3 of csn"
+    for table in (text_table(list(rows.values())), markdown(list(rows.values()))):
+        assert "failed: the loss is nan at step 3 of csn" in table
+    trained.clear()
+    rows = benchmark(config(garments, tmp_path / "out", **one))
+    assert trained == [("spaces", "csn", 0)]
+    assert [r["status"] for r in rows] == ["ok", "ok"]
+
+
+def test_a_failing_system_is_shown_by_the_command(garments, tmp_path, monkeypatch, capsys):
+    fail_for(monkeypatch, "csn")
+    flags = ["--data", garments, "--out", tmp_path / "out", "--models", "triplet,csn", "--seeds", "0", "--modes",
+             "spaces", "--budget", "epochs=1", "--image-size", 64, "--no-speed"]  # fmt: skip
+    assert main(["benchmark", *map(str, flags)]) == 0
+    assert "failed: the loss is nan" in capsys.readouterr().out
+
+
+def test_a_failed_first_seed_leaves_the_others_mean():
+    done = row("csn", 1, 40.0)
+    failed = {"dataset": "garments", "mode": "spaces", "variant": "", "model": "csn", "seed": 0, "status": "failed: x"}
+    assert standings([failed, done])[0]["mean"]["map_weighted"] == 40.0
+
+
+@pytest.mark.parametrize("options,models", [
+    pytest.param(dict(speed=False), "asen-v2,csn", id="keep_features"),
+    pytest.param(dict(speed=True), "csn,asen-v2", id="speed"),
+    pytest.param(dict(speed=False), "csn,asen-v2", id="neither"),
+])  # fmt: skip
+def test_a_system_that_cannot_be_built_does_not_stop_the_others(options, models, garments, tmp_path):
+    one = dict(modes=("spaces",), seeds="0", models=models, variants=(f"embed_dim=16 {SMALL}",))
+    rows = {r["model"]: r for r in benchmark(config(garments, tmp_path / "out", **one, **options))}
+    assert rows["csn"]["status"] == "ok" and rows["csn"]["map_weighted"] > 0
+    assert rows["asen-v2"]["status"].startswith("failed: embed_dim=16: asen-v2 has no FC")
+
+
+def test_a_collapsed_run_is_shown_as_that(garments, tmp_path, monkeypatch):
+    real = module.train
+
+    def train(settings, dataset=None, quiet=False):
+        saved, facts = real(settings, dataset, quiet=quiet)
+        return saved, {**facts, "collapsed": settings.model == "csn"}
+
+    monkeypatch.setattr(module, "train", train)
+    rows = benchmark(config(garments, tmp_path / "out", modes=("spaces",), seeds="0"))
+    assert {r["model"]: r["status"] for r in rows} == {"csn": "collapsed", "triplet": "ok"}
+    assert "(collapsed)" in describe(rows[0]) and "collapsed" not in describe(rows[1])
+    again = read_rows(tmp_path / "out" / "garments.csv")
+    for table in (text_table(again), markdown(again)):
+        lines = [line for line in table.splitlines() if "collapsed" in line]
+        assert len(lines) == 1 and "csn" in lines[0] and "1 of 1 collapsed" in lines[0]
+    assert sum(line["collapsed"] for line in standings(again)) == 1
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+
+def row(model, seed, weighted, mode="spaces", variant="", dataset="garments", status="ok", **more):
+    return {"dataset": dataset, "mode": mode, "variant": variant, "model": model, "seed": seed, "status": status,
+            "map_weighted": weighted, "map_macro": None if weighted is None else weighted + 1,
+            "random_map_weighted": 9.5, "parameters": 1234567, "trained_parameters": 4567, "embed_ms": 1.25,
+            "images_per_second": 900.0, "map:neck": None if weighted is None else weighted - 2, **more}  # fmt: skip
+
+
+def test_means_and_spreads_over_seeds():
+    rows = [row("csn", 0, 40.0), row("csn", 1, 43.0), row("csn", 2, 44.0), row("asen", 0, 50.0)]
+    csn, asen = standings(rows)
+    assert csn["model"] == "csn" and csn["seeds"] == 3 and asen["seeds"] == 1
+    mean = (40 + 43 + 44) / 3
+    std = (((40 - mean) ** 2 + (43 - mean) ** 2 + (44 - mean) ** 2) / 2) ** 0.5
+    for name, shift in (("map_weighted", 0), ("map_macro", 1), ("map:neck", -2)):
+        assert csn["mean"][name] == pytest.approx(mean + shift) and csn["std"][name] == pytest.approx(std)
+    assert asen["mean"]["map_weighted"] == 50 and np.isnan(asen["std"]["map_weighted"])
+    assert spread(csn, "map_weighted") == "42.3 ± 2.1" and spread(asen, "map_weighted") == "50.0"
+    assert spread(csn, "map:absent") == "-"
+    failed = [*rows[:2], row("csn", 2, None, status="failed: no memory")]
+    line = standings(failed)[0]
+    assert line["seeds"] == 2 and line["mean"]["map_weighted"] == 41.5 and line["failed"] == ["failed: no memory"]
+    assert told(line) == "failed: no memory" and told(csn) == ""
+    both = standings([row("csn", 0, 5.0, status="collapsed"), *failed[1:]])[0]
+    assert told(both) == "1 of 3 collapsed; failed: no memory"
+    nothing = standings([row("csn", 0, None, status="failed: x")])[0]
+    assert nothing["seeds"] == 0 and spread(nothing, "map_weighted") == "-"
+
+
+def test_systems_stand_in_the_papers_order():
+    shuffled = [ORDER[i] for i in np.random.default_rng(1).permutation(len(ORDER))]
+    assert shuffled != ORDER
+    rows = [row(name, 0, 30.0, mode=mode, variant=variant)
+            for mode in ("triplets", "spaces") for variant in ("", "residual=False") for name in shuffled]  # fmt: skip
+    lines = standings(rows)
+    blocks = [("triplets", ""), ("triplets", "residual=False"), ("spaces", ""), ("spaces", "residual=False")]
+    assert [(line["mode"], line["variant"], line["model"]) for line in lines] == [
+        (mode, variant, name) for mode, variant in blocks for name in ORDER]  # fmt: skip
+    text = text_table(rows).splitlines()
+    assert [line.split()[0] for line in text if line.split() and line.split()[0] in ORDER] == 4 * ORDER
+    titles = [line for line in text if line.startswith("garments, mode")]
+    assert titles == ["garments, mode triplets", "garments, mode triplets, residual=False", "garments, mode spaces",
+                      "garments, mode spaces, residual=False"]  # fmt: skip
+    assert text[-1] == "random ranking: weighted mAP 9.50"
+    assert [line.split("`")[1] for line in markdown(rows).splitlines()[2:]] == ORDER
+    assert text_table([]) == "no runs"
+
+
+def test_the_readmes_lines():
+    rows = [row("asen", 0, 50.0), row("asen", 1, 52.0), row("asen", 0, 48.0, mode="triplets"),
+            row("csn", 0, 31.0, mode="triplets"), row("asen", 0, 99.0, variant="margin=1")]  # fmt: skip
+    head, rule, *lines = markdown(rows).splitlines()
+    assert head == ("| system | weighted mAP, `spaces` | weighted mAP, `triplets` | trained parameters | "
+                    "embedding, all K spaces | training |")  # fmt: skip
+    assert rule == "|---|---|---|---|---|---|"
+    assert "| `asen` | 51.0 ± 1.4 | 48.0 | 4,567 | 1.2 ms | 900 images/s |" in lines
+    assert "| `csn` |  | 31.0 | 4,567 | 1.2 ms | 900 images/s |" in lines and len(lines) == 2
+
+
+@pytest.mark.parametrize("dataset,csn", [("FashionAI", "53.52"), ("DARN", "50.86"), ("DeepFashion", "8.01")])
+def test_the_papers_figures_stand_beside_its_own_data_sets(dataset, csn):
+    names = ("triplet", "csn", "asen", "cca-type2", "networks")
+    rows = [row(name, 0, 33.25, dataset=dataset) for name in names]
+    text = text_table(rows)
+    title, head, *lines = text.splitlines()
+    assert title == f"{dataset}, mode spaces" and "paper" in head.split()
+    figures = json.loads((Path(module.__file__).parent / "paper.json").read_text())[dataset]["rows"]
+    cells = {line.split()[0]: line.split() for line in lines}
+    for name, theirs in zip(names, ("Triplet network", "CSN", "ASEN", "CCA (Type-2)")):
+        assert cells[name][1:3] == ["33.2", f"{figures[theirs]['mAP']:.2f}"]
+    assert cells["csn"][2] == csn
+    assert len(cells["networks"]) == len(cells["csn"]) - 1  # K networks are not in the paper
+    assert len({line.index("1,234,567") for line in lines[:-1]}) == 1  # columns stay in line
+    grey = f"\033[90m{csn:>8}\033[0m"
+    assert grey in text_table(rows, color=True) and "\033" not in text
+
+
+@pytest.mark.parametrize("dataset", ["garments", "fashion_mnist", "statistics"])
+def test_other_data_sets_have_no_figures_of_the_paper(dataset):
+    text = text_table([row("csn", 0, 33.25, dataset=dataset), row("cca-type2", 0, 35.0, dataset=dataset)], color=True)
+    assert paper_rows(dataset) == {} and "paper" not in text and "\033" not in text
+
+
+# ------------------------------------------------------------------------------------------------------ plan, variants
+
+
+def test_the_plan_is_all_systems_of_a_seed_first():
+    given = BenchmarkConfig(models="asen, csn,asen", seeds="2,0", modes=("triplets",), variants=("", "margin=0.3"))
+    assert plan(given) == [Run("triplets", variant, name, seed) for seed in (2, 0) for variant in ("", "margin=0.3")
+                           for name in ("asen", "csn")]  # fmt: skip
+    assert BenchmarkConfig().model_names() == ORDER
+    folders = {run.folder for run in plan(BenchmarkConfig(variants=("", "a=1", "a=1 b=2", "a=2")))}
+    assert len(folders) == 2 * 4 * len(ORDER) * 3
+    with pytest.raises(ValueError, match="no model 'cam'; there are: .*camnet"):
+        plan(BenchmarkConfig(models="csn,cam"))
+    for wrong in (dict(seeds="0,x"), dict(seeds=""), dict(jobs=0), dict(modes=()), dict(variants=()),
+                  dict(variants=("margin",)), dict(budget="4 epochs")):  # fmt: skip
+        with pytest.raises(ValueError):
+            BenchmarkConfig(**wrong)
+
+
+def test_no_system_at_all_is_a_clear_error():
+    with pytest.raises(ValueError, match="models: at least one"):
+        BenchmarkConfig(models=" ,")
+
+
+def test_every_run_trains_under_the_same_protocol(garments):
+    dataset, given = read_dataset(garments), config(garments, Path("out"), cnn_trunk="resnet18", budget="4m")
+    seen = {}
+    for run in plan(BenchmarkConfig(seeds="3")):
+        settings = settings_of(given, run, dataset)
+        assert settings.model == run.model and settings.mode == run.mode and settings.seed == 3
+        assert settings.trunk == (
+            "lite" if dict(zip(ORDER, list_models()))[run.model].reads == "tokens" else "resnet18"
+        )
+        rest = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("model", "mode", "out", "trunk")}
+        seen.setdefault(json.dumps(rest, default=str), []).append(run)
+    assert len(seen) == 1 and settings.triplets_per_epoch == 64 // 3 and settings.budget == "4m"
+
+
+def test_variants_change_a_setting_and_are_named(garments, tmp_path, trained):
+    dataset, given = read_dataset(garments), config(garments, tmp_path / "out", seeds="0")
+    run = Run("spaces", f"query=fc-wq {SMALL}", "cca-type2", 0)
+    settings, plain = settings_of(given, run, dataset), settings_of(given, Run("spaces", "", "cca-type2", 0), dataset)
+    assert (settings.query, settings.lite_width, settings.lite_heads) == ("fc-wq", 32, 2) and plain.query == "fc"
+    assert {k for k, v in vars(settings).items() if v != vars(plain)[k]} == {"query", "lite_width", "lite_heads", "out"}
+    rows = benchmark(config(garments, tmp_path / "out", seeds="0", models="cca-type2", modes=("spaces",),
+                            variants=(SMALL, f"query=fc-wq {SMALL}")))  # fmt: skip
+    assert len(trained) == 2 and [r["variant"] for r in rows] == [SMALL, f"query=fc-wq {SMALL}"]
+    assert rows[1]["parameters"] - rows[0]["parameters"] == 32 * 32 + 32  # W_q stays
+    again = read_rows(tmp_path / "out" / "garments.csv")
+    assert [r["variant"] for r in again] == [r["variant"] for r in rows]
+    assert f"garments, mode spaces, query=fc-wq {SMALL}" in text_table(again)
+    trained.clear()
+    benchmark(config(garments, tmp_path / "out", seeds="0", models="cca-type2", modes=("spaces",), variants=(SMALL,)))
+    assert trained == [] and len(read_rows(tmp_path / "out" / "garments.csv")) == 2
+
+
+@pytest.mark.parametrize("variant,message", [
+    ("quary=fc-wq", "variant 'quary=fc-wq': no setting quary; there are: .*query"),
+    ("query=other", "variant 'query=other': query: Input should be 'fc' or 'fc-wq'"),
+    ("lite_depth=two", "variant 'lite_depth=two': lite_depth: Input should be a valid integer"),
+    ("budget=soon", "variant 'budget=soon': .*epochs=N"),
+])  # fmt: skip
+def test_a_variant_that_is_none_is_named(variant, message, garments, tmp_path, capsys):
+    with pytest.raises(ValueError, match=message):
+        benchmark(config(garments, tmp_path / "out", variants=("", variant)))
+    assert not (tmp_path / "out").exists()  # before anything was trained
+
+
+def test_two_jobs_find_what_one_does(finished, garments, tmp_path):
+    rows = benchmark(config(garments, tmp_path / "out", seeds="0", modes=("spaces",), jobs=2))
+    one = {r["model"]: r for r in read_rows(finished / "garments.csv") if (r["mode"], r["seed"]) == ("spaces", 0)}
+    assert [r["model"] for r in rows] == list(MODELS)
+    for r in rows:
+        assert r["map_weighted"] == pytest.approx(one[r["model"]]["map_weighted"], abs=1e-4)
+        assert r["settings"] == json.loads(
+            (finished / "spaces" / "default" / f"{r['model']}-0" / "result.json").read_text())["settings"]  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------------------------- speed
+
+
+def test_what_systems_cost(garments, tmp_path, monkeypatch):
+    dataset = read_dataset(garments)
+    names = ("triplet", "networks", "asen-pp", "cca-type2")
+    given = config(garments, tmp_path / "out", models=",".join(names))
+    runs = [Run("spaces", SMALL, name, seed) for name in names for seed in (0, 1)]
+    stages, real = {}, Trainer.step
+
+    def step(self, inputs, extra):
+        result = real(self, inputs, extra)
+        stages.setdefault(self.config.model, set()).update(result.terms)
+        return result
+
+    monkeypatch.setattr(Trainer, "step", step)
+    found = measure_speed(given, runs, dataset)
+    assert set(found) == {("spaces", SMALL, name) for name in names}
+    for speeds in found.values():
+        assert set(speeds) == {"embed_mflops", "embed_ms", "images_per_second"} and min(speeds.values()) > 0
+    flops = {name: found["spaces", SMALL, name]["embed_mflops"] for name in names}
+    k = len(dataset.attributes)
+    assert flops["triplet"] < flops["cca-type2"] < 0.5 * k * flops["triplet"]  # K spaces for far less than K passes
+    assert flops["networks"] > flops["cca-type2"]
+    assert stages["asen-pp"] == {"local", "align"}  # the last stage
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_last_stage_is_measured_under_a_time_budget(garments, tmp_path, monkeypatch):
+    seen, real = set(), Trainer.step
+
+    def step(self, inputs, extra):
+        result = real(self, inputs, extra)
+        seen.update(result.terms)
+        return result
+
+    monkeypatch.setattr(Trainer, "step", step)
+    measure_speed(config(garments, tmp_path / "out", budget="4m"), [Run("spaces", SMALL, "asen-pp", 0)],
+                  read_dataset(garments))  # fmt: skip
+    assert seen == {"local", "align"}
+
+
+def test_a_row_says_whether_this_model_shares_its_trunk(garments, tmp_path):
+    rows = benchmark(config(garments, tmp_path / "out", models="asen-pp", seeds="0", modes=("spaces",),
+                            variants=(SMALL,)))  # fmt: skip
+    assert rows[0]["shares_trunk"] is True  # crops are cut from the kept map, so that all spaces share one pass

@@ -1,0 +1,176 @@
+"""ONNX: each part gives torch's result in onnxruntime at any batch size; what cannot be exported says why."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from ccakit.attributes import Attributes
+from ccakit.checkpoint import SavedModel, save_model
+from ccakit.cli import main
+from ccakit.data.images import ImageTransform
+from ccakit.export import PARTS, ExportError, export_onnx
+from ccakit.models import create_model, list_models
+
+ATTRIBUTES = Attributes(("neck_design", "tone"), (("V", "round", "none"), ("dark", "light")))
+CLASSIFY = [info.name for info in list_models() if info.classifies]
+
+
+def saved_model(name, trunk="lite", size=64, pretrained=False, freeze="backbone", **options) -> SavedModel:
+    recipe = dict(name=name, conditions=2, trunk=trunk, image_size=size, freeze=freeze, **options)
+    if name in CLASSIFY:
+        recipe["values"] = list(ATTRIBUTES.sizes)
+    model = create_model(**recipe, pretrained=pretrained).eval()
+    for norm in model.modules():  # a BatchNorm that does something
+        if isinstance(norm, torch.nn.BatchNorm1d):
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+    return SavedModel(model, ATTRIBUTES, ImageTransform(tuple(model.image_size), crop_pct=1.0), recipe)
+
+
+def in_onnxruntime(folder, part, **inputs):
+    session = onnxruntime.InferenceSession(folder / f"{part}.onnx", providers=["CPUExecutionProvider"])
+    return session.run(None, inputs)[0]
+
+
+def assert_same(saved, folder, batch, atol=1e-4):
+    """All parts, each on its own and one after the other, against torch at a batch size."""
+    images = torch.randn(batch, 3, *saved.transform.size)
+    condition = torch.randint(0, 2, (batch,))
+    with torch.no_grad():
+        tokens = saved.model.encode(images)
+        spaces, embedding = saved.model.spaces(tokens), saved.model.embed(tokens, condition)
+    found = in_onnxruntime(folder, "encode", images=images.numpy())
+    np.testing.assert_allclose(found, tokens.numpy(), atol=atol, rtol=1e-4)
+    np.testing.assert_allclose(in_onnxruntime(folder, "spaces", tokens=found), spaces.numpy(), atol=atol)
+    one = in_onnxruntime(folder, "embed", tokens=found, condition=condition.numpy())
+    np.testing.assert_allclose(one, embedding.numpy(), atol=atol)
+    assert spaces.shape == (batch, 2, saved.model.embed_dim) and float(spaces.std()) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["cca-type1", "cca-type2", "triplet"])
+def test_lite_with_imagenet_weights_in_onnxruntime(name, tmp_path):
+    saved = saved_model(name, pretrained=True, head_norm="batchnorm", trunk_options={"depth": 2})
+    facts = export_onnx(saved, tmp_path)
+    assert all(part["max_difference"] < 1e-4 for part in facts["parts"].values())
+    for batch in (1, 5):
+        assert_same(saved, tmp_path, batch)
+
+
+@pytest.mark.parametrize("name,size", [("cca-type2", None), ("triplet", 64)])
+def test_a_vision_transformer_in_onnxruntime(name, size, tmp_path):
+    saved = saved_model(name, "vit_tiny_patch16_224", size=size, freeze="none")
+    export_onnx(saved, tmp_path)
+    for batch in (1, 5):
+        assert_same(saved, tmp_path, batch)
+
+
+@pytest.mark.parametrize("name", [info.name for info in list_models() if info.name not in
+                                  ("cca-type1", "cca-type2", "triplet", "asen-pp")])  # fmt: skip
+def test_every_other_system_in_onnxruntime(name, tmp_path):
+    saved = saved_model(name, head_norm="batchnorm")
+    export_onnx(saved, tmp_path)
+    assert_same(saved, tmp_path, 2)
+
+
+@pytest.mark.parametrize("name,freeze,options", [
+    ("networks", "none", {}), ("cca-type1", "all", dict(query="fc-wq", residual=False)),
+    ("asen-pp", "backbone", dict(crop="map")),
+])  # fmt: skip
+def test_other_settings_in_onnxruntime(name, freeze, options, tmp_path):
+    saved = saved_model(name, freeze=freeze, **options)
+    export_onnx(saved, tmp_path)
+    assert_same(saved, tmp_path, 3)
+
+
+def test_a_cnn_in_onnxruntime(tmp_path):
+    saved = saved_model("asen", "resnet18", freeze="none")
+    export_onnx(saved, tmp_path)
+    assert_same(saved, tmp_path, 4)
+
+
+def test_the_files_know_conditions_values_and_transform(tmp_path):
+    saved = saved_model("csn", pretrained=True)
+    facts = export_onnx(saved, tmp_path)
+    beside = json.loads((tmp_path / "onnx.json").read_text())
+    assert beside == facts and sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["onnx.json", *(f"{part}.onnx" for part in PARTS)])  # fmt: skip
+    for part, (output, inputs) in PARTS.items():
+        graph = onnx.load(tmp_path / f"{part}.onnx")
+        told = {entry.key: entry.value for entry in graph.metadata_props}
+        assert json.loads(told["conditions"]) == ["neck_design", "tone"] == beside["conditions"]
+        assert json.loads(told["values"])["tone"] == ["dark", "light"] == beside["values"]["tone"]
+        assert ImageTransform.from_dict(json.loads(told["transform"])) == saved.transform
+        for value in (*graph.graph.input, *graph.graph.output):
+            assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+        assert [i.name for i in graph.graph.input] == list(inputs) and graph.graph.output[0].name == output
+
+
+def test_exporting_leaves_the_model_and_the_modules_as_they_were(tmp_path):
+    saved = saved_model("cca-type2", head_norm="batchnorm")
+    saved.model.train()
+    before = {name: tensor.clone() for name, tensor in saved.model.state_dict().items()}
+    trained = [p.requires_grad for p in saved.model.parameters()]
+    export_onnx(saved, tmp_path)
+    assert saved.model.training and trained == [p.requires_grad for p in saved.model.parameters()]
+    assert all(torch.equal(before[name], tensor) for name, tensor in saved.model.state_dict().items())
+    assert not any("len" in vars(m) for name, m in list(sys.modules.items()) if name.startswith("ccakit.models"))
+
+
+def test_what_cannot_be_exported_says_why(tmp_path, monkeypatch):
+    with pytest.raises(ExportError, match="asen-pp cannot be exported to ONNX: its local branch reads the picture"):
+        export_onnx(saved_model("asen-pp", crop="image"), tmp_path / "a")
+    late = saved_model("asen-pp", crop="map")
+    late.model.advance(1.0)
+    with pytest.raises(ExportError, match="cuts a box out for each image"):
+        export_onnx(late, tmp_path / "b")
+    monkeypatch.setattr("ccakit.export.MOST_BYTES", 1000)
+    with pytest.raises(ExportError, match="2 GiB"):
+        export_onnx(saved_model("csn"), tmp_path / "c")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_result_that_differs_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("ccakit.export.TOLERANCE", 0.0)
+    with pytest.raises(ExportError, match="differs from torch"):
+        export_onnx(saved_model("csn"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_does_not_run_at_another_batch_size_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("ccakit.export.why_not", lambda model: None)
+    monkeypatch.setattr("ccakit.export.OPSET", 20)
+    late = saved_model("asen-pp", crop="map")
+    late.model.advance(1.0)
+    with pytest.raises(ExportError, match="spaces.onnx does not run at batch 1: it is not kept"):
+        export_onnx(late, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ExportError, match="exporting needs onnxruntime: pip install 'ccakit\\[export\\]'"):
+        export_onnx(saved_model("csn"), tmp_path)
+
+
+def test_the_command_exports_anew_and_leaves_no_stale_file(tmp_path, capsys):
+    run, out = tmp_path / "run", tmp_path / "out"
+    save_model(run, saved_model("cca-type2"))
+    flags = ["export", "--run", str(run), "--out", str(out)]
+    assert main([*flags, "--onnx", "--licence", "MIT", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(facts["onnx"]) == set(PARTS) and max(facts["onnx"].values()) < 1e-4
+    assert "license: mit" in (out / "README.md").read_text() and "onnxruntime" in (out / "README.md").read_text()
+    assert main([*flags, "--no-card"]) == 0
+    assert not list(out.glob("*.onnx")) and not (out / "onnx.json").exists() and (out / "README.md").exists()
+    assert main(["export", "--run", str(run), "--out", str(tmp_path / "bare"), "--no-card"]) == 0
+    assert sorted(p.name for p in (tmp_path / "bare").iterdir()) == ["config.json", "model.json", "model.safetensors"]
+    (run / "log.csv").touch()
+    assert main(["export", "--run", str(run), "--out", str(run)]) == 1
+    assert "is the folder of a training run" in capsys.readouterr().err and not (run / "config.json").exists()
