@@ -101,12 +101,11 @@ def _line(line: dict, attributes: list[str], paper: dict, color: bool) -> str:
 
 
 def markdown(rows: list[dict]) -> str:
-    """The weighted mAP of every system in each mode, for the README: a line a system."""
+    """The weighted mAP of every system in each mode, for the README: a line a system; costs where measured."""
     lines = standings([row for row in rows if not row.get("variant")])
     modes = sorted({line["mode"] for line in lines})
-    head = ["system", *(f"weighted mAP, `{mode}`" for mode in modes), "trained parameters", "embedding, all K spaces",
-            "training"]  # fmt: skip
-    out = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    table = [["system", *(_mode_head(mode, lines) for mode in modes), "trained parameters", "embedding, all K spaces",
+              "training"]]  # fmt: skip
     for model in dict.fromkeys(line["model"] for line in sorted(lines, key=lambda l: l["mode"])):
         of = {line["mode"]: line for line in lines if line["model"] == model}
         row = next(iter(of.values()))["rows"][-1]
@@ -114,8 +113,19 @@ def markdown(rows: list[dict]) -> str:
         cost = [f"{row['trained_parameters']:,.0f}" if row.get("trained_parameters") else "",
                 f"{row['embed_ms']:.1f} ms" if row.get("embed_ms") else "",
                 f"{row['images_per_second']:,.0f} images/s" if row.get("images_per_second") else ""]  # fmt: skip
-        out.append(f"| `{model}` | {' | '.join([*cells, *cost])} |")
-    return "\n".join(out)
+        table.append([f"`{model}`", *cells, *cost])
+    filled = [column for column in zip(*table) if any(column[1:])]
+    head, *body = (f"| {' | '.join(cells)} |" for cells in zip(*filled))
+    return "\n".join([head, "|" + "---|" * len(filled), *body])
+
+
+def _mode_head(mode: str, lines: list[dict]) -> str:
+    """A mode with the budget of its runs and how many seeds each system has: "`spaces`, epochs=10, 3 seeds"."""
+    of = [line for line in lines if line["mode"] == mode]
+    budgets = sorted({str(row["budget"]) for line in of for row in line["rows"] if row.get("budget")})
+    seeds = sorted({line["seeds"] for line in of})
+    told = f"{seeds[0]} seed" if seeds == [1] else f"{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
+    return ", ".join([f"`{mode}`", *budgets, told])
 
 
 def _cell(line: dict) -> str:

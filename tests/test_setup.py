@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ccakit.benchmark import read_rows
 from ccakit.cli import COMMANDS, main, parse
 from ccakit.data.garments import write_garments
+from ccakit.models import list_models
+from ccakit.standings import markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -108,6 +111,16 @@ def test_notebooks_are_committed_executed_and_small(path):
     assert all(cell["execution_count"] for cell in code) and "widgets" not in notebook["metadata"]
     assert not [o for cell in code for o in cell["outputs"] if o["output_type"] == "error"]
     assert all("".join(cell["source"]).count("\n") < 30 for cell in code)
+
+
+@pytest.mark.parametrize("name", ["garments", "fashion_mnist"])
+def test_the_readmes_benchmark_tables_are_the_results_files(name):
+    rows = read_rows(ROOT / f"results/{name}.csv")
+    assert markdown(rows) in README
+    assert {row["model"] for row in rows} == {info.name for info in list_models()}
+    for mode, seeds in (("spaces", 3), ("triplets", 2)):
+        of = [row["seed"] for row in rows if row["mode"] == mode and not row["variant"]]
+        assert sorted(of) == sorted(list(range(seeds)) * len(list_models())), mode
 
 
 def test_the_readmes_seed_table_is_the_results_file():
