@@ -49,7 +49,8 @@ def demo(config: DemoConfig) -> dict:
 def _trained(config: DemoConfig, dataset: Dataset) -> tuple[SavedModel, dict]:
     """The trained model and its facts; from the folder, where this very demo has been trained before."""
     settings = TrainConfig(data=config.data, out=config.out, model=config.model, budget=config.budget, seed=config.seed)
-    wanted, kept = {**to_dict(settings), "about": dataset.about}, config.out / "demo.json"
+    wanted = json.loads(json.dumps({**to_dict(settings), "about": dataset.about}))  # as JSON has it, as is the kept one
+    kept = config.out / "demo.json"
     del wanted["data"], wanted["out"]
     before = json.loads(kept.read_text()) if kept.exists() else None
     if before and before["facts"] and before["demo"] == wanted:
