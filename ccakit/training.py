@@ -5,19 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
-from timm.optim import param_groups_weight_decay
-from torch.utils.tensorboard import SummaryWriter
-from tqdm.auto import tqdm
 
 from ccakit import distributed
-from ccakit.attributes import Attributes
 from ccakit.checkpoint import (
     SavedModel,
     last_good_state,
@@ -28,105 +22,23 @@ from ccakit.checkpoint import (
     save_state,
     write_json,
 )
-from ccakit.config import Budget, TrainConfig, parse_budget
+from ccakit.config import TrainConfig, parse_budget
 from ccakit.data.images import ImageTransform
 from ccakit.data.layout import Dataset, read_dataset
 from ccakit.embedding import rank
 from ccakit.inputs import inputs_for
 from ccakit.loading import Loader
-from ccakit.models import ConditionalModel, create_model, model_info
-from ccakit.models.lite import LITE
+from ccakit.models import create_model
 from ccakit.objectives import StepResult, Steps, objective_for
-from ccakit.run_folder import COLUMNS, add_row, data_facts, keep_rows, open_folder, versions
-from ccakit.stopping import StopSignals, stop
+from ccakit.progress import Progress, learning_rate
+from ccakit.recipe import checkpoint_activations, parameter_groups, recipe_of
+from ccakit.reporting import Reporter, log_row, notice_collapse
+from ccakit.run_folder import data_facts, keep_rows, open_folder, versions
+from ccakit.stopping import StopSignals, stop, stop_if_not_finite
 
 __all__ = ["Progress", "Trainer", "data_facts", "learning_rate", "parameter_groups", "recipe_of", "train", "versions"]
 
 log = logging.getLogger("ccakit")
-COLLAPSED, COLLAPSE_FROM = 0.01, 0.25
-SMALLER = "try a smaller --lr, a longer --warmup, --head-norm batchnorm, or --mixed-precision no"
-COLLAPSE_REMEDY = (
-    "training has collapsed: all embeddings of a batch are one point (spread {:.4f}). Try --head-norm batchnorm, "
-    "--mining all-then-active with a later --active-from, a smaller --lr, or a pre-trained trunk"
-)
-
-
-@dataclass
-class Progress:
-    """Where a run stands; what a checkpoint keeps beside weights, optimizer and RNG."""
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    """Batches that the epoch has had."""
-    rows: list[list[float]] = field(default_factory=list)
-    """Loss, triplets and spread of each of them."""
-    terms: dict[str, float] = field(default_factory=dict)
-    """The system's own losses in the last of them."""
-    learning_rate: float = 0.0
-    """Of the last of them."""
-    seconds: float = 0.0
-    images: int = 0
-    best: float = -1.0
-    best_epoch: int = -1
-    collapsed: bool = False
-    unreadable: dict[str, int] = field(default_factory=dict)
-    """How many batches drew each image that cannot be read, by index."""
-
-    def share(self, budget: Budget, steps_per_epoch: int) -> float:
-        """How much of the budget is used, 0 to 1."""
-        used = {"epochs": self.step / steps_per_epoch, "steps": self.step, "seconds": self.seconds}[budget.kind]
-        return min(1.0, used / budget.amount)
-
-
-def learning_rate(share: float, peak: float, warmup: float) -> float:
-    """Linear warm-up over the first `warmup` of the budget, then a cosine to 0."""
-    if share < warmup:
-        return peak * (share + 1e-3) / (warmup + 1e-3)
-    return peak * 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
-
-
-def recipe_of(config: TrainConfig, attributes: Attributes) -> dict:
-    """The arguments of `create_model` (all but the weights to start from), as JSON can keep them."""
-    info = model_info(config.model)
-    recipe = {
-        "name": config.model, "conditions": len(attributes), "trunk": config.trunk, "image_size": config.image_size,
-        "freeze": int(config.freeze) if config.freeze.isdigit() else config.freeze,
-        "embed_dim": config.embed_dim, "head_norm": config.head_norm,
-    }  # fmt: skip
-    if config.trunk == LITE:
-        recipe["trunk_options"] = {
-            "width": config.lite_width, "depth": config.lite_depth, "num_heads": config.lite_heads,
-        }  # fmt: skip
-    if "query" in info.options:
-        recipe.update(query=config.query, residual=config.residual)
-    if "crop" in info.options:
-        recipe["crop"] = "map" if config.cache and config.freeze in ("backbone", "all") else "image"
-    if info.classifies:
-        recipe["values"] = list(attributes.sizes)
-    if config.without:
-        recipe["without"] = list(config.without)
-    return recipe
-
-
-def parameter_groups(model: ConditionalModel, weight_decay: float) -> list[dict]:
-    """AdamW's groups: with and without weight decay, each apart for the model's slow parameters (first)."""
-    slow = {id(parameter) for parameter in model.slow_parameters()[0]}
-    groups = []
-    for group in param_groups_weight_decay(model, weight_decay):
-        for is_slow in (True, False):
-            params = [p for p in group["params"] if (id(p) in slow) == is_slow]
-            groups += [{**group, "params": params, "slow": is_slow}] if params else []
-    return groups
-
-
-def checkpoint_activations(model: ConditionalModel) -> None:
-    """Have the trunk's trained blocks compute their inside anew on the way back."""
-    from torch.utils.checkpoint import checkpoint
-
-    for block in getattr(model.trunk, "blocks", ()):
-        if any(parameter.requires_grad for parameter in block.parameters()):
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 class Trainer:
@@ -163,7 +75,7 @@ class Trainer:
                     self._epoch()
                     self._end_epoch()
         finally:
-            self._close()
+            self.reporter.close()
         best = distributed.from_main(lambda: load_model(self.out).model.state_dict())
         self.saved.model.load_state_dict(best)
         distributed.from_main(lambda: write_json(self.out / "train.json", self._facts()))
@@ -175,21 +87,7 @@ class Trainer:
     def _open(self) -> None:
         self.open_training()
         self._open_folder()
-        self.writer = self.handler = None
-        if distributed.is_main():
-            self.handler = logging.FileHandler(self.out / "train.log")
-            log.addHandler(self.handler)
-            self.writer = SummaryWriter(str(self.out / "tensorboard"))
-        hide = self.quiet or not distributed.is_main() or None
-        self.bar = tqdm(total=100, disable=hide, desc="training",
-                        bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}<{remaining} {postfix}")  # fmt: skip
-
-    def _close(self) -> None:
-        self.bar.close()
-        if self.writer is not None:
-            self.writer.close()
-            log.removeHandler(self.handler)
-            self.handler.close()
+        self.reporter = Reporter(self.out, self.quiet)
 
     def open_training(self) -> None:
         """Make ready what `step` needs: the objective, the inputs and the optimizer; nothing is written."""
@@ -245,10 +143,10 @@ class Trainer:
                 progress.batch += 1
                 progress.seconds = distributed.largest([before + time.perf_counter() - started])[0]
                 rate = (progress.images - images) / (time.perf_counter() - started)
-                self._show(rate)
+                self.reporter.step(progress, self._share(), rate)
                 if config.checkpoint_every and progress.step % config.checkpoint_every == 0 and self._settled:
                     self._save()
-        self._notice_collapse()
+        notice_collapse(progress, self._share())
 
     def _next(self, loader: Loader) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The next batch, the same to all processes, as is what goes wrong with it; or the end, where a signal asks
@@ -262,7 +160,8 @@ class Trainer:
         signal, bad, failed = distributed.largest([self.stopping.number, bad, error is not None])
         if failed:
             with distributed.agreed():
-                raise error or distributed.OtherProcessError
+                if error is not None:
+                    raise error
         if signal and self._settled:
             self._stop(int(signal))
         if bad and distributed.processes() > 1:
@@ -281,44 +180,49 @@ class Trainer:
     def _stop(self, number: int) -> None:
         self._save()
         where = f"step {self.progress.step} is saved in {self.out}"
-        stop(number, f"stopped; {where}; the same command with --resume goes on from there", distributed.is_main())
-
-    def _show(self, rate: float) -> None:
-        loss, best = self.progress.rows[-1][0], self.progress.best
-        self.bar.n = int(100 * self._share())
-        self.bar.set_postfix_str(f"loss {loss:.4f}, {rate:.0f} images/s, best {best:.1f}")
+        stop(number, f"stopped; {where}; the same command with --resume goes on from there")
 
     def step(self, inputs, extra) -> StepResult:
-        """One step of training on a loaded batch."""
-        share, config = self._share(), self.config
-        self.saved.model.advance(share)
-        slow = self.saved.model.slow_parameters()[1]
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(share, config.lr, config.warmup) * (slow if group["slow"] else 1)
-        self.progress.learning_rate = self.optimizer.param_groups[-1]["lr"]
-        mining = config.mining
-        if mining == "all-then-active":
-            mining = "all" if share < config.active_from else "active"
+        """One step of training on a loaded batch; the optimizer moves with the last batch of those that it takes
+        together, whose gradients' mean it gets, and processes exchange gradients only then."""
+        if begins := self.progress.batch % self.config.accumulate == 0:
+            self._begin_group()
+        last = (self.progress.batch + 1) % self.config.accumulate == 0 or self._last_of_all()
+        if begins:
+            self.optimizer.zero_grad(set_to_none=True)
         device = self.accelerator.device
         images = int(extra.pop("images", len(inputs)))  # of the whole batch
         extra = {name: tensor.to(device) for name, tensor in extra.items()}
-        result = self.objective.step(self.model, inputs.to(device), extra, mining, self.inputs.cached)
-        result.loss, loss = result.loss.detach(), result.loss
-        if not math.isfinite(value := float(result.loss)):
-            raise FloatingPointError(f"the loss is {value} at step {self.progress.step}; {SMALLER}")
-        self._backward(loss)
+        with nullcontext() if last else self.accelerator.no_sync(self.model):
+            result = self.objective.step(self.model, inputs.to(device), extra, self._mining, self.inputs.cached)
+            result.loss, loss = result.loss.detach(), result.loss
+            stop_if_not_finite(float(result.loss), f"the loss is {{}} at step {self.progress.step}")
+            self._backward(loss, last)
         self.progress.step += 1
         self.progress.images += images
         return result
 
-    def _backward(self, loss: torch.Tensor) -> None:
-        """Gradients; a step of the optimizer with the mean of every `accumulate` of them."""
-        batch, every = self.progress.batch, self.config.accumulate
-        if batch % every == 0:
-            self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss if every == 1 else loss / every)
+    def _begin_group(self) -> None:
+        """What holds for all batches of a step of the optimizer: their number, stage, mining and learning rate."""
+        share, config, model = self._share(), self.config, self.saved.model
+        self._together = self.progress.together(self.budget, len(self.objective.sampler), config.accumulate)
+        model.advance(share)
+        slow = model.slow_parameters()[1]
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(share, config.lr, config.warmup) * (slow if group["slow"] else 1)
+        self.progress.learning_rate = self.optimizer.param_groups[-1]["lr"]
+        self._mining = config.mining
+        if config.mining == "all-then-active":
+            self._mining = "all" if share < config.active_from else "active"
+
+    def _last_of_all(self) -> bool:
+        """Whether this batch is the epoch's last, or that of a budget in steps."""
         steps = self.budget.kind == "steps" and self.progress.step + 1 >= self.budget.amount
-        if (batch + 1) % every == 0 or steps or batch + 1 == len(self.objective.sampler):
+        return steps or self.progress.batch + 1 == len(self.objective.sampler)
+
+    def _backward(self, loss: torch.Tensor, last: bool) -> None:
+        self.accelerator.backward(loss if self._together == 1 else loss / self._together)
+        if last:
             self.optimizer.step()
 
     def _note(self, unreadable: dict[int, str], left: int) -> None:
@@ -338,17 +242,6 @@ class Trainer:
             train = [{**row, "drawn": drawn.get(str(row["image"]), 0)} for row in self.inputs.report()]
             write_json(self.out / "unreadable.json", {"train": train, "valid": self.valid_inputs.report()})
 
-    def _notice_collapse(self) -> None:
-        if self._share() < COLLAPSE_FROM:  # random weights start near one point, too
-            return
-        rows = self.progress.rows
-        last = [spread for _, _, spread in rows[-max(1, len(rows) // 4) :]]
-        mean = sum(last) / len(last)
-        if mean < COLLAPSED and not self.progress.collapsed:
-            self.progress.collapsed = True
-            if distributed.is_main():
-                log.warning(COLLAPSE_REMEDY.format(mean))
-
     def _end_epoch(self) -> None:
         """Count the epoch, evaluate where it is time to, and save."""
         progress = self.progress
@@ -359,14 +252,8 @@ class Trainer:
 
     def _evaluate(self, rows: list[list[float]]) -> None:
         score = 100 * rank(self.saved.model, self.valid_inputs, self.dataset["valid"]).map_weighted
-        progress, count = self.progress, len(rows)
-        loss, triplets, spread = (sum(of) / count for of in zip(*rows))
-        row = {
-            "step": progress.step, "epoch": progress.epoch, "loss": loss,
-            "learning_rate": progress.learning_rate,
-            "images_per_second": progress.images / max(progress.seconds, 1e-9), "triplets": triplets,
-            "spread": spread, "valid_map_weighted": score,
-        }  # fmt: skip
+        progress = self.progress
+        row = log_row(progress, rows, score)
         better = score > progress.best
         if better:
             progress.best, progress.best_epoch = score, progress.epoch
@@ -374,11 +261,7 @@ class Trainer:
         self._save()
 
     def _write(self, row: dict, better: bool) -> None:
-        add_row(self.out, row)
-        for name in COLUMNS[2:]:
-            self.writer.add_scalar(name, row[name], row["step"])
-        for name, term in self.progress.terms.items():
-            self.writer.add_scalar(f"own/{name}", term, row["step"])
+        self.reporter.evaluation(row, self.progress)
         if better:
             save_model(self.out, self.saved)
         self._report_unreadable()
@@ -401,7 +284,7 @@ class Trainer:
         return {
             "model": self.config.model, "seed": self.config.seed, "train_seconds": round(progress.seconds, 1),
             "steps": progress.step, "epochs": progress.epoch, "images": progress.images,
-            "images_per_second": round(progress.images / max(progress.seconds, 1e-9), 1),
+            "images_per_second": round(progress.images_per_second(), 1),
             "best_valid_map_weighted": round(progress.best, 2), "best_epoch": progress.best_epoch,
             "collapsed": progress.collapsed, "unreadable": len(self.inputs.unreadable), **versions(),
         }  # fmt: skip

@@ -40,7 +40,7 @@ KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 OPTIONAL = ("JPEG", "WEBP", "GIF", "JPEG2000", "AVIF")  # what a build of OpenCV may lack (JPEG: arithmetic coding)
 BY_PILLOW = ("CMYK", "LAB", "YCbCr", "PA")  # color models that OpenCV's readers guess, each in its own way
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
-COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def read_image(
@@ -171,8 +171,9 @@ def _by_opencv(data: np.ndarray, header: _Header, reduction: int) -> np.ndarray 
         if image is None or (image.ndim == 3 and image.shape[2] == 4 and image.dtype.kind == "u"):
             return None if image is None else _on_white(image)
     if image is None or image.dtype != np.uint8 or header.kind != "PNG":
-        flags = COLOR if reduction == 1 else REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
-        image = cv2.imdecode(data, flags)
+        if reduction == 1:
+            return cv2.imdecode(data, RGB)
+        image = cv2.imdecode(data, REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         return None
     return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
@@ -271,9 +272,11 @@ class ImageTransform:
             antialias = self.interpolation != "nearest"
             pixels = interpolate(pixels, to, mode=MODES[self.interpolation], antialias=antialias)
         (h, w), (top, left) = self.size, self._corner(to)
-        pixels = pixels[0, :, top : top + h, left : left + w].float() / 255
-        mean, std = (torch.tensor(each).view(3, 1, 1) for each in (self.mean, self.std))
-        return (pixels - mean) / std
+        pixels = pixels[0, :, top : top + h, left : left + w]
+        pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        for channel, mean, std in zip(pixels, self.mean, self.std):
+            channel.sub_(mean).div_(std)
+        return pixels
 
     def view(self, height: int, width: int) -> tuple[float, float, float, float]:
         """The part of a (height, width) picture that the crop keeps: x0, y0, x1, y1, fractions of width and height."""
