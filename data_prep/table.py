@@ -24,6 +24,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -103,24 +104,27 @@ def _regular(path: Path, rows: Rows, width: int) -> Rows:
 def read_parquet(path: Path) -> tuple[list[str], Rows]:
     """A Parquet file's column names, and its rows; a list in a cell is several values. DataError: no pyarrow."""
     try:
-        from pyarrow import parquet
+        from pyarrow import ArrowException, parquet
     except ImportError:
         remedy = "pip install pyarrow, or save the table as CSV."
         raise DataError(path, "cannot be read without pyarrow", remedy) from None
-    try:
-        file = parquet.ParquetFile(path)
-        names = list(file.schema_arrow.names)
-        batches = file.iter_batches()
-    except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
-        raise DataError(path, f"cannot be read as Parquet ({error})", "Save it again, or as CSV.") from None
+
+    @contextmanager
+    def readable() -> Iterator[None]:
+        try:
+            yield
+        except (ArrowException, OSError, ValueError) as error:  # a damaged page shows only when its rows are read
+            problem = f"cannot be read as Parquet ({str(error).splitlines()[0]})"
+            raise DataError(path, problem, "Save it again, or as CSV.") from None
 
     def rows() -> Rows:
-        number = 0
-        for batch in batches:
-            for row in batch.to_pylist():
-                number += 1
-                yield number, [row[name] for name in names]
+        with readable():
+            cells = (row.values() for batch in file.iter_batches() for row in batch.to_pylist())
+            yield from enumerate(map(list, cells), 1)
 
+    with readable():
+        file = parquet.ParquetFile(path)
+        names = list(file.schema_arrow.names)
     return names, rows()
 
 

@@ -6,12 +6,13 @@ import csv
 import json
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "data_prep"))
 import table
@@ -223,46 +224,37 @@ def test_parquet_needs_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         table.prepare(tmp_path / "t.parquet", tmp_path, tmp_path / "out")
 
 
-def stand_in(rows: list[Row]) -> types.ModuleType:
-    """As much of pyarrow as the script uses: batches of rows as dictionaries, lists and None among the cells."""
-
-    class ParquetFile:
-        def __init__(self, path: Path) -> None:
-            self.schema_arrow = types.SimpleNamespace(names=HEADER)
-
-        def iter_batches(self) -> object:
-            cells = [[row[0], [row[1], "extra"] if row[1] else None, float(row[2]) if row[2] else float("nan"), row[3]]
-                     for row in rows]  # fmt: skip
-            for start in range(0, len(cells), 40):
-                batch = [dict(zip(HEADER, each)) for each in cells[start : start + 40]]
-                yield types.SimpleNamespace(to_pylist=lambda batch=batch: batch)
-
-    module = types.ModuleType("pyarrow")
-    module.parquet = types.SimpleNamespace(ParquetFile=ParquetFile)
-    return module
+def parquet_of(path: Path, columns: list[list[object]]) -> Path:
+    parquet.write_table(pyarrow.table(dict(zip(HEADER, columns))), path, row_group_size=40)
+    return path
 
 
-def test_parquet_by_a_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = rows_of(90)
-    monkeypatch.setitem(sys.modules, "pyarrow", stand_in(rows))
-    table.prepare(tmp_path / "t.parquet", images_of(tmp_path / "in", rows), tmp_path / "out")
-    extra = {(row[0], "colour", "extra") for row in rows if row[1]}
-    assert written(tmp_path / "out") == want(rows) | extra
-
-
-def test_parquet_by_pyarrow(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
+def test_parquet(tmp_path: Path) -> None:
     rows = rows_of(90)
     columns = [[cell or None for cell in column] for column in zip(*rows)]
-    parquet.write_table(pyarrow.table(dict(zip(HEADER, columns))), tmp_path / "t.parquet")
     images = images_of(tmp_path / "in", rows)
-    table.prepare(tmp_path / "t.parquet", images, tmp_path / "out")
+    table.prepare(parquet_of(tmp_path / "t.parquet", columns), images, tmp_path / "out")
     assert written(tmp_path / "out") == want(rows)
-    (tmp_path / "bad.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(DataError, match="cannot be read as Parquet"):
-        table.prepare(tmp_path / "bad.parquet", images, tmp_path / "out")
+    columns[1] = [[cell, "extra"] if cell else None for cell in columns[1]]
+    columns[2] = [float(cell) if cell else float("nan") for cell in columns[2]]
+    table.prepare(parquet_of(tmp_path / "t.pq", columns), images, tmp_path / "lists")
+    assert written(tmp_path / "lists") == want(rows) | {(row[0], "colour", "extra") for row in rows if row[1]}
+
+
+def test_damaged_parquet_ends_in_one_error_or_a_data_set(tmp_path: Path) -> None:
+    rng, rows = np.random.default_rng(0), rows_of(90)
+    images, path = images_of(tmp_path / "in", rows), tmp_path / "t.parquet"
+    good, failed = parquet_of(path, [[cell or None for cell in column] for column in zip(*rows)]).read_bytes(), 0
+    for i in range(100):
+        data = bytearray(good[: rng.integers(4, len(good))] if i % 4 == 0 else good)
+        for at in rng.integers(0, len(data), rng.integers(1, 4)):
+            data[at] ^= 1 << rng.integers(8)
+        path.write_bytes(data)
+        try:
+            table.prepare(path, images, tmp_path / "out")
+        except DataError as error:
+            failed += "cannot be read as Parquet" in str(error)
+    assert 25 < failed < 100
 
 
 def test_damaged_tables_end_in_one_error_or_a_data_set(tmp_path: Path) -> None:
