@@ -17,8 +17,9 @@ from sklearn.metrics import mutual_info_score
 from ccakit import entanglement as module
 from ccakit import plots
 from ccakit.attributes import Attributes
-from ccakit.entanglement import PROBES, Entanglement, entanglement, expected_ap_of_two, normalise
+from ccakit.entanglement import Entanglement, entanglement, normalise
 from ccakit.metrics import average_precision, expected_random_ap
+from ccakit.probes import NEIGHBOURS, PROBES, expected_ap_of_two
 
 SIZES = (3, 4, 2)
 THREE = Attributes.numbered(dict(zip(("sleeve_length", "tone", "neck"), SIZES)))
@@ -163,7 +164,7 @@ def test_probes_and_their_chance_equal_plain_loops():
         x, y = embeddings[50:, i].astype(float), labels[50:, j]
         for image in range(50):
             distance = np.linalg.norm(embeddings[image, i] - x, axis=1)
-            near = np.argsort(distance)[: module.NEIGHBOURS]
+            near = np.argsort(distance)[: NEIGHBOURS]
             votes = [np.sum(1 / distance[near[y[near] == value]]) for value in range(SIZES[j])]
             knn[i, j] += (np.argmax(votes) == labels[image, j]) / 50
         targets = np.where(np.eye(SIZES[j])[y] > 0, 1, -1)
