@@ -7,7 +7,8 @@
    code does. Losses and gradients must be equal (checked, without BatchNorm, whose statistics are a batch's).
    Floor: the share of distinct images, which depends on the data set's size: a batch holds 192 places.
 2. Mode `spaces` on kept features: valid labelled comparisons (a triplet under a condition) in the loss a second,
-   against `triplets`. The count must equal that of a plain loop over the batches (checked).
+   against `triplets`. The count must equal that of a plain loop over the batches (checked). Which attributes they are
+   about: in mode `triplets` each alike, in mode `spaces` by how many images of a batch carry a label.
 3. Weighted mAP on valid after equal seconds of training on kept features, in turns, the same seeds.
 """
 
@@ -93,15 +94,15 @@ def passes(given, folder: Path) -> list[Row]:
                 1 / distinct, f"{100 * distinct:.1f}% of a batch's images are distinct; {note}")]  # fmt: skip
 
 
-def count_by_loop(labels: np.ndarray) -> int:
-    """Valid comparisons of a batch, (B, K) labels, -1 unlabelled: ordered pairs of one value, times other values."""
-    total = 0
-    for column in labels.T.tolist():
+def count_by_loop(labels: np.ndarray) -> np.ndarray:
+    """(K,) valid comparisons of a batch, (B, K) labels, -1 unlabelled: ordered pairs of one value, times others."""
+    totals = np.zeros(labels.shape[1], int)
+    for condition, column in enumerate(labels.T.tolist()):
         for i, a in enumerate(column):
             for j, p in enumerate(column):
                 if i != j and a >= 0 and a == p:
-                    total += sum(n >= 0 and n != a for n in column)
-    return total
+                    totals[condition] += sum(n >= 0 and n != a for n in column)
+    return totals
 
 
 def comparisons(given, folder: Path) -> list[Row]:
@@ -117,12 +118,17 @@ def comparisons(given, folder: Path) -> list[Row]:
 
     times = alternate({mode: lambda mode=mode: run(mode) for mode in made}, given.rounds)
     looped = sum(count_by_loop(extra["labels"].numpy()) for _, extra in ready["spaces"])
-    agree("comparisons counted and looped over", counts["spaces"], looped, 0)
+    agree("comparisons counted and looped over", counts["spaces"], looped.sum(), 0)
     rate = {mode: counts[mode] / times[mode] for mode in made}
     speed = {mode: images[mode] / times[mode] for mode in made}
     note = (f"{rate['spaces']:.4g} and {rate['triplets']:.4g} a second; encoded images/s {speed['spaces']:.0f} and "
             f"{speed['triplets']:.0f}; {counts['spaces'] / steps:.0f} and {counts['triplets'] / steps:.0f} a step")
-    return [Row("comparisons a second, spaces / triplets", rate["spaces"] / rate["triplets"], "times", note=note)]
+    shares = dict(zip(made["spaces"].saved.attributes.names, looped / looped.sum()))
+    largest = max(shares, key=shares.get)
+    told = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+    return [Row("comparisons a second, spaces / triplets", rate["spaces"] / rate["triplets"], "times", note=note),
+            Row(f"share of comparisons about {largest} in mode spaces", shares[largest], "of all",
+                note=f"in mode triplets {1 / len(shares):.3f}; {told}")]  # fmt: skip
 
 
 def equal_time(given, folder: Path) -> list[Row]:

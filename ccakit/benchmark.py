@@ -78,6 +78,7 @@ def settings_of(config: BenchmarkConfig, run: Run, dataset: Dataset) -> TrainCon
         mixed_precision=config.mixed_precision, workers=config.workers,
     )  # fmt: skip
     varied = dict(word.split("=", 1) for word in run.variant.split())
+    varied |= {name: varied[name].split(",") for name in ("without", "balance") if name in varied}
     return from_dict(TrainConfig, {**to_dict(base), **varied}, where=f"variant {run.variant!r}")
 
 
