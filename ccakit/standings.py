@@ -119,6 +119,25 @@ def markdown(rows: list[dict]) -> str:
     return "\n".join([head, "|" + "---|" * len(filled), *body])
 
 
+def ablations_markdown(rows: list[dict]) -> str:
+    """Weighted mAP of every variant, for the README, and its distance from the system as it is, where that was run."""
+    blocks: dict[tuple, list[dict]] = {}
+    for line in standings(rows):
+        blocks.setdefault((line["mode"], line["model"]), []).append(line)
+    head = ["mode", "system", "changed", "weighted mAP", "", "seeds", "trained parameters"]
+    table = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for (mode, model), lines in blocks.items():
+        plain = next((line["mean"]["map_weighted"] for line in lines if not line["variant"]), float("nan"))
+        for line in lines:
+            setting, gain = f"`{line['variant']}`", line["mean"]["map_weighted"] - plain
+            told = "" if np.isnan(gain) else f"{gain:+.1f}"
+            changed = [setting, _cell(line), told] if line["variant"] else ["nothing", _cell(line), ""]
+            trained = line["rows"][-1].get("trained_parameters")
+            cells = [f"`{mode}`", f"`{model}`", *changed, str(line["seeds"]), f"{trained:,.0f}" if trained else ""]
+            table.append(f"| {' | '.join(cells)} |")
+    return "\n".join(table)
+
+
 def _mode_head(mode: str, lines: list[dict]) -> str:
     """A mode with the budget of its runs and how many seeds each system has: "`spaces`, epochs=10, 3 seeds"."""
     of = [line for line in lines if line["mode"] == mode]

@@ -31,7 +31,7 @@ from ccakit.data.garments import write_garments
 from ccakit.data.layout import read_dataset
 from ccakit.models import list_models
 from ccakit.speed import measure_speed
-from ccakit.standings import markdown, paper_rows, spread, standings, text_table, told
+from ccakit.standings import ablations_markdown, markdown, paper_rows, spread, standings, text_table, told
 from ccakit.training import Trainer
 
 ORDER = [info.name for info in list_models()]
@@ -326,6 +326,18 @@ def row(model, seed, weighted, mode="spaces", variant="", dataset="garments", st
             "map_weighted": weighted, "map_macro": None if weighted is None else weighted + 1,
             "random_map_weighted": 9.5, "parameters": 1234567, "trained_parameters": 4567, "embed_ms": 1.25,
             "images_per_second": 900.0, "map:neck": None if weighted is None else weighted - 2, **more}  # fmt: skip
+
+
+def test_the_ablation_table_tells_the_distance_from_the_system_as_it_is():
+    rows = [row("csn", seed, 40.0 + seed) for seed in range(3)]
+    rows += [row("csn", 0, 45.0, variant="lite_depth=2")]
+    rows += [row("csn", 1, None, variant="lite_depth=2", status="failed: x")]
+    rows += [row("asen", 0, 50.0, variant="mining=all", mode="triplets")]
+    assert ablations_markdown(rows).splitlines()[2:] == [
+        "| `spaces` | `csn` | nothing | 41.0 ± 1.0 |  | 3 | 4,567 |",
+        "| `spaces` | `csn` | `lite_depth=2` | 45.0 (failed: x) | +4.0 | 1 | 4,567 |",
+        "| `triplets` | `asen` | `mining=all` | 50.0 |  | 1 | 4,567 |",
+    ]
 
 
 def test_means_and_spreads_over_seeds():
