@@ -21,6 +21,7 @@ from pathlib import Path
 from benchmarks.common import ROOT, Row, machine, options
 
 SCRIPTS = ("spaces", "training_modes", "mean_average_precision", "images", "drawing", "features", "switcher", "growth",
+           "memory_of_epochs",
            "start")  # fmt: skip
 COLUMNS = ("script", "what", "value", "unit", "limit", "met", "floor", "note", "machine", "threads", "load", "versions")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ccakit import distributed
 from ccakit.data.layout import Split

@@ -29,6 +29,7 @@ from ccakit.checkpoint import SavedModel, write_json
 from ccakit.config import ExportConfig
 from ccakit.models import ConditionalModel
 from ccakit.models.asen_pp import ASENPP
+from ccakit.models.build import first_line
 from ccakit.models.networks import Networks
 
 PARTS = {"encode": ("tokens", ("images",)), "spaces": ("embeddings", ("tokens",)),
@@ -45,8 +46,6 @@ def why_not(model: ConditionalModel) -> str | None:
     """Why a system cannot be exported; None where it can."""
     if isinstance(model, ASENPP) and model.crop == "image":
         return "its local branch reads the picture again, so that tokens alone do not hold what `spaces` needs"
-    if isinstance(model, ASENPP) and model.second_stage:
-        return "its local branch cuts a box out for each image and condition, which tracing fixes to one batch size"
     if sum(t.numel() * t.element_size() for t in model.state_dict().values()) > MOST_BYTES:
         return "it has more than 2 GiB of weights, the most that one ONNX file holds"
     return None
@@ -177,8 +176,7 @@ def _write(model: ConditionalModel, part: str, file: Path, facts: dict, size: tu
                               input_names=list(names), output_names=[output], dynamic_axes=axes,
                               opset_version=OPSET, dynamo=False)  # fmt: skip
         except Exception as error:  # noqa: BLE001 - of the exporter's many kinds
-            told = str(error).strip().splitlines() or [type(error).__name__]
-            raise ExportError(f"{facts['system']}: {part} cannot be exported to ONNX ({told[0]})") from error
+            raise ExportError(f"{facts['system']}: {part} cannot be exported to ONNX ({first_line(error)})") from error
     graph = onnx.load(str(file))
     onnx.helper.set_model_props(graph, {key: value if isinstance(value, str) else json.dumps(value)
                                         for key, value in facts.items() if key != "parts"})  # fmt: skip
@@ -199,7 +197,8 @@ def _difference(model: ConditionalModel, part: str, folder: Path, size: tuple[in
         try:
             found = torch.from_numpy(session.run(None, {name: t.numpy() for name, t in zip(names, inputs)})[0])
         except Exception as error:  # noqa: BLE001 - of onnxruntime's own kinds
-            raise ExportError(f"{part}.onnx does not run at batch {batch}: it is not kept ({error})") from error
+            told = f"{part}.onnx does not run at batch {batch}: it is not kept ({first_line(error)})"
+            raise ExportError(told) from error
         greatest = max(greatest, float((found - wanted).abs().max()))
         if not torch.allclose(found, wanted, atol=TOLERANCE, rtol=TOLERANCE if part == "encode" else 0):
             raise ExportError(f"{part}.onnx differs from torch by {greatest:.1e} at batch {batch}: it is not kept")

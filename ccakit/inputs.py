@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ccakit.data.errors import DataError
 from ccakit.data.images import ImageTransform, read_image
@@ -209,10 +209,13 @@ def _read_reasons(file: Path) -> dict[int, str]:
 
 
 def _whole(file: Path, count: int) -> bool:
+    """Whether the file holds the features of so many images, and the file beside it, if any, names some of these."""
     try:
-        _read_reasons(file)
-        return len(np.load(file, mmap_mode="r", allow_pickle=False)) == count
-    except (OSError, ValueError, EOFError, AttributeError):
+        named = _read_reasons(file)
+        features = np.load(file, mmap_mode="r", allow_pickle=False)  # of a zip it gives something else than an array
+        whole = isinstance(features, np.ndarray) and features.dtype == np.float16 and features.ndim > 1
+        return whole and len(features) == count and all(0 <= index < count for index in named)
+    except Exception:  # noqa: BLE001 - of many types, by what numpy takes the file for
         return False
 
 

@@ -20,9 +20,10 @@ from ccakit.data.layout import Dataset
 
 log = logging.getLogger("ccakit")
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "images_per_second", "triplets", "spread", "valid_map_weighted")
+ROUNDING = ("compile", "checkpoint_activations")
 MAY_DIFFER = (  # on resuming
     "resume", "json", "out", "data", "workers", "max_unreadable", "skip_unreadable", "checkpoint_every", "keep",
-    "loader_timeout",
+    "loader_timeout", *ROUNDING,
 )  # fmt: skip
 
 
@@ -54,6 +55,9 @@ def open_folder(out: Path, config: TrainConfig, dataset: Dataset) -> bool:
 def _check_same(out: Path, config: TrainConfig, before: dict) -> None:
     now = json.loads(json.dumps(to_dict(config)))
     before = {**json.loads(json.dumps(to_dict(TrainConfig()))), **before}  # settings that came later had their default
+    for k in ROUNDING:
+        if now[k] != before[k]:
+            log.warning("%s: %s was %s, now %s; sums differ in the last digits", out, k, before[k], now[k])
     differ = [k for k in now if k not in MAY_DIFFER and now[k] != before[k]]
     if differ:
         told = "; ".join(f"{k} was {before[k]}, now {now[k]}" for k in differ)

@@ -1,18 +1,32 @@
-"""Ctrl-C and SIGTERM during training: noted at once, acted on between two steps."""
+"""How a run ends before its time: Ctrl-C and SIGTERM, noted at once and acted on between two steps, and numbers that
+are not finite."""
 
 from __future__ import annotations
 
+import logging
+import math
 import signal
-import sys
 import threading
+
+import torch
+from torch import nn
+
+from ccakit import distributed
+
+log = logging.getLogger("ccakit")
+SMALLER = "try a smaller --lr, a longer --warmup, --head-norm batchnorm, or --mixed-precision no"
 
 
 class Stopped(KeyboardInterrupt):
-    """A run that was stopped by Ctrl-C, after it has saved where it stands; the message says how to go on."""
+    """A run of one process that was stopped by Ctrl-C, after it has saved; the message says how to go on."""
 
 
 class Terminated(SystemExit):
-    """The same by SIGTERM; the exit code is 143."""
+    """The same by SIGTERM, or in several processes; the exit code is 143, or 130 for Ctrl-C."""
+
+
+class Ended(SystemExit):
+    """One of several processes that end together for a reason that the main one has told; the exit code is 1."""
 
 
 class StopSignals:
@@ -36,10 +50,42 @@ class StopSignals:
         self.number = number
 
 
-def stop(number: int, message: str, tell: bool = True) -> None:
-    """End as a signal asks for: Stopped for Ctrl-C, Terminated with one line on stderr for SIGTERM."""
-    if number == signal.SIGINT:
+def stop(number: int, message: str) -> None:
+    """End as a signal asks for: Stopped for Ctrl-C in a single process, else Terminated with one line on stderr."""
+    if number == signal.SIGINT and distributed.processes() == 1:
         raise Stopped(message)
-    if tell:
-        print(message, file=sys.stderr, flush=True)
+    tell_once(message)
     raise Terminated(128 + number)
+
+
+def stop_if_not_finite(value: float, told: str) -> None:
+    """End the run where a number is NaN or infinite, in all processes if it is so in one; all call this together.
+
+    told: what the number is and the step, with {} for it. FloatingPointError in a single process; of several, the main
+    one says it and all end with exit code 1.
+    """
+    bad = not math.isfinite(value)
+    if not distributed.largest([bad])[0]:
+        return
+    found = {number: each for number, each in enumerate(distributed.every(value)) if not math.isfinite(each)}
+    where = f" in process {', '.join(map(str, found))}" if len(found) < distributed.processes() else ""
+    message = f"{told.format(next(iter(found.values())))}{where}; {SMALLER}"
+    if distributed.processes() == 1:
+        raise FloatingPointError(message)
+    tell_once(message)
+    raise Ended(1)
+
+
+def check_weights(model: nn.Module, steps: int) -> None:
+    """`stop_if_not_finite` for the weights after so many steps; the last one's loss may have been finite."""
+    largest = [parameter.detach().abs().max() for parameter in model.parameters() if parameter.numel()]
+    largest = float(torch.stack(largest).max())  # NaN where one is
+    stop_if_not_finite(largest, f"weights are not finite ({{}}) after step {steps - 1}")
+
+
+def tell_once(message: str) -> None:
+    """A line of the log, on stderr too, by the main process; all wait for it, as a launcher ends the others as soon as
+    one has ended."""
+    if distributed.is_main():
+        log.error(message)
+    distributed.every(None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, is_initialized
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 
 from ccakit import distributed
@@ -32,9 +33,9 @@ from ccakit.models import create_model
 from ccakit.objectives import StepResult, Steps, objective_for
 from ccakit.progress import Progress, learning_rate
 from ccakit.recipe import checkpoint_activations, parameter_groups, recipe_of
-from ccakit.reporting import Reporter, log_row, notice_collapse
+from ccakit.reporting import Reporter, log_row, notice_collapse, report_unreadable
 from ccakit.run_folder import data_facts, keep_rows, open_folder, versions
-from ccakit.stopping import StopSignals, stop, stop_if_not_finite
+from ccakit.stopping import StopSignals, check_weights, stop, stop_if_not_finite
 
 __all__ = ["Progress", "Trainer", "data_facts", "learning_rate", "parameter_groups", "recipe_of", "train", "versions"]
 
@@ -51,6 +52,8 @@ class Trainer:
         handlers = [DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)]
         distributed.start("nccl" if torch.cuda.is_available() else "gloo")
         cpu = distributed.launched() and not torch.cuda.is_available()
+        if is_initialized() and AcceleratorState().mixed_precision != config.mixed_precision:
+            AcceleratorState._reset_state()  # it would refuse another precision than an earlier run's in this process
         self.accelerator = Accelerator(cpu=cpu, mixed_precision=config.mixed_precision, kwargs_handlers=handlers)
         set_seed(config.seed)
         self.dataset = dataset or read_dataset(config.data)
@@ -185,11 +188,9 @@ class Trainer:
     def step(self, inputs, extra) -> StepResult:
         """One step of training on a loaded batch; the optimizer moves with the last batch of those that it takes
         together, whose gradients' mean it gets, and processes exchange gradients only then."""
-        if begins := self.progress.batch % self.config.accumulate == 0:
+        if self.progress.batch % self.config.accumulate == 0:
             self._begin_group()
         last = (self.progress.batch + 1) % self.config.accumulate == 0 or self._last_of_all()
-        if begins:
-            self.optimizer.zero_grad(set_to_none=True)
         device = self.accelerator.device
         images = int(extra.pop("images", len(inputs)))  # of the whole batch
         extra = {name: tensor.to(device) for name, tensor in extra.items()}
@@ -204,6 +205,7 @@ class Trainer:
 
     def _begin_group(self) -> None:
         """What holds for all batches of a step of the optimizer: their number, stage, mining and learning rate."""
+        self.optimizer.zero_grad(set_to_none=True)
         share, config, model = self._share(), self.config, self.saved.model
         self._together = self.progress.together(self.budget, len(self.objective.sampler), config.accumulate)
         model.advance(share)
@@ -231,16 +233,9 @@ class Trainer:
             self.inputs.unreadable[index] = reason
             self.progress.unreadable[str(index)] = 1 + self.progress.unreadable.get(str(index), 0)
         if unreadable and (self.inputs.too_many() or not left):
-            self._report_unreadable()
+            report_unreadable(self.out, self.inputs, self.valid_inputs, self.progress.unreadable)
             self.inputs.check()
             raise self.inputs.error(min(unreadable), "cannot be read, and there is nothing to draw in its place")
-
-    def _report_unreadable(self) -> None:
-        """`out/unreadable.json`: the images that could not be read, and how many batches drew each in its place."""
-        drawn, found = self.progress.unreadable, [*self.inputs.report(), *self.valid_inputs.report()]
-        if found and distributed.is_main():
-            train = [{**row, "drawn": drawn.get(str(row["image"]), 0)} for row in self.inputs.report()]
-            write_json(self.out / "unreadable.json", {"train": train, "valid": self.valid_inputs.report()})
 
     def _end_epoch(self) -> None:
         """Count the epoch, evaluate where it is time to, and save."""
@@ -251,6 +246,7 @@ class Trainer:
             self._evaluate(rows)
 
     def _evaluate(self, rows: list[list[float]]) -> None:
+        check_weights(self.saved.model, self.progress.step)
         score = 100 * rank(self.saved.model, self.valid_inputs, self.dataset["valid"]).map_weighted
         progress = self.progress
         row = log_row(progress, rows, score)
@@ -264,13 +260,12 @@ class Trainer:
         self.reporter.evaluation(row, self.progress)
         if better:
             save_model(self.out, self.saved)
-        self._report_unreadable()
+        report_unreadable(self.out, self.inputs, self.valid_inputs, self.progress.unreadable)
 
     def _save(self) -> None:
         """A checkpoint of this moment, from which the run goes on exactly."""
+        check_weights(self.saved.model, self.progress.step)
         model, progress = self.saved.model, self.progress
-        if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
-            raise FloatingPointError(f"weights are not finite after step {progress.step - 1}; {SMALLER}")
         scaler = self.accelerator.scaler
         facts = {"progress": vars(progress), "processes": distributed.processes(),
                  "scaler": scaler.state_dict() if scaler is not None else None}  # fmt: skip

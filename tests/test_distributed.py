@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -34,6 +35,8 @@ CASES = {
     "spaces-batchnorm": dict(head_norm="batchnorm"),
     "csn": dict(model="csn"), "csn-triplets": dict(model="csn", mode="triplets"),
     "adde-triplets": dict(model="adde", mode="triplets"), "asen-pp": dict(model="asen-pp"),
+    "spaces-accumulate": dict(accumulate=3), "triplets-accumulate": dict(mode="triplets", accumulate=2),
+    "networks-accumulate": dict(model="networks", mode="triplets", accumulate=2),  # not every batch has every condition
 }  # fmt: skip
 TRUNKS = {
     "spaces": dict(), "triplets": dict(mode="triplets"), "resnet": dict(model="csn", trunk="resnet18", mode="triplets"),
@@ -117,13 +120,59 @@ def functions(out: str) -> None:
     Path(out, str(distributed.number())).touch()
 
 
-def one_bad_image(data: str, out: str) -> None:
+def not_finite(data: str, out: str, what: str) -> None:
+    """Train; from step 2 on something is NaN or infinite in the last process alone."""
+    made = Trainer(settings(data, out), quiet=True)
+    real, last = made.step, distributed.number() == distributed.processes() - 1
+
+    def step(inputs, extra):
+        if not last or made.progress.step < 2:
+            return real(inputs, extra)
+        if what == "images":
+            inputs = inputs * torch.nan
+        if what == "loss":
+            loss_of = made.objective.step
+
+            def objective_step(*arguments):
+                result = loss_of(*arguments)
+                result.loss = result.loss * torch.inf
+                return result
+
+            made.objective.step = objective_step
+        result = real(inputs, extra)
+        if what == "weights":
+            made.saved.model.head.fc.weight.data[0, 0] = torch.nan
+        return result
+
+    made.step = step
+    made.run()
+
+
+def reductions(data: str, out: str) -> None:
+    """Count how often processes exchange gradients within two epochs of four batches."""
+    from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+    made, found = Trainer(settings(data, out, mode="triplets", accumulate=3), quiet=True), []
+
+    def hook(group, bucket):
+        if bucket.is_last():
+            found.append(made.progress.step)
+        return allreduce_hook(group, bucket)
+
+    real = made.open_training
+    made.open_training = lambda: (real(), made.model.register_comm_hook(None, hook))
+    made.run()
+    if distributed.is_main():
+        (Path(out) / "reductions.json").write_text(json.dumps(found))
+
+
+def one_bad_image(data: str, out: str, most: str = "0.2") -> None:
     """A batch of the second step in which an image turns out to be unreadable."""
-    train(settings(data, out, max_unreadable=0.2, cache=False, mode="spaces"), quiet=True)
+    train(settings(data, out, max_unreadable=float(most), cache=False, mode="spaces"), quiet=True)
 
 
-def launch(processes: int, *arguments, flags=(), check: bool = True) -> subprocess.CompletedProcess:
-    """`torchrun` with so many processes of one thread each; with 0, plain Python with one thread."""
+def launch(processes: int, *arguments, flags=(), check: bool = True, timeout: float = 600):
+    """`torchrun` with so many processes of one thread each; with 0, plain Python with one thread. What it gave."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -135,7 +184,7 @@ def launch(processes: int, *arguments, flags=(), check: bool = True) -> subproce
     if not processes:
         command = [sys.executable, *(word for word in arguments if word != "--")]
     command = [str(word) for word in command]
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400)
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout)
     assert not check or run.returncode == 0, run.stderr[-4000:]
     return run
 
@@ -221,12 +270,14 @@ def test_accelerate_launch_trains(garments, alone, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = ["accelerate", "launch", "--cpu", "--num_processes", "2", "--main_process_port", port, "-m",
+    command = ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", port, "-m",
                "ccakit.cli", "train", "--data", str(garments), "--out", str(tmp_path / "run"),
                *(f"--{k}={v}" for k, v in flags.items())]  # fmt: skip
     command[0] = str(Path(sys.executable).parent / "accelerate")
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr[-3000:]
+    last = max((tmp_path / "run/checkpoints").iterdir())
+    assert json.loads((last / "state.json").read_text())["processes"] == 2  # --cpu would start one only
     a, b = (load_file(out / "model.safetensors") for out in (tmp_path / "run", alone / "spaces"))
     assert max(float((a[k] - b[k]).abs().max()) for k in a) <= 1e-5
 
@@ -260,9 +311,47 @@ def test_an_unreadable_image_is_replaced_as_in_one_process(garments, tmp_path):
         (data / f"images/train/{image:06d}.png").write_bytes(b"none")
     one_bad_image(str(data), str(tmp_path / "one"))
     launch(2, "one_bad_image", data, tmp_path / "two")
+    shutil.copy(garments / "images/train/000044.png", data / "images/train/000044.png")  # one process has the other
+    refused = launch(2, "one_bad_image", data, tmp_path / "none", "0.0", check=False, timeout=150)
+    assert refused.returncode == 1
+    assert re.search(r"OtherProcessError: process [01]: .*lists images/train/0000", refused.stderr)
     told = [json.loads((tmp_path / name / "unreadable.json").read_text()) for name in ("one", "two")]
     assert told[0] == told[1] and len(told[0]["train"]) == 2
     np.testing.assert_allclose(_column(tmp_path / "two", "loss"), _column(tmp_path / "one", "loss"), atol=1e-5)
+
+
+@pytest.mark.parametrize("what,told", [
+    ("images", "the loss is nan at step 2; try a smaller --lr"),  # the loss of the whole batch, in all processes
+    ("loss", "the loss is inf at step 2 in process 1; try a smaller --lr"),
+    ("weights", "the loss is nan at step 3; try a smaller --lr"),
+])  # fmt: skip
+def test_what_is_not_finite_in_one_process_ends_all_with_one_message(garments, tmp_path, what, told):
+    ended = launch(2, "not_finite", garments, tmp_path / "run", what, check=False, timeout=150)
+    assert ended.returncode == 1 and "exitcode  : 1 " in ended.stderr
+    assert ended.stderr.count("at step") == 1 and told in ended.stderr
+    assert "Traceback (most recent call last)" not in ended.stderr.split(told)[0]
+    assert told in (tmp_path / "run/train.log").read_text()
+
+
+def test_gradients_are_exchanged_once_a_step_of_the_optimizer(garments, tmp_path):
+    launch(2, "reductions", garments, tmp_path)
+    assert json.loads((tmp_path / "reductions.json").read_text()) == [2, 3, 6, 7]  # 3 batches and 1, in each epoch
+
+
+BF16 = 2**-8
+"""How far losses of two processes in bf16 may be from one's: bf16 has 8 bits, and cosine distances are about 1."""
+
+
+@pytest.mark.parametrize("options", [dict(), dict(mode="triplets", freeze="none", cache=False)])
+def test_bf16_in_two_processes_is_that_of_one(garments, alone, tmp_path, options):
+    for name, processes in (("one", 0), ("two", 2)):
+        flags = json.dumps(dict(mixed_precision="bf16", **options))
+        launch(processes, "train_case", garments, tmp_path / name, flags)
+    one, two = (losses_of(tmp_path / name) for name in ("one", "two"))
+    np.testing.assert_allclose(two, one, atol=BF16)
+    np.testing.assert_allclose(*(_column(tmp_path / name, "valid_map_weighted") for name in ("one", "two")), atol=2)
+    float32 = losses_of(alone / options.get("mode", "spaces"))  # with the same batches
+    assert len(one) == len(float32) and one != float32 and abs(one[0] - float32[0]) < 0.02
 
 
 if __name__ == "__main__":

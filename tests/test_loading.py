@@ -155,6 +155,96 @@ def test_a_pickle_among_kept_features_is_computed_anew_and_not_run(kind, evil, m
     assert torch.equal(again, wanted) and not marker.exists()
 
 
+def npy(folder: Path, array: np.ndarray) -> bytes:
+    np.save(folder / "made.npy", array)
+    return (folder / "made.npy").read_bytes()
+
+
+def npz(folder: Path) -> bytes:
+    np.savez(folder / "made.npz", np.zeros((1, 4), np.float16))
+    return (folder / "made.npz").read_bytes()
+
+
+@pytest.mark.parametrize("damage", [
+    lambda whole, folder: whole[:40], lambda whole, folder: whole[:-1], lambda whole, folder: b"",
+    lambda whole, folder: npz(folder), lambda whole, folder: npz(folder)[:60], lambda whole, folder: b"PK\x03\x04",
+    lambda whole, folder: npy(folder, np.zeros((1, 152, 2, 2), np.float64)),
+    lambda whole, folder: npy(folder, np.zeros(1, np.float16)), lambda whole, folder: npy(folder, np.float16(1)),
+    lambda whole, folder: npy(folder, np.zeros((2, 152, 2, 2), np.float16)),
+])  # fmt: skip
+def test_kept_features_that_are_not_whole_are_computed_anew(damage, tmp_path):
+    """Cut short, a zip (np.savez's, whose one array stands for the one image), or of another shape or type."""
+    from PIL import Image
+
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
+    split, saved = Split("test", tmp_path, ATTRIBUTES, ["a.png"], np.array([[0, 0, 1]])), saved_model()
+    inputs = ImageInputs(split, saved.transform)
+    wanted = keep_features(saved.model, inputs, tmp_path / "kept", progress=False).load(np.array([0]))
+    (file,) = (tmp_path / "kept").glob("*.npy")
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole, tmp_path))
+    again = keep_features(saved.model, inputs, tmp_path / "kept", progress=False).load(np.array([0]))
+    assert torch.equal(again, wanted) and file.read_bytes() == whole
+    file.with_suffix(".unreadable.json").write_text('{"7": "is no image of this list"}')
+    assert not keep_features(saved.model, inputs, tmp_path / "kept", progress=False).unreadable
+
+
+def one_line(error) -> str:
+    told = str(error.value)
+    assert "\n" not in told and len(told) < 400
+    return told
+
+
+@pytest.mark.parametrize("name,write,told", [
+    ("w.pth", lambda f: f.write_bytes(b"none at all"), "weights cannot be read"),
+    ("w.safetensors", lambda f: f.write_bytes(b"none at all"), "weights cannot be read"),
+    ("w.pth", lambda f: None, "no such weights file for lite"),
+    ("w.pth", lambda f: torch.save([1], f), "holds no weights"),
+    ("w.pth", lambda f: torch.save({"a": 1}, f), "holds no weights"),
+    ("w.pth", lambda f: torch.save({"a": torch.zeros(2)}, f), "its tensors have other shapes"),
+    ("w.safetensors", lambda f: save_file({"a": torch.zeros(2)}, f), "its tensors have other shapes"),
+])  # fmt: skip
+def test_what_is_no_weights_file_of_lite_is_one_line(name, write, told, tmp_path):
+    file = tmp_path / name
+    write(file)
+    with pytest.raises(TrunkError) as error:
+        create_model("cca-type1", conditions=2, trunk="lite", weights=file)
+    assert one_line(error).startswith(f"{file}: ") and told in one_line(error) and "pip install" in one_line(error)
+
+
+@pytest.mark.parametrize("system,trunk,options,works", [
+    ("csn", "resnet18", {"nonsense": 4}, "resnet50 (the paper's)"), ("csn", "lite", {"nonsense": 4}, "width, depth"),
+    ("csn", "resnet18", {"output_stride": 7}, "resnet50 (the paper's)"),
+    ("triplet", "vit_tiny_patch16_224", {"nonsense": 4}, "vit_base_r50_s16_224"),
+    ("triplet", "vit_tiny_patch16_224", {"embed_dim": 10}, "vit_base_r50_s16_224"),
+    ("triplet", "lite", {"nonsense": 4}, "width, depth"),
+])  # fmt: skip
+@pytest.mark.parametrize("weights", [False, True])
+def test_options_that_do_not_fit_are_not_told_as_weights(system, trunk, options, works, weights, tmp_path):
+    if weights:
+        save_file({"a": torch.zeros(2)}, tmp_path / "w.safetensors")
+    given = dict(weights=tmp_path / "w.safetensors") if weights else dict(pretrained=False)
+    with pytest.raises(TrunkError, match=f"{trunk} does not take {[*options][0]}") as error:
+        create_model(system, conditions=2, trunk=trunk, trunk_options=options, **given)
+    assert f"what works: {works}" in one_line(error) and "--no-pretrained" not in one_line(error)
+
+
+@pytest.mark.parametrize("system,trunk,other", [
+    ("triplet", "vit_tiny_patch16_224", "vit_small_patch16_224"), ("triplet", "vit_tiny_patch16_224", "resnet18"),
+    ("csn", "resnet18", "resnet50"), ("csn", "resnet18", "vit_tiny_patch16_224"),
+])  # fmt: skip
+def test_weights_of_another_network_are_refused(system, trunk, other, tmp_path):
+    """timm leaves random what a file does not name, and says so in a warning at most."""
+    import timm
+
+    for name in (trunk, other):
+        save_file(timm.create_model(name).state_dict(), tmp_path / f"{name}.safetensors")
+    create_model(system, conditions=2, trunk=trunk, image_size=64, weights=tmp_path / f"{trunk}.safetensors")
+    with pytest.raises(TrunkError, match=f"not the weights of {trunk}|cannot be loaded from") as error:
+        create_model(system, conditions=2, trunk=trunk, image_size=64, weights=tmp_path / f"{other}.safetensors")
+    assert f"{other}.safetensors" in one_line(error)
+
+
 MODULES = {"pickle", "dill", "joblib", "cloudpickle", "shelve", "marshal", "pandas"}
 MODULES_ALLOWED = {"data_prep/table.py": {"pandas"}}  # reads CSV and Parquet, not read_pickle
 CALLS = {"torch.load": "weights_only", "np.load": "allow_pickle", "numpy.load": "allow_pickle"}

@@ -15,7 +15,7 @@ from ccakit.benchmark import read_rows
 from ccakit.cli import COMMANDS, main, parse
 from ccakit.data.garments import write_garments
 from ccakit.models import list_models
-from ccakit.standings import markdown
+from ccakit.standings import ablations_markdown, markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -118,9 +118,13 @@ def test_the_readmes_benchmark_tables_are_the_results_files(name):
     rows = read_rows(ROOT / f"results/{name}.csv")
     assert markdown(rows) in README
     assert {row["model"] for row in rows} == {info.name for info in list_models()}
-    for mode, seeds in (("spaces", 3), ("triplets", 2)):
+    for mode in ("spaces", "triplets"):
         of = [row["seed"] for row in rows if row["mode"] == mode and not row["variant"]]
-        assert sorted(of) == sorted(list(range(seeds)) * len(list_models())), mode
+        assert sorted(of) == sorted([0, 1, 2] * len(list_models())), mode
+
+
+def test_the_readmes_ablation_table_is_the_results_file():
+    assert ablations_markdown(read_rows(ROOT / "results/ablations.csv")) in README
 
 
 def test_the_readmes_seed_table_is_the_results_file():

@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ccakit.checkpoint import load_model
 from ccakit.cli import main
@@ -232,6 +233,122 @@ def test_the_paper_preset_runs_with_a_small_trunk(garments, tmp_path):
     assert run.stdout.split()[-1:] == ["2"], run.stderr
     rows = rows_of(tmp_path / "run")
     assert 0 < float(rows[-1]["loss"]) < 0.6
+
+
+PAPERS_TRUNK = """
+import json, sys, torch
+from pathlib import Path
+from ccakit.config import TrainConfig, from_preset
+from ccakit.embedding import embed_images
+from ccakit.objectives import Steps
+from ccakit.training import Trainer
+from dataclasses import replace
+config = replace(from_preset(TrainConfig, "paper"), data=Path(sys.argv[1]), out=Path(sys.argv[2]), pretrained=False,
+                 image_size=32, batch_size=2, workers=0, checkpoint_activations=True, budget="steps=10", warmup=0.0)
+trainer = Trainer(config, quiet=True)
+trainer.open_training()
+model, calls = trainer.saved.model, []
+trainer.model.train()
+hook = model.trunk.blocks[3].mlp.fc1.register_forward_hook(lambda module, given, out: calls.append(str(out.dtype)))
+named = {"cnn": model.trunk.patch_embed.backbone.stem.conv.weight, "block": model.trunk.blocks[3].mlp.fc1.weight}
+before = {name: weight.detach().clone() for name, weight in named.items()}
+result = trainer.step(*Steps(trainer.objective, 0, trainer.inputs, 0)[0])
+moved = {name: float((weight - before[name]).abs().max()) for name, weight in named.items()}
+hook.remove()
+shape = embed_images(model, trainer.valid_inputs, [0, 1]).shape
+print(json.dumps(dict(loss=float(result.loss), moved=moved, calls=calls, shape=shape)))
+"""
+
+
+def test_the_papers_trunk_makes_a_step_in_bf16_with_activations_computed_anew(garments, tmp_path):
+    """vit_base_r50_s16_224, nothing frozen, on 32 pixels: the CNN and the blocks move, and blocks run twice."""
+    command = [sys.executable, "-c", PAPERS_TRUNK, garments, tmp_path / "run"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert 0 <= found["loss"] < 0.6 and min(found["moved"].values()) > 0 and found["shape"] == [2, 8, 768]
+    assert found["calls"] == ["torch.bfloat16"] * 2  # a second time on the way back
+
+
+def test_one_precision_after_the_other_in_one_process(garments, tmp_path):
+    from ccakit.training import Trainer
+
+    for precision in ("no", "bf16", "no"):
+        options = dict(mixed_precision=precision, budget="steps=1")
+        trainer = Trainer(settings(garments, tmp_path / "run", **options), quiet=True)
+        trainer.open_training()
+        with trainer.accelerator.autocast():
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == getattr(torch, "bfloat16" if precision == "bf16" else
+                                                                          "float32")  # fmt: skip
+
+
+def losses_of(config, until=None):
+    """Train; the loss of each step. until: break the run off before this step, after its checkpoint."""
+    from ccakit.training import Trainer
+
+    trainer, losses = Trainer(config, quiet=True), []
+    real = trainer.step
+
+    def step(*batch):
+        if trainer.progress.step == until:
+            raise Stop
+        result = real(*batch)
+        losses.append(float(result.loss))
+        return result
+
+    trainer.step = step
+    try:
+        trainer.run()
+    except Stop:
+        pass
+    return losses
+
+
+def test_accumulated_batches_of_triplets_are_one_large_batch(garments, tmp_path):
+    """Mean over all triplets, no BatchNorm: 4 batches of 8 are one of 32, losses and weights, the last group too."""
+    options = dict(mode="triplets", mining="all", head_norm="none", lr=1e-4, triplets_per_epoch=112, evaluate_every=2)
+    large = losses_of(settings(garments, tmp_path / "large", **{**options, "batch_size": 16}))
+    small = losses_of(settings(garments, tmp_path / "small", **{**options, "batch_size": 8, "accumulate": 2}))
+    np.testing.assert_allclose(np.reshape(small, (-1, 2)).mean(axis=1), large, atol=1e-5)
+    a, b = weights(tmp_path / "large"), weights(tmp_path / "small")
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], atol=1e-5, err_msg=name)
+
+
+def test_how_many_batches_are_taken_together():
+    from ccakit.config import parse_budget
+    from ccakit.progress import Progress
+
+    def groups(budget, steps_per_epoch, accumulate):
+        progress, found = Progress(), []
+        for _ in range(2 * steps_per_epoch):
+            found.append(progress.together(parse_budget(budget), steps_per_epoch, accumulate))
+            progress.step += found[-1]
+            progress.batch = (progress.batch + found[-1]) % steps_per_epoch
+            if progress.step >= 2 * steps_per_epoch:
+                return found
+
+    assert groups("epochs=2", 5, 3) == [3, 2, 3, 2] and groups("60s", 4, 2) == [2, 2, 2, 2]
+    assert groups("steps=9", 5, 3) == [3, 2, 3, 1, 1]  # the budget's last, and on if a benchmark goes on
+    assert groups("epochs=2", 2, 1) == [1, 1, 1, 1]
+
+
+def test_compiled_and_eager_training_agree_and_go_on_from_each_other(garments, tmp_path, caplog):
+    """Losses within 1e-4; a compiled run's files name no wrapper, and load in a run that is not compiled."""
+    if not shutil.which(os.environ.get("CXX", "g++")):
+        pytest.skip("torch.compile needs a C++ compiler, and there is none: set CXX, or install g++")
+    options = dict(budget="steps=6", checkpoint_every=3, evaluate_every=9, lr=1e-4, head_norm="none")
+    whole = losses_of(settings(garments, tmp_path / "whole", **options))
+    for first in (True, False):
+        out = tmp_path / str(first)
+        begun = losses_of(settings(garments, out, compile=first, **options), until=3)
+        assert not [name for name in load_file(out / "checkpoints/step-00000003/model.safetensors") if "orig" in name]
+        gone_on = losses_of(settings(garments, out, compile=not first, resume=True, **options))
+        np.testing.assert_allclose([*begun, *gone_on], whole, atol=1e-4)
+        assert not [name for name in load_file(out / "model.safetensors") if "orig" in name]
+        assert f"compile was {first}, now {not first}; sums differ in the last digits" in caplog.text
+        a, b = weights(out), weights(tmp_path / "whole")
+        assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-4
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():

