@@ -11,7 +11,8 @@ From M, the numbers that compare systems, for chance c[j] (see `normalise` and `
     score   = mean_i N[i, i] - mean_{i != j} max(N[i, j], 0) = 1 - mean_{i != j} max(N[i, j], 0)
 
 The score is 1 if no space tells of another attribute, and 0 if all tell the same, as those of a system do that
-ignores the condition. Entries below chance (a collapsed space: ties count against it) earn nothing more.
+ignores the condition; below 0 if spaces tell more of another attribute than its own does. Entries below chance (a
+collapsed space: ties count against it) earn nothing more.
 
 Labels are correlated: who knows the collar knows something of the lapel, and no space about collars can hide that.
 So beside M stand I[i, j], the labels' normalised mutual information, and X[i, j], what an oracle scores on
