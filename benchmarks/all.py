@@ -111,14 +111,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, help="the CSV file (results/speed.csv; not written by --quick)")
     given = parser.parse_args(argv)
     words = ["--quick"] * given.quick + (["--rounds", str(given.rounds)] if given.rounds else [])
-    results, failed = [], []
+    rows, failed, file = [], [], given.results or (None if given.quick else ROOT / "results" / "speed.csv")
     for name in given.only:  # each script has its own number of threads
         result = run(name, words, given.quick)
-        results.append(result) if result else failed.append(name)
-    rows = [row for result in results for row in rows_of(result)]
-    file = given.results or (None if given.quick else ROOT / "results" / "speed.csv")
-    if file and rows:
-        save(rows, file)
+        if not result:
+            failed.append(name)
+            continue
+        rows += rows_of(result)
+        if file:
+            save(rows, file)  # after each script: a run that is stopped keeps what it has measured
     missed = [f"{row['script']}: {row['what']}" for row in rows if row["met"] == "no"]
     print(f"{len(rows)} figures, {sum(row['met'] == 'yes' for row in rows)} as asked, {len(missed)} missed")
     print("\n".join(f"  missed: {what}" for what in missed))
