@@ -8,6 +8,7 @@ these do nothing.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,6 +42,14 @@ def start(backend: str = "gloo") -> None:
         restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # addresses of dead processes are in the store
         store = dist.PrefixStore(f"restart-{restarts}", store)
         dist.init_process_group(backend, store=store, rank=process, world_size=count, timeout=TIMEOUT)
+
+
+@atexit.register
+def leave() -> None:
+    """Leave the other processes. A process whose groups still have threads when it ends is aborted now and then."""
+    _cpu_group.cache_clear()
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def processes() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def test_a_leak_is_noticed_and_so_is_a_run_cut_short(tmp_path, monkeypatch):
 
     def leaking(self) -> None:
         real(self)
-        kept.append(bytearray(b"x" * (8 << 20)))
+        kept.append(mmap.mmap(-1, 8 << 20))  # never of what the allocator has kept
+        kept[-1].write(b"x" * (8 << 20))
 
     monkeypatch.setattr(Trainer, "_end_epoch", leaking)
     sizes = memory_of_epochs.train("kept features", data, tmp_path / "leaking", 8, 32)
