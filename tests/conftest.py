@@ -19,6 +19,19 @@ def _seeded():
 
 
 @pytest.fixture(scope="session")
+def draw(tmp_path_factory):
+    """draw(train, valid, test): a new folder with so many garments, drawn at 64 pixels."""
+    from ccakit.data.garments import write_garments
+
+    def drawn(*counts: int, name: str = "garments", **options) -> Path:
+        root = tmp_path_factory.mktemp("data") / name
+        write_garments(root, *counts, size=64, progress=False, **options)
+        return root
+
+    return drawn
+
+
+@pytest.fixture(scope="session")
 def splits() -> Path:
     """The folder of ASEN's split files, which are not part of this repository."""
     folder = Path(os.environ.get("CCAKIT_SPLITS", ROOT.parent / "shared" / "splits"))

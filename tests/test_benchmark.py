@@ -27,7 +27,6 @@ from ccakit.benchmark import (
 from ccakit.cli import main
 from ccakit.config import BenchmarkConfig
 from ccakit.data.errors import DataError
-from ccakit.data.garments import write_garments
 from ccakit.data.layout import read_dataset
 from ccakit.models import list_models
 from ccakit.speed import measure_speed
@@ -40,11 +39,8 @@ SMALL = "lite_width=32 lite_heads=2"
 
 
 @pytest.fixture(scope="module")
-def garments(tmp_path_factory):
-    """114 drawn garments at 64 px."""
-    root = tmp_path_factory.mktemp("data") / "garments"
-    write_garments(root, 64, 20, 30, size=64, progress=False)
-    return root
+def garments(draw):
+    return draw(64, 20, 30)
 
 
 def config(garments, out, **options):

@@ -22,7 +22,6 @@ from safetensors.torch import load_file, save_file
 
 from ccakit import distributed
 from ccakit.config import TrainConfig
-from ccakit.data.garments import write_garments
 from ccakit.objectives import Steps
 from ccakit.training import Trainer, train
 
@@ -194,10 +193,8 @@ def losses_of(out) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def garments(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "garments"
-    write_garments(root, 83, 21, 37, size=64, progress=False)
-    return root
+def garments(draw):
+    return draw(83, 21, 37)
 
 
 @pytest.fixture(scope="module")

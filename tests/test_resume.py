@@ -23,7 +23,6 @@ from ccakit import checkpoint
 from ccakit.cli import main
 from ccakit.config import TrainConfig
 from ccakit.data.errors import DataError
-from ccakit.data.garments import write_garments
 from ccakit.stopping import Stopped
 from ccakit.training import Trainer, train
 
@@ -33,10 +32,8 @@ WRITES = ("_save_tensors", "write_text", "write_json", "_remove", "_sync", "_dig
 
 
 @pytest.fixture(scope="module")
-def garments(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "garments"
-    write_garments(root, 80, 16, 16, size=64, progress=False)
-    return root
+def garments(draw):
+    return draw(80, 16, 16)
 
 
 def settings(data, out, **options):

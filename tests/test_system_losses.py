@@ -13,7 +13,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from ccakit.config import TrainConfig
-from ccakit.data.garments import write_garments
 from ccakit.data.layout import read_dataset
 from ccakit.models import create_model, list_models
 from ccakit.models.asen_pp import FIRST_STAGE
@@ -33,11 +32,8 @@ K = len(VALUES)
 
 
 @pytest.fixture(scope="module")
-def garments(tmp_path_factory):
-    """114 drawn garments at 64 px."""
-    root = tmp_path_factory.mktemp("data") / "garments"
-    write_garments(root, 64, 20, 30, size=64, progress=False)
-    return root
+def garments(draw):
+    return draw(64, 20, 30)
 
 
 @pytest.fixture(scope="module")

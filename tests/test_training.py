@@ -19,7 +19,6 @@ from ccakit.checkpoint import load_model
 from ccakit.cli import main
 from ccakit.config import TrainConfig, from_preset
 from ccakit.data.errors import DataError
-from ccakit.data.garments import write_garments
 from ccakit.data.images import ImageTransform
 from ccakit.data.layout import read_dataset
 from ccakit.embedding import attention_maps, embed_images, embed_rows
@@ -30,18 +29,13 @@ TINY = dict(lite_width=32, lite_depth=2, lite_heads=2, batch_size=16, evaluate_e
 
 
 @pytest.fixture(scope="session")
-def garments(tmp_path_factory):
-    """160 drawn garments at 64 px."""
-    root = tmp_path_factory.mktemp("data") / "garments"
-    write_garments(root, 96, 24, 40, size=64, progress=False)
-    return root
+def garments(draw):
+    return draw(96, 24, 40)
 
 
 @pytest.fixture(scope="session")
-def one_label(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "one"
-    write_garments(root, 160, 60, 60, size=64, labels="one", progress=False)
-    return root
+def one_label(draw):
+    return draw(160, 60, 60, name="one", labels="one")
 
 
 def settings(data, out, **options):

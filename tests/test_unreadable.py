@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 from ccakit.cli import main
 from ccakit.config import TrainConfig
 from ccakit.data.errors import DataError
-from ccakit.data.garments import write_garments
 from ccakit.data.images import ImageTransform
 from ccakit.data.layout import read_dataset
 from ccakit.embedding import embed_images, rank, readable
@@ -28,11 +27,8 @@ SMALL = ImageTransform((16, 16), crop_pct=1.0)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """160 drawn garments at 64 px."""
-    root = tmp_path_factory.mktemp("data") / "garments"
-    write_garments(root, 96, 24, 40, size=64, progress=False)
-    return root
+def whole(draw):
+    return draw(96, 24, 40)
 
 
 def spoil(root, split, images):
