@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 
 from ccakit.checkpoint import write_json
-from ccakit.config import BenchmarkConfig, TrainConfig, from_dict, to_dict
+from ccakit.command_config import BenchmarkConfig
+from ccakit.config import TrainConfig, from_dict, to_dict
 from ccakit.data.errors import DataError
 from ccakit.data.layout import Dataset, read_dataset
 from ccakit.evaluation import evaluate

@@ -7,18 +7,19 @@ import os
 import sys
 from pathlib import Path
 
+from ccakit import command_config as commands
 from ccakit import config as settings
 
 COMMANDS = {
     "demo": settings.DemoConfig,
     "train": settings.TrainConfig,
-    "evaluate": settings.EvaluateConfig,
-    "embed": settings.EmbedConfig,
-    "export": settings.ExportConfig,
-    "benchmark": settings.BenchmarkConfig,
-    "audit": settings.AuditConfig,
-    "random": settings.RandomConfig,
-    "params": settings.ParamsConfig,
+    "evaluate": commands.EvaluateConfig,
+    "embed": commands.EmbedConfig,
+    "export": commands.ExportConfig,
+    "benchmark": commands.BenchmarkConfig,
+    "audit": commands.AuditConfig,
+    "random": commands.RandomConfig,
+    "params": commands.ParamsConfig,
 }
 HELP = """ccakit: conditional cross attention for attribute-specific retrieval
 
@@ -129,7 +130,7 @@ def run_train(config: settings.TrainConfig) -> dict:
     return facts
 
 
-def run_evaluate(config: settings.EvaluateConfig) -> dict:
+def run_evaluate(config: commands.EvaluateConfig) -> dict:
     from ccakit.checkpoint import write_json
     from ccakit.evaluation import evaluate, table
     from ccakit.triplet_evaluation import triplet_table
@@ -144,7 +145,7 @@ def run_evaluate(config: settings.EvaluateConfig) -> dict:
     return metrics
 
 
-def run_embed(config: settings.EmbedConfig) -> dict:
+def run_embed(config: commands.EmbedConfig) -> dict:
     from safetensors.numpy import save_file
 
     from ccakit.checkpoint import write_json
@@ -165,7 +166,7 @@ def run_embed(config: settings.EmbedConfig) -> dict:
     return facts
 
 
-def run_export(config: settings.ExportConfig) -> dict:
+def run_export(config: commands.ExportConfig) -> dict:
     from ccakit.export import export_run
 
     facts = export_run(config)
@@ -199,7 +200,7 @@ def _tell(dataset) -> None:
         print(f"note: {finding}", file=sys.stderr)
 
 
-def run_benchmark(config: settings.BenchmarkConfig) -> dict:
+def run_benchmark(config: commands.BenchmarkConfig) -> dict:
     from ccakit.benchmark import benchmark
     from ccakit.standings import text_table
 
@@ -208,7 +209,7 @@ def run_benchmark(config: settings.BenchmarkConfig) -> dict:
     return {"results": str(config.results_file(rows[0]["dataset"])), "rows": rows}
 
 
-def run_audit(config: settings.AuditConfig) -> dict:
+def run_audit(config: commands.AuditConfig) -> dict:
     if config.paper:
         from ccakit import protocol
 
@@ -227,7 +228,7 @@ def run_audit(config: settings.AuditConfig) -> dict:
     return result
 
 
-def run_random(config: settings.RandomConfig) -> dict:
+def run_random(config: commands.RandomConfig) -> dict:
     from ccakit.baseline import random_baseline
     from ccakit.data.layout import read_dataset
 
@@ -238,7 +239,7 @@ def run_random(config: settings.RandomConfig) -> dict:
     return result
 
 
-def run_params(config: settings.ParamsConfig) -> dict:
+def run_params(config: commands.ParamsConfig) -> dict:
     from ccakit.params import count_parts, list_systems
 
     if config.list:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 import ccakit
 from ccakit.checkpoint import SavedModel, write_json
-from ccakit.config import ExportConfig
+from ccakit.command_config import ExportConfig
 from ccakit.models import ConditionalModel
 from ccakit.models.asen_pp import ASENPP
 from ccakit.models.build import first_line

@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ccakit.benchmark import Run, settings_of
-from ccakit.config import BenchmarkConfig
+from ccakit.command_config import BenchmarkConfig
 from ccakit.data.layout import Dataset
 from ccakit.objectives import Steps
 from ccakit.training import Trainer

@@ -25,7 +25,7 @@ from ccakit.benchmark import (
     write_rows,
 )
 from ccakit.cli import main
-from ccakit.config import BenchmarkConfig
+from ccakit.command_config import BenchmarkConfig
 from ccakit.data.errors import DataError
 from ccakit.data.layout import read_dataset
 from ccakit.models import list_models

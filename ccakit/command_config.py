@@ -1,0 +1,207 @@
+"""Settings of the commands on what is there: a trained model, a data set, or many runs. Training's are in config.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Optional
+
+from ccakit.config import parse_budget
+
+
+@dataclass
+class BenchmarkConfig:
+    """Train systems under one protocol, all seeds, and compare them: one table a data set, resumable."""
+
+    data: Path = Path("data/garments")
+    """The data set's folder."""
+    out: Path = Path("runs/benchmark")
+    """Where runs are kept; a benchmark that was stopped goes on from here."""
+    results: Optional[Path] = None
+    """The CSV file; OUT/DATASET.csv by default."""
+    models: str = "all"
+    """Systems, separated by commas (`ccakit params --list`), or all."""
+    seeds: str = "0,1,2"
+    """Seeds of training, separated by commas."""
+    modes: tuple[Literal["triplets", "spaces"], ...] = ("spaces", "triplets")
+    """The paper's triplets, all spaces of every image, or both."""
+    variants: tuple[str, ...] = ("",)
+    """Settings of `ccakit train` to vary, such as "query=fc-wq" or "lite_depth=2 lite_heads=8"; "" is none."""
+    budget: str = "epochs=10"
+    """Of each run: epochs=N (equal images) or a time such as 4m (equal seconds)."""
+    trunk: str = "lite"
+    """Of the systems that read a vision transformer's tokens."""
+    cnn_trunk: str = "lite"
+    """Of the systems that read a CNN's map."""
+    freeze: str = "backbone"
+    """As in `ccakit train`; what is frozen is computed once an image and kept."""
+    pretrained: bool = True
+    """Start the trunks from ImageNet weights."""
+    weights: Optional[Path] = None
+    """A local weights file in the place of the download."""
+    image_size: Optional[int] = None
+    """Pixels a side; the trunk's own by default."""
+    batch_size: int = 64
+    """Triplets (mode triplets) or images (mode spaces) a step."""
+    lr: float = 1e-3
+    """AdamW's learning rate."""
+    evaluate_every: int = 2
+    """Epochs between evaluations on valid."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """For GPUs."""
+    workers: int = 0
+    """Loader processes."""
+    jobs: int = 1
+    """Runs at the same time, each with its part of the threads."""
+    speed: bool = True
+    """Measure what each system costs when the runs are done."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+    def __post_init__(self) -> None:
+        parse_budget(self.budget)
+        self.seed_list()
+        if not self.model_names():
+            raise ValueError("models: at least one")
+        if self.jobs < 1 or self.batch_size < 2 or self.evaluate_every < 1:
+            raise ValueError("jobs and evaluate_every: at least 1; batch_size: at least 2")
+        if not self.modes or not self.variants:
+            raise ValueError("modes and variants: at least one of each")
+        for variant in self.variants:
+            if any("=" not in word for word in variant.split()):
+                raise ValueError(f'variant {variant!r}: settings such as "query=fc-wq lite_depth=2"')
+
+    def model_names(self) -> list[str]:
+        """The systems, in the order given."""
+        if self.models == "all":
+            from ccakit.models import list_models
+
+            return [info.name for info in list_models()]
+        return list(dict.fromkeys(name.strip() for name in self.models.split(",") if name.strip()))
+
+    def seed_list(self) -> list[int]:
+        """The seeds as numbers."""
+        try:
+            return [int(seed) for seed in self.seeds.split(",")]
+        except ValueError:
+            raise ValueError(f"seeds {self.seeds!r}: whole numbers separated by commas") from None
+
+    def results_file(self, dataset: str) -> Path:
+        """Where the rows go."""
+        return self.results or self.out / f"{dataset}.csv"
+
+
+@dataclass
+class RunConfig:
+    """What commands on a trained model share."""
+
+    run: Path = Path("runs/demo")
+    """A run folder, or any folder with model.safetensors and model.json."""
+    data: Optional[Path] = None
+    """The data set; the run's own by default."""
+    batch_size: int = 64
+    """Images a forward pass."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+
+@dataclass
+class EvaluateConfig(RunConfig):
+    """Rank a split under every condition by a trained model: mAP as in Tables 2-4, heatmaps scored."""
+
+    split: Literal["valid", "test"] = "test"
+    """Which split to rank."""
+    seed: int = 0
+    """Of the bootstrap."""
+    skip_unreadable: bool = False
+    """Leave queries and candidates of unreadable images out, and count them, in the place of an error."""
+
+
+@dataclass
+class EmbedConfig(RunConfig):
+    """Write the embedding of every image of a split under every condition."""
+
+    split: Literal["train", "valid", "test"] = "test"
+    """Which split to embed."""
+    skip_unreadable: bool = False
+    """Give unreadable images embeddings of NaN, and list them, in the place of an error."""
+    out: Optional[Path] = None
+    """The file to write; RUN/embeddings_SPLIT.safetensors by default, with a .json of file names beside it."""
+
+
+@dataclass
+class ExportConfig:
+    """Write a trained model for others: safetensors and JSON with a model card, and ONNX if wanted."""
+
+    run: Path = Path("runs/demo")
+    """A run folder, or any folder with model.safetensors and model.json."""
+    out: Path = Path("runs/export")
+    """The folder to write, which may not be a run's."""
+    onnx: bool = False
+    """Write encode, spaces and embed as ONNX files as well, checked with onnxruntime (pip install 'ccakit[export]')."""
+    card: bool = True
+    """Write the model card README.md; one that is there is replaced."""
+    licence: Optional[str] = None
+    """The saved model's licence, for the card, such as apache-2.0."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+
+@dataclass
+class AuditConfig:
+    """Audit a data set: counts, broken and doubled images, leakage, ceilings; or, with --paper, the paper's tables."""
+
+    data: Path = Path("data/garments")
+    """The data set's folder; `ccakit audit DIR` is short for `ccakit audit --data DIR`."""
+    paper: bool = False
+    """Audit the tables of the paper instead, from label counts that come with ccakit."""
+    images: bool = True
+    """Look at every image; without, the lists alone."""
+    threads: int = 0
+    """Images looked at at the same time; 0 is one a core, at most 8."""
+    plot: Optional[Path] = None
+    """Draw images per value to this file (PNG or PDF)."""
+    strict: bool = False
+    """Exit with 1 if something breaks training or evaluation: images missing or unreadable, splits that share some."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise ValueError(f"threads={self.threads}: 0 or more")
+        if self.paper and self.plot is not None:
+            raise ValueError("--plot draws a data set; there is none with --paper")
+
+
+@dataclass
+class RandomConfig:
+    """The paper's random baseline, from labels alone: what a random ranking scores."""
+
+    data: Path = Path("data/garments")
+    """The data set's folder; images are not needed."""
+    split: Literal["valid", "test"] = "test"
+    """Which split to rank."""
+    repeats: int = 1
+    """Random rankings a query; the paper's row is one."""
+    seed: int = 0
+    """Of the rankings."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+    def __post_init__(self) -> None:
+        if self.repeats < 1:
+            raise ValueError(f"repeats={self.repeats}: at least 1")
+
+
+@dataclass
+class ParamsConfig:
+    """Count the parameters of every part, beside the paper's claims of section 4.4."""
+
+    trunk: str = "vit_base_r50_s16_224"
+    """A trunk; the paper's by default."""
+    conditions: int = 8
+    """K."""
+    list: bool = False
+    """List the systems and trunks instead."""
+    json: bool = False
+    """End with one machine-readable line."""
