@@ -100,9 +100,13 @@ class ImageInputs(Inputs):
                 self.note(index, getattr(error, "problem", str(error)))
         return torch.full((3, *self.transform.size), torch.nan)
 
-    def load(self, indices: np.ndarray) -> Tensor:
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # OpenCV decodes outside the GIL
-            return torch.stack(list(pool.map(self._one, np.asarray(indices).tolist())))
+    def load(self, indices: np.ndarray, threads: int | None = None) -> Tensor:
+        """threads: images read at the same time; by default one a core, at most 4."""
+        threads, indices = threads or min(4, os.cpu_count() or 1), np.asarray(indices).tolist()
+        if threads == 1:
+            return torch.stack([self._one(index) for index in indices])
+        with ThreadPoolExecutor(threads) as pool:  # OpenCV decodes outside the GIL
+            return torch.stack(list(pool.map(self._one, indices)))
 
 
 class FeatureInputs(Inputs):
@@ -165,17 +169,24 @@ def inputs_for(
         return images
 
 
-@torch.inference_mode()
 def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: bool) -> None:
-    device, total, split_name = next(model.parameters()).device, len(inputs), inputs.split.name
+    """Write the features, a batch a thread: each thread reads and computes on one core, where all together would wait
+    for each other at every layer. So the features do not depend on the number of cores either."""
+    device, total, threads = next(model.parameters()).device, len(inputs), torch.get_num_threads()
+    at_once = min(threads, 16)  # a batch takes some 100 MiB
     partial, store = file.with_suffix(f".{os.getpid()}.partial"), None
     stem = model.trunk.folded().stem
+
+    def features_of(indices: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return stem(inputs.load(indices, threads=1).to(device)).cpu().numpy().astype(np.float16)
+
+    batches = np.split(np.arange(total), range(batch_size, total, batch_size))
+    pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(1,))
     try:
         hide = None if progress else True  # None: shown on a terminal, not in a log
-        bar = tqdm(total=total, desc=f"features of {split_name}", unit="img", disable=hide, leave=False)
-        for start in range(0, total, batch_size):
-            indices = np.arange(start, min(start + batch_size, total))
-            features = stem(inputs.load(indices).to(device)).cpu().numpy().astype(np.float16)
+        bar = tqdm(total=total, desc=f"features of {inputs.split.name}", unit="img", disable=hide, leave=False)
+        for indices, features in zip(batches, pool.map(features_of, batches)):
             inputs.check()
             features[np.isin(indices, list(inputs.unreadable))] = np.nan
             if store is None:
@@ -188,6 +199,8 @@ def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: 
         _write_reasons(file, inputs.unreadable)
         os.replace(partial, file)
     finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # what a thread sets for itself, threads that begin later begin with
         partial.unlink(missing_ok=True)
 
 

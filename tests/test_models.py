@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from ccakit.models import TrunkError, create_model, list_models
-from ccakit.models.lite import imagenet_file
+from ccakit.models.lite import Halving, LiteBackbone, imagenet_file
 from ccakit.models.trunk import create_vit
 
 TRUNKS = {
@@ -212,6 +212,28 @@ def test_folded_batchnorms_leave_the_stem_as_it_is(trunk, freeze):
     assert model.trunk.stem_key() == before
     norms = [sum(type(m).__name__.startswith("BatchNorm") for m in t.modules()) for t in (model.trunk, folded)]
     assert (norms[0] > 0) == (trunk == "lite") and norms[1] == 0
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_lites_cnn_is_timms(training):
+    """Its convolutions of stride 2 pad the kernel in the place of the picture: the same features and gradients."""
+    mine = LiteBackbone().double().train(training)
+    theirs = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3))
+    theirs.double().train(training).load_state_dict(mine.net.state_dict())
+    assert sum(type(module) is Halving for module in mine.modules()) == 5
+    for size in (32, 80):
+        images = torch.randn(4, 3, size, size, dtype=torch.float64)
+        fine, coarse = theirs(images)
+        expected = torch.cat([torch.nn.functional.avg_pool2d(fine, 2), coarse], dim=1)
+        torch.testing.assert_close(mine(images), expected, atol=1e-9, rtol=0)
+        weight = torch.randn_like(expected)
+        grads = [torch.autograd.grad((y * weight).sum(), list(net.parameters()), allow_unused=True)
+                 for y, net in ((mine(images), mine), (expected, theirs))]  # fmt: skip
+        largest = max(float(b.abs().max()) for b in grads[1] if b is not None)
+        for a, b in zip(*grads):
+            assert (a is None) == (b is None)
+            if a is not None:
+                torch.testing.assert_close(a, b, atol=1e-9 * largest, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "resnet18", "vit_base_patch16_siglip_224",
