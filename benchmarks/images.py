@@ -140,7 +140,7 @@ def waiting(given, folder: Path) -> list[Row]:
             "images read in each step, all trained": (dict(freeze="none", cache=False), ""),
             "the same, a loader process": (dict(freeze="none", cache=False, workers=1), "")}  # fmt: skip
     for name, (settings, limit) in ways.items():
-        steps, batch = (2, 16) if given.quick else (12, 64)
+        steps, batch = (2, 16) if given.quick else (12 if settings else 120, 64)
         share, rate = waits(folder, {**settings, "batch_size": batch}, steps)
         rows.append(Row(f"waiting for data: {name}", share, "of training time", limit, note=f"{rate:.0f} images/s"))
     return rows
@@ -148,10 +148,9 @@ def waiting(given, folder: Path) -> list[Row]:
 
 def waits(folder: Path, settings: dict, count: int) -> tuple[float, float]:
     """The share of time spent waiting for batches over `count` steps (one more before), and images/s."""
-    from torch.utils.data import DataLoader
-
     from ccakit.config import TrainConfig
     from ccakit.data.layout import read_dataset
+    from ccakit.loading import Loader
     from ccakit.objectives import Steps
     from ccakit.training import Trainer
 
@@ -160,7 +159,8 @@ def waits(folder: Path, settings: dict, count: int) -> tuple[float, float]:
     trainer.open_training()
     trainer.model.train()
     epochs = (Steps(trainer.objective, epoch, trainer.inputs) for epoch in range(100))
-    loaded = (batch for steps in epochs for batch in DataLoader(steps, None, num_workers=trainer.config.workers))
+    loaders = (Loader(steps, 0, trainer.config.workers) for steps in epochs)
+    loaded = (loader.next() for loader in loaders for _ in loader.steps.batches)
     trainer.step(*next(loaded))
     begun, waited, images = time.perf_counter(), 0.0, 0
     for _ in range(count):

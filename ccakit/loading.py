@@ -20,10 +20,13 @@ class Loader:
 
     def __init__(self, steps: Steps, first: int, workers: int = 0, timeout: float = 0.0) -> None:
         self.steps, self.at = steps, first
+        batches = range(first, len(steps))
+        if workers == 0:
+            self._batches = map(steps.__getitem__, batches)
+            return
         own = torch.Generator().manual_seed(0)  # leaves the training's random numbers alone
         loader = DataLoader(
-            steps, batch_size=None, sampler=range(first, len(steps)), num_workers=workers, generator=own,
-            timeout=timeout if workers else 0,
+            steps, batch_size=None, sampler=batches, num_workers=workers, generator=own, timeout=timeout
         )  # fmt: skip
         self._batches = iter(loader)
 

@@ -107,6 +107,17 @@ def test_relations_are_those_of_the_label_matrix():
     assert (Relations(rows, 4, 12).of(images) == expected.numpy()).all()
 
 
+def test_relations_of_many_values_are_those_of_sets():
+    """More values than a word has bits, several an image, images without any."""
+    rng = np.random.default_rng(0)
+    rows = np.stack([rng.integers(0, 30, 90), rng.integers(0, 3, 90), rng.choice([0, 63, 64, 150, 151], 90)], axis=1)
+    images = rng.permutation(32)
+    carried = [[set(rows[(rows[:, 0] == i) & (rows[:, 1] == c), 2]) for i in images] for c in range(3)]
+    expected = [[[0 if not (a and b) else 1 if a & b else -1 for b in of] for a in of] for of in carried]
+    found = Relations(rows, 3, 32).of(images)
+    assert found.dtype == np.int8 and found.tolist() == expected and set(found.flat) == {-1, 0, 1}
+
+
 def test_images_with_a_value_in_common_are_positives():
     rows = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 1], [2, 0, 2]])
     expected = [[[1, 1, -1, 0], [1, 1, -1, 0], [-1, -1, 1, 0], [0, 0, 0, 0]]]

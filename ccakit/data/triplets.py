@@ -175,26 +175,16 @@ class Relations:
     """
 
     def __init__(self, rows: np.ndarray, conditions: int, images: int) -> None:
-        self.offsets = np.concatenate([[0], np.cumsum([_size(rows, c) for c in range(conditions)])])
-        order = np.argsort(rows[:, 0], kind="stable")
-        self.columns = (self.offsets[rows[:, 1]] + rows[:, 2])[order]
-        self.starts = np.searchsorted(rows[order, 0], np.arange(images + 1))
+        image, condition, value = rows[:, :3].T
+        words = int(value.max(initial=0)) // 64 + 1
+        self.values = np.zeros((images, words, conditions), np.uint64)  # a bit a value that an image carries
+        np.bitwise_or.at(self.values, (image, value // 64, condition), np.uint64(1) << (value % 64).astype(np.uint64))
 
     def of(self, images: np.ndarray) -> np.ndarray:
-        carries = np.zeros((len(images), self.offsets[-1]), np.float32)
-        for row, image in enumerate(images):
-            carries[row, self.columns[self.starts[image] : self.starts[image + 1]]] = 1
-        relation = np.zeros((len(self.offsets) - 1, len(images), len(images)), np.int8)
-        for condition, (start, stop) in enumerate(zip(self.offsets, self.offsets[1:])):
-            of = carries[:, start:stop]
-            known = of.any(axis=1)
-            relation[condition] = np.where(of @ of.T > 0, 1, -1) * np.outer(known, known)
-        return relation
-
-
-def _size(rows: np.ndarray, condition: int) -> int:
-    of = rows[rows[:, 1] == condition, 2]
-    return int(of.max()) + 1 if len(of) else 0
+        values = np.ascontiguousarray(self.values[images].transpose(1, 2, 0))  # (words, K, B)
+        shares = (values[..., :, None] & values[..., None, :]).any(axis=0)  # (K, B, B)
+        known = values.any(axis=0)
+        return 2 * shares.astype(np.int8) - (known[:, :, None] & known[:, None, :])
 
 
 def _two_of(pool: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
