@@ -33,8 +33,12 @@ class Halving(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = F.pad(self.weight, (1, 0, 1, 0))
-        return F.conv2d(x, weight, self.bias, self.stride, self.kernel_size[0] // 2, groups=self.groups)
+        near = self.kernel_size[0] // 2
+        if torch.onnx.is_in_onnx_export():  # which takes a kernel as it is stored only
+            x, weight, padding = F.pad(x, (near - 1, near, near - 1, near)), self.weight, 0
+        else:
+            weight, padding = F.pad(self.weight, (1, 0, 1, 0)), near
+        return F.conv2d(x, weight, self.bias, self.stride, padding, groups=self.groups)
 
 
 class LiteBackbone(nn.Module):
