@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ccakit.allocator import keep_freed_memory
 from ccakit.data.errors import DataError
 from ccakit.data.images import ImageTransform, read_image
 from ccakit.data.layout import Split
@@ -176,6 +177,7 @@ def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: 
     at_once = min(threads, 16)  # a batch takes some 100 MiB
     partial, store = file.with_suffix(f".{os.getpid()}.partial"), None
     stem = model.trunk.folded().stem
+    keep_freed_memory()
 
     def features_of(indices: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

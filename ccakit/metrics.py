@@ -100,7 +100,7 @@ def _rank_block(similarity: np.ndarray, query_labels: np.ndarray, candidate_labe
         pieces += [(piece, relevant) for piece in np.split(of, range(rows, len(of), rows))]
     def rank(piece: tuple[np.ndarray, np.ndarray]) -> None:
         aps[piece[0]] = _rank(_take(similarity, piece[0]), piece[1])
-    several = similarity.size > 2 * pairs  # else it is not worth a thread
+    several = similarity.size > 16 * pairs  # fewer pieces wait for the GIL longer than a second core saves
     list((pool.map if several else map)(rank, pieces))
     return aps
 

@@ -13,6 +13,7 @@ from accelerate.state import AcceleratorState, is_initialized
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 
 from ccakit import distributed
+from ccakit.allocator import keep_freed_memory
 from ccakit.checkpoint import (
     SavedModel,
     last_good_state,
@@ -95,6 +96,7 @@ class Trainer:
     def open_training(self) -> None:
         """Make ready what `step` needs: the objective, the inputs and the optimizer; nothing is written."""
         config, model = self.config, self.saved.model
+        keep_freed_memory()
         train, valid = self.dataset["train"], self.dataset["valid"]
         if config.flip and config.cache and model.keeps_features:
             raise ValueError("--flip cannot be used with kept features; take --no-cache, or --freeze none")
