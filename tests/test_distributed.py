@@ -207,17 +207,25 @@ def alone(garments, tmp_path_factory):
 NO_GRADIENT = ("fc.bias", "proj.bias", "norm.bias", "kv.bias", "qkv.bias", "2.bias", "running_mean", "condition.bias")
 
 
+def but_for_keys(name: str, weights: torch.Tensor) -> torch.Tensor:
+    """Weights without the keys' biases, which move all scores of a query alike, so that their gradient is rounding."""
+    if name.endswith("qkv.bias"):
+        return weights.view(3, -1)[[0, 2]]
+    return weights.view(2, -1)[1] if name.endswith("kv.bias") else weights
+
+
 @pytest.mark.parametrize("processes", [2, 3])
 def test_processes_train_as_one_does(garments, alone, tmp_path, processes):
-    """Losses and weights within 1e-5. Behind a BatchNorm, and for keys, some biases have no gradient but rounding,
-    which Adam makes a step of; they change no loss, and are left out there."""
+    """Losses and weights within 1e-5. Keys' biases, and some before a BatchNorm, have no gradient but rounding, which
+    Adam makes a step of; they change no loss, and are left out."""
     launch(processes, "train_cases", garments, tmp_path)
     for name, options in CASES.items():
         ours, theirs = (out / name for out in (tmp_path, alone))
         np.testing.assert_allclose(losses_of(ours), losses_of(theirs), atol=1e-5, err_msg=name)
         a, b = (load_file(out / "model.safetensors") for out in (ours, theirs))
         free = NO_GRADIENT if "batchnorm" in name or "model" in options else ()
-        worst = {k: float((a[k].float() - b[k].float()).abs().max()) for k in a if not k.endswith(free)}
+        kept = {k: but_for_keys(k, a[k].float() - b[k].float()) for k in a if not k.endswith(free)}
+        worst = {k: float(of.abs().max()) for k, of in kept.items()}
         assert max(worst.values()) <= 1e-5, (name, max(worst, key=worst.get), max(worst.values()))
         for column in ("step", "epoch", "triplets"):
             assert _column(ours, column) == _column(theirs, column)
