@@ -20,12 +20,12 @@ from ccakit import audit
 from ccakit.attributes import Attributes
 from ccakit.audit.labels import several_valued
 from ccakit.audit.report import beside_table1
-from ccakit.audit.whole import cut_short, kind_of
 from ccakit.cli import main, parse
 from ccakit.data.errors import DataError
 from ccakit.data.garments import write_garments
 from ccakit.data.layout import Split, write_dataset
 from ccakit.data.triplets import ValueIndex
+from ccakit.data.whole import cut_short, kind_of
 
 TOY = Attributes(("tone", "size"), (("dark", "mid", "light"), ("small", "large")))
 ROWS = {  # (image, condition, label): every value twice, every query answered

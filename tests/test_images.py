@@ -128,6 +128,20 @@ def test_cut_and_corrupted_files(tmp_path: Path, kind: str) -> None:
             assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_follows_a_jpegs_end_does_not_matter(tmp_path: Path, progressive: bool) -> None:
+    """Phones append films; these hold end markers and scans of their own by chance."""
+    whole, path = io.BytesIO(), tmp_path / "a.jpg"
+    Image.fromarray(RGB).save(whole, "JPEG", progressive=progressive)
+    path.write_bytes(whole.getvalue())
+    wanted = read_image(path)
+    for seed in range(5):
+        trailer = np.random.default_rng(seed).integers(0, 256, 500_000, np.uint8).tobytes()
+        assert b"\xff\xda" in trailer
+        path.write_bytes(whole.getvalue() + trailer)
+        np.testing.assert_array_equal(read_image(path), wanted)
+
+
 CONFIG = dict(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), crop_mode="center")
 
 

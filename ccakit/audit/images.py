@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ccakit.audit.whole import cut_short, kind_of
 from ccakit.data.errors import DataError
 from ccakit.data.layout import Dataset, Split
+from ccakit.data.whole import cut_short, kind_of
 
 Places = dict[str, list[tuple[str, int]]]  # a path, normalised -> the splits and indices where it is listed
 MOST_BYTES = 1 << 30  # of a file; a thread holds one

@@ -29,6 +29,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from ccakit.data.errors import DataError
+from ccakit.data.whole import jpeg_ends
 
 MAX_PIXELS = 89_478_485  # a quarter of a GiB as RGB; where Pillow, too, begins to warn of decompression bombs
 MAX_BYTES = 1 << 30
@@ -151,7 +152,7 @@ def _reduction(header: _Header, at_least: tuple[int, int] | None) -> int:
 
 def _decode(data: np.ndarray, header: _Header, reduction: int) -> np.ndarray | None:
     """(H, W, 3) RGB, not turned; None where the file does not hold what its header says."""
-    if header.kind == "JPEG" and (file := data.tobytes()).rfind(b"\xff\xd9") < file.rfind(b"\xff\xda"):
+    if header.kind == "JPEG" and not jpeg_ends(data.tobytes()):
         return None  # cut short, which OpenCV before 5 does not mind
     if header.mode in BY_PILLOW or (header.transparent and header.mode in ("1", "L")):
         return _by_pillow(data)

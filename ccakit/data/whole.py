@@ -22,7 +22,7 @@ def cut_short(data: bytes) -> str:
     ('', 'the JPEG has no end marker')
     """
     if data.startswith(b"\xff\xd8"):
-        return "" if _jpeg_ends(data) else "the JPEG has no end marker"
+        return "" if jpeg_ends(data) else "the JPEG has no end marker"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return _png(data)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -46,12 +46,16 @@ def _length(data: bytes, needs: int, kind: str) -> str:
     return f"the {kind} needs {needs} bytes and has {len(data)}" if len(data) < needs else ""
 
 
-def _jpeg_ends(data: bytes) -> bool:
-    """Walk the segments, so that an end marker inside one (a thumbnail's) does not count."""
+def jpeg_ends(data: bytes) -> bool:
+    """Whether a JPEG has its end marker. Segments are walked, so that one inside them (a thumbnail's) does not count;
+    what follows the end does not matter (a phone's film or sound), nor what stands between segments."""
     at = 2
     while at + 2 <= len(data):
         if data[at] != 0xFF:
-            return False
+            at = data.find(b"\xff", at)
+            if at < 0:
+                return False
+            continue
         kind = data[at + 1]
         if kind == 0xD9:
             return True
