@@ -18,6 +18,7 @@ import numpy as np
 from ccakit.audit.claims import claims, overall
 from ccakit.metrics import expected_random_ap
 
+FIGURES = ("attributes", "classes", "images")  # of Table 1
 DATASETS = ("FashionAI", "DARN", "DeepFashion")
 TOLERANCE = 0.01 + 1e-9  # a mean of figures with two decimals, beside a figure with two decimals
 ABOUT = (
@@ -26,6 +27,8 @@ ABOUT = (
     "relevant candidate. 'several': label rows whose image has several values of the row's attribute, by label_*.txt."
 )
 WHY_NOT = "triplet accuracy depends on the images' embeddings; no counts can check it"
+NO_LISTS = "the paper follows CSN's triplets here, and no lists with label counts are known"
+NO_TRAIN = "the list of training images is not known"
 
 
 def derive(root: str | Path) -> dict:
@@ -66,25 +69,38 @@ def audit_paper() -> dict:
     """Everything that label counts can tell of the paper's tables, as JSON has it.
 
     "rows": every row of Tables 2-4, its overall figure as printed, weighted by query and as plain mean;
-    "not_checkable": the rows of Table 5; "random": the exact expectation beside the printed random rows; "ceilings"
-    and "several" (of the test splits); "gains" restated; "claims": what the paper says, and whether it holds.
+    "not_checkable": what no counts can check, of Tables 1 and 5; "random": the exact expectation beside the printed
+    random rows; "ceilings" and "several" (of the test splits); "gains" restated; "claims": what the paper says, and
+    whether it holds.
     """
     tables = json.loads(files("ccakit").joinpath("paper.json").read_text())
     facts = shipped()["datasets"]
     rows = [row_fits(tables[name], facts[name], name, method) for name in DATASETS for method in tables[name]["rows"]]
     random = {name: random_rows(tables[name], facts[name]) for name in DATASETS}
+    found = claims(tables, facts, random)
     return {
         "rows": rows,
-        "not_checkable": [{"dataset": "Zappos50K", "table": tables["Zappos50K"]["table"], "method": method,
-                           "accuracy": row["accuracy"], "why": WHY_NOT}
-                          for method, row in tables["Zappos50K"]["rows"].items()],
+        "not_checkable": not_checkable(tables, found),
         "random": random,
         "ceilings": {name: ceilings(facts[name]) for name in DATASETS},
         "several": {name: {**of, "share": 100 * of["rows"] / of["of"]} for name in DATASETS
                     for of in [facts[name]["splits"]["test"]["several"]]},
         "gains": [gain for row in rows if not row["fits"] for gain in [_gain(tables, row)]],
-        "claims": claims(tables, facts, random),
+        "claims": found,
     }  # fmt: skip
+
+
+def not_checkable(tables: dict, found: list[dict]) -> list[dict]:
+    """What is printed and cannot be checked, and why: figures of Table 1 without a claim in `found`, and Table 5."""
+    said, left = {each["says"].replace(",", "") for each in found}, []
+    for row in tables["statistics"]["rows"]:
+        name = row["dataset"]
+        figures = {of: row[of] for of in FIGURES if f"{name}: {row[of]} {of}" not in said}
+        why = NO_TRAIN if name in DATASETS else NO_LISTS
+        left += [{"dataset": name, "table": tables["statistics"]["table"], **figures, "why": why}] * bool(figures)
+    accuracies = tables["Zappos50K"]
+    return left + [{"dataset": "Zappos50K", "table": accuracies["table"], "method": method, "accuracy": row["accuracy"],
+                    "why": WHY_NOT} for method, row in accuracies["rows"].items()]  # fmt: skip
 
 
 def row_fits(table: dict, facts: dict, dataset: str, method: str) -> dict:
@@ -146,8 +162,8 @@ def _gain(tables: dict, row: dict) -> dict:
 
 def table(result: dict) -> str:
     """What `ccakit audit --paper` prints, from the result of `audit_paper`."""
-    blocks = [_rows(result), _random(result["random"]), _ceilings(result), _gains(result["gains"]),
-              _claims(result["claims"])]  # fmt: skip
+    blocks = [_rows(result), _left(result["not_checkable"]), _random(result["random"]), _ceilings(result),
+              _gains(result["gains"]), _claims(result["claims"])]  # fmt: skip
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
@@ -158,8 +174,16 @@ def _rows(result: dict) -> list[str]:
         lines.append(f"{row['table']:<9}{row['dataset']:<12}{row['method']:<16}"[:36].ljust(36)
                      + f"{row['printed']:>7.2f}{row['map_weighted']:>10.2f}{row['map_macro']:>8.2f}{flag}")  # fmt: skip
     fit = sum(row["fits"] for row in result["rows"])
-    left = f"Table 5 ({len(result['not_checkable'])} rows) cannot be checked: {WHY_NOT}"
-    return [*lines, f"{fit} of {len(result['rows'])} are the mean weighted by query, to rounding", left]
+    return [*lines, f"{fit} of {len(result['rows'])} are the mean weighted by query, to rounding"]
+
+
+def _left(rows: list[dict]) -> list[str]:
+    lines = ["what no label counts can check:"]
+    for row in rows:
+        if figures := [f"{row[of]:,} {of}" for of in FIGURES if of in row]:
+            lines.append(f"  {row['table']}: {row['dataset']}, {', '.join(figures)}: {row['why']}")
+    accuracies = [row for row in rows if "method" in row]
+    return [*lines, f"  {accuracies[0]['table']} ({len(accuracies)} rows): {accuracies[0]['why']}"]
 
 
 def _is(what: str) -> str:

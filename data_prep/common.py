@@ -1,9 +1,10 @@
-"""What the scripts of this folder share: safe unpacking, splits, checks, reports, the command line.
+"""What the scripts of this folder share: files, checks, ASEN's splits, reports, the command line.
 
-The scripts are run as `python data_prep/NAME.py`, and import this file as `common`. In the order of a script:
+The scripts are run as `python data_prep/NAME.py`, and import this file as `common`, which passes on what they need of
+`unpacking` and `splitting`. In the order of a script:
 
     unpack(archive, out)                     zip or tar -> files under out; resumes, refuses what is unsafe
-    place(source, target)                    copy (or hard-link) one file, whole or not at all; resumes
+    place(source, target), keep(data, path)  copy (or hard-link) or write one file, whole or not at all; resume
     use_splits(given, out, "DARN", known)    ASEN's split files, used as they are -> Dataset and notes
     seeded_splits(out, attributes, ...)      splits of ASEN's proportions (8:1:1, queries 1:4) -> Prepared
     write_prepared(out, name, attributes, prepared, about)  -> Dataset
@@ -17,25 +18,26 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from splitting import Prepared, deal, rarest, seeded_splits  # noqa: F401 (for the scripts)
 from tqdm import tqdm
-from unpacking import Limits, Unpacked, names_in, unpack  # noqa: F401 (for the scripts)
+from unpacking import Limits, Unpacked, names_in, unpack, whole  # noqa: F401 (for the scripts)
 
 from ccakit.attributes import Attributes
 from ccakit.data.errors import DataError
 from ccakit.data.files import check_filenames, count, read_filenames, write_lines
-from ccakit.data.layout import SPLITS, Dataset, Split, read_dataset, write_dataset
+from ccakit.data.layout import SPLITS, Dataset, read_dataset, write_dataset
 from ccakit.data.meta import Meta, meta_lines, read_meta
-from ccakit.data.rows import distinct
 from ccakit.protocol import shipped
 
 LISTS = tuple(f"{kind}_{split}.txt" for split in SPLITS for kind in ("filenames", "label", "query", "candidate"))
-SEEDED, GIVEN = "seeded, not ASEN's, seed {}", "ASEN's split files"
+GIVEN = "ASEN's split files"
 KNOWN_SUMS = shipped()["sha256"]  # of the split files that the readers of this package were checked with
 
 
@@ -45,22 +47,27 @@ def place(source: Path, target: Path, link: bool = False, resume: bool = True) -
     if there and (target.samefile(source) or (resume and target.stat().st_size == source.stat().st_size)):
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.part")
-    temporary.unlink(missing_ok=True)
-    try:
+    with whole(target) as temporary:
         os.link(os.path.realpath(source), temporary) if link else shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return True
+
+
+def keep(data: bytes, path: Path) -> bool:
+    """Write a small file, whole or not at all; False if it is there with these bytes."""
+    if path.is_file() and path.read_bytes() == data:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as temporary:
+        temporary.write_bytes(data)
     return True
 
 
 # Checks
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
+def checksum(path: Path, kind: str = "sha256") -> str:
+    """A file's checksum of the kind ("md5", "sha256"), in hexadecimal."""
+    digest = hashlib.new(kind, usedforsecurity=False)
     with open(path, "rb") as file:
         while block := file.read(2**20):
             digest.update(block)
@@ -70,7 +77,7 @@ def sha256(path: Path) -> str:
 def check_sums(folder: Path, known: dict[str, str]) -> list[str]:
     """What to say of a folder's files beside the sums known: {file name: sha256}. A finding, never an error."""
     here = [name for name in known if (folder / name).is_file()]
-    differs = [name for name in here if sha256(folder / name) != known[name]]
+    differs = [name for name in here if checksum(folder / name) != known[name]]
     notes = [f"{count(len(here) - len(differs), 'file')} of {len(here)} with a known checksum verified"]
     return notes + [f"{name}: differs from the one this was checked with (sha256)" for name in differs]
 
@@ -83,7 +90,7 @@ def content_groups(paths: Sequence[Path]) -> np.ndarray:
     groups, first = np.arange(len(paths)), {}
     for same in tqdm([s for s in sizes.values() if len(s) > 1], desc="compare contents", disable=None):
         for i in same:
-            groups[i] = first.setdefault(sha256(paths[i]), i)
+            groups[i] = first.setdefault(checksum(paths[i]), i)
     return groups
 
 
@@ -132,17 +139,7 @@ def agreement(dataset: Dataset, rows: np.ndarray, filenames: Sequence[str]) -> s
     return f"{same:,} of {total:,} labels of ASEN's lists are those of the release"
 
 
-# Splits
-
-
-@dataclass
-class Prepared:
-    """Splits ready to be written; `every` holds all rows of a split of which only some are listed."""
-
-    splits: list[Split]
-    how: str
-    every: dict[str, np.ndarray] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+# ASEN's splits
 
 
 def use_splits(
@@ -150,27 +147,46 @@ def use_splits(
 ) -> tuple[Dataset, list[str]]:
     """Copy ASEN's lists into `out` byte for byte, write meta.json and survival.json, and read it back.
 
-    given: the folder of the lists, or one with a folder `name` ("FashionAI") of them. known: the attributes to
-    use if there is no meta.json, and whose value names are taken where names and sizes are the same. Missing
-    images are findings, and listed in survival.json, with those of the `release` (see `survival`). DataError: no
-    list there, or one that cannot be read.
+    given: the folder of the lists, one with a folder `name` ("FashionAI") of them, or an archive of either. known:
+    the attributes to use if there is no meta.json, and whose value names are taken where names and sizes are the
+    same. Missing images are findings, and listed in survival.json, with those of the `release` (see `survival`).
+    DataError: no list there, or one that cannot be read.
     """
-    folder = given / name if (given / name).is_dir() else given
-    present = [each for each in LISTS if (folder / each).is_file()]
-    if not present:
-        remedy = f"Give ASEN's folder {name}, or the one that holds it."
-        raise DataError(folder, "has none of the lists filenames_*.txt, label_*, query_*, candidate_*", remedy)
-    notes = check_sums(folder, {each.split("/")[1]: s for each, s in KNOWN_SUMS.items() if each.startswith(name)})
-    attributes = _given_attributes(folder, known)
     out.mkdir(parents=True, exist_ok=True)
-    for each in LISTS:
-        if each not in present:
-            (out / each).unlink(missing_ok=True)  # of an earlier run
-        else:
-            place(folder / each, out / each, resume=False)  # one of the same size may be another
+    with lists_folder(given, name) as folder:
+        present = [each for each in LISTS if (folder / each).is_file()]
+        if not present:
+            remedy = f"Give ASEN's folder {name}, the one that holds it, or its meta_data.tar.gz."
+            raise DataError(given, "has none of the lists filenames_*.txt, label_*, query_*, candidate_*", remedy)
+        notes = check_sums(folder, {each.split("/")[1]: s for each, s in KNOWN_SUMS.items() if each.startswith(name)})
+        attributes = _given_attributes(folder, known)
+        for each in LISTS:
+            if each not in present:
+                (out / each).unlink(missing_ok=True)  # of an earlier run
+            else:
+                place(folder / each, out / each, resume=False)  # one of the same size may be another
     write_lines(out / "meta.json", meta_lines(Meta(name, attributes, {**about, "split": GIVEN})))
     dataset = read_dataset(out)
     return dataset, notes + survival(out, release)
+
+
+@contextmanager
+def lists_folder(given: Path, name: str) -> Iterator[Path]:
+    """The folder `name` of `given`, or `given` itself; of an archive the same, unpacked aside for the time of use."""
+    if not given.is_file():
+        yield given / name if (given / name).is_dir() else given
+        return
+    with TemporaryDirectory() as aside:
+        root = Path(aside) / "splits"
+        unpack(given, root)
+        try:
+            lists = sorted(root.rglob("filenames_*.txt"))
+            yield next((path.parent for path in lists if path.parent.name == name), root)
+        except DataError as error:
+            if not error.path.is_relative_to(root):
+                raise
+            problem = f"{error.path.relative_to(root)}: {error.problem}"  # the file itself will be gone
+            raise DataError(given, problem, error.remedy, error.line) from None
 
 
 def _given_attributes(folder: Path, known: Attributes) -> Attributes:
@@ -181,110 +197,6 @@ def _given_attributes(folder: Path, known: Attributes) -> Attributes:
     values = dict(zip(known.names, known.values))
     named = (values.get(n, v) if len(values.get(n, ())) == len(v) else v for n, v in zip(given.names, given.values))
     return Attributes(given.names, tuple(named))
-
-
-def deal(keys: np.ndarray, shares: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    """(n,) int64: which part each of n images goes to, in the given shares, for each key as well as overall.
-
-    Whole rounds of sum(shares) images are dealt within a key, what is left over among all keys together. Keys with
-    fewer images than there are parts go to part 0, as far as its share allows.
-
-    >>> part = deal(np.repeat([0, 1], [20, 10]), (8, 1, 1), np.random.default_rng(0))
-    >>> np.bincount(part[:20]).tolist(), np.bincount(part[20:]).tolist()
-    ([16, 2, 2], [8, 1, 1])
-    """
-    n, period = len(keys), sum(shares)
-    _, key, sizes = np.unique(keys, return_inverse=True, return_counts=True)
-    order = np.lexsort((rng.random(n), key))
-    rank = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    rest = rank >= np.repeat(sizes - sizes % period, sizes)
-    rounds = np.tile(np.repeat(np.arange(len(shares)), shares), (-(-n // period), 1))
-    parts = rng.permuted(rounds, axis=1).ravel()[:n]
-    whole, left = np.split(parts, [n - rest.sum()])
-    rare = sizes[key[order]] < len(shares)  # all of them among the rest
-    zeros = rng.permutation(np.flatnonzero(left == 0))[: rare.sum()]
-    part = np.empty(n, np.int64)
-    part[np.concatenate([order[~rest], order[rare], order[rest & ~rare]])] = np.concatenate(
-        [whole, left[zeros], np.delete(left, zeros)]
-    )
-    return part
-
-
-def rarest(rows: np.ndarray, n_images: int) -> np.ndarray:
-    """(n,) int64: a number for each image's rarest (condition, label) of its (R, 3) rows; -1 without a row."""
-    pair = rows[:, 1] * (1 + rows[:, 2].max(initial=0)) + rows[:, 2]
-    _, inverse, sizes = np.unique(pair, return_inverse=True, return_counts=True)
-    order = np.argsort(-sizes[inverse], kind="stable")  # the rarest is written last
-    keys = np.full(n_images, -1, np.int64)
-    keys[rows[order, 0]] = pair[order]
-    return keys
-
-
-def seeded_splits(
-    out: Path,
-    attributes: Attributes,
-    filenames: Sequence[str],
-    rows: np.ndarray,
-    seed: int,
-    *,
-    part: np.ndarray | None = None,
-    how: str = "",
-    groups: np.ndarray | None = None,
-    per_image: bool = False,
-) -> Prepared:
-    """Splits in ASEN's proportions: images 8:1:1 to train, valid, test; of these two, 1:4 queries, candidates.
-
-    filenames: n images relative to `out`. rows: (R, 3) int64 (image, condition, label). An image is dealt by its
-    rarest value; one without a row is left out, and counted. part: (n,) 0, 1, 2 or -1 (left out) if the release
-    says which split an image is in, and `how` it says so. groups: (n,) as of `content_groups`, dealt together.
-    Train keeps all rows; valid and test one value, drawn, for each image and condition (per_image: for each
-    image, as ASEN does for DeepFashion), and `every` keeps the others. DataError if a split would be empty.
-    """
-    rng, rows, n = np.random.default_rng(seed), distinct(rows), len(filenames)
-    keys = rarest(rows, n)
-    if part is None:
-        part, how = np.full(n, -1, np.int64), SEEDED.format(seed)
-        _, first, member = np.unique(np.arange(n) if groups is None else groups, return_index=True, return_inverse=True)
-        head = first[member]
-        heads = np.unique(head[keys >= 0])
-        part[heads] = deal(keys[heads], (8, 1, 1), rng)
-        part = part[head]
-    part = np.where(keys >= 0, part, -1)
-    prepared = Prepared([], how)
-    prepared.notes += [f"{count(int((part < 0).sum()), 'image')} left out, without a label"] * bool((part < 0).any())
-    for number, split in enumerate(SPLITS):
-        chosen = np.flatnonzero(part == number)
-        if len(chosen):
-            index = np.full(n, -1)
-            index[chosen] = np.arange(len(chosen))
-            mine = rows[part[rows[:, 0]] == number]
-            mine[:, 0] = index[mine[:, 0]]
-            _add(prepared, out, attributes, split, [filenames[i] for i in chosen], mine, rng, per_image)
-    if not prepared.splits or prepared.splits[0].name != "train":
-        raise DataError(out, f"has too few images ({n}) for a train split", "Give at least ten labelled images.")
-    return prepared
-
-
-def _add(
-    prepared: Prepared, out: Path, attributes: Attributes, name: str, filenames: list[str], rows: np.ndarray,
-    rng: np.random.Generator, per_image: bool,
-) -> None:  # fmt: skip
-    """Append one split, its queries and candidates drawn."""
-    if name == "train":
-        prepared.splits.append(Split(name, out, attributes, filenames, rows))
-        return
-    shuffled = rng.permutation(rows)
-    unit = shuffled[:, 0] if per_image else shuffled[:, 0] * len(attributes) + shuffled[:, 1]
-    listed = distinct(shuffled[np.unique(unit, return_index=True)[1]])
-    asks = deal(rarest(listed, len(filenames)), (4, 1), rng)[listed[:, 0]] == 1
-    queries, candidates = listed[asks], listed[~asks]
-    if not len(queries) or not len(candidates):
-        remedy = "Give more images, or fewer splits."
-        raise DataError(out, f"has too few images for the split {name!r} ({len(filenames)})", remedy)
-    labels = np.concatenate([candidates, queries])
-    prepared.splits.append(Split(name, out, attributes, filenames, labels, queries, candidates))
-    if len(listed) < len(rows):
-        prepared.every[name] = rows
 
 
 def write_prepared(
@@ -317,16 +229,17 @@ def write_prepared(
 # The command line
 
 
-def parser(doc: str, name: str, splits: bool = True) -> argparse.ArgumentParser:
+def parser(doc: str, name: str, splits: bool = True, by_content: bool = True) -> argparse.ArgumentParser:
     """--out, --seed, --by-content, and --splits where ASEN has split files for the data set `name`."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--out", type=Path, required=True, help=f"folder to write, e.g. data/{name}")
     if splits:
-        told = f"ASEN's split files: the folder {name}, or the one that holds it; without: seeded splits"
-        made.add_argument("--splits", type=Path, metavar="DIR", help=told)
+        told = f"ASEN's split files: meta_data.tar.gz, its folder {name}, or the one above it; without: seeded splits"
+        made.add_argument("--splits", type=Path, metavar="PATH", help=told)
     made.add_argument("--seed", type=int, default=0, help="of the seeded splits (%(default)s)")
-    told = "seeded splits: images of the same bytes go to one split (reads those of equal size)"
-    made.add_argument("--by-content", action="store_true", help=told)
+    if by_content:
+        told = "seeded splits: images of the same bytes go to one split (reads those of equal size)"
+        made.add_argument("--by-content", action="store_true", help=told)
     return made
 
 

@@ -2,29 +2,31 @@
 
 Where the data come from: the Dual Attribute-aware Ranking Network (Huang et al., ICCV 2015), photographs of
 clothes from shops and street shots, under 9 attributes with 185 values. The photographs were never handed out
-as files: there are lists of their addresses, which ASEN's authors link from https://github.com/Maryeon/asen
-("DARN"), beside their split files. The rights in the photographs remain with their owners, and no licence is known
-for the lists: use them for research only, and check what your law and your institution allow. ASEN's split
-files have no licence either: they are read here, and are not part of this project.
+as files: there is a list of their addresses, darn_url.txt, which ASEN's authors link from
+https://github.com/Maryeon/asen ("DARN"), beside their split files, meta_data.tar.gz. The rights in the photographs
+remain with their owners, and no licence is known for the list: use it for research only, and check what your law
+and your institution allow. ASEN's split files have no licence either: they are read here, and are not part of this
+project.
 
 Expected: 214,619 images in ASEN's release (valid 21,461, test 21,461); the paper's Table 1 says 195,771. Most
 addresses have been dead since 2020, so expect fewer.
 
 What is read:
   --urls FILE ...   lists of addresses, a line an image: `path address`, set apart by a tab or spaces. path is
-                    the name the lists use, e.g. pic/51586095/3660_47_1.jpg. What exactly the public lists look
-                    like could not be checked: bring them into this form if they differ.
+                    the name the lists use, e.g. pic/51586095/3660_47_1.jpg. What exactly darn_url.txt looks like
+                    could not be checked: bring it into this form if it differs.
   --images DIR      images you already have, DIR/pic/...: copied into --out (--link: hard-linked)
-  --splits DIR      ASEN's split files, used as they are
+  --splits PATH     ASEN's split files, meta_data.tar.gz or unpacked, used as they are
   --labels FILE     without ASEN's: `path v1 v2 ... v9` a line, a number for each attribute in ASEN's order
                     (clothes category, button, color, length, pattern, shape, collar shape, sleeve length,
                     sleeve shape), -1 where there is none; the split is then seeded, and not ASEN's
 
-What is written: the images and lists; download_log.jsonl, which makes a second run ask for nothing that was
-had or failed before (--retry-failed asks for the failed again); survival.json: of each split and attribute, how
-many labelled images there are, and why the others are not. Where images are missing, the lists are reduced to
-the survivors, and meta.json says so: "reduced to survivors: n of m images". mAPs of reduced lists are not
-comparable with the paper's. The values have no known names: they are numbered.
+What is written: the images and lists; download_log.jsonl, by which a second run leaves alone what failed for good,
+as by HTTP 404 (--retry-failed asks for that too), and asks again where there was no connection, no answer in time,
+or a host too busy; survival.json: of each split and attribute, how many labelled images there are, and why the
+others are not. Where images are missing, the lists are reduced to the survivors, and meta.json says so: "reduced to
+survivors: n of m images". mAPs of reduced lists are not comparable with the paper's. The values have no known
+names: they are numbered.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from typing import Any
 import numpy as np
 from common import (
     Prepared,
+    beside,
     check_name,
     content_groups,
     guarded,
@@ -71,6 +74,7 @@ SIZES = {
     "sleeve shape": 17,
 }
 ATTRIBUTES = Attributes.numbered(SIZES)
+EXPECTED = {"images": 214_619, "values": 185, "valid": 21_461, "test": 21_461}
 LOG, REPORT = "download_log.jsonl", "survival.json"
 ABOUT = {
     "source": "DARN, Huang et al., ICCV 2015; addresses from https://github.com/Maryeon/asen",
@@ -232,7 +236,9 @@ def write_survivors(
     if lost or whole is None:
         whole = write_prepared(out, "DARN", kept.splits[0].attributes, kept, ABOUT)
     write_lines(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False).split("\n"))
-    return whole, survival_lines(report)
+    found = {"images": sum(split["present"] for split in report.values()), "values": sum(whole.attributes.sizes)}
+    found |= {name: len(split.filenames) for name, split in whole.splits.items()}
+    return whole, survival_lines(report) + beside(found, EXPECTED)
 
 
 def check_flags(given: argparse.Namespace) -> None:
@@ -273,7 +279,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--images", type=Path, metavar="DIR", help="images you have: DIR/pic/...")
     made.add_argument("--link", action="store_true", help="hard-link them instead of copying")
     made.add_argument("--labels", type=Path, metavar="FILE", help="lines `path v1 ... v9`, for a seeded split")
-    made.add_argument("--retry-failed", action="store_true", help="ask again for what failed before")
+    made.add_argument("--retry-failed", action="store_true", help="ask again for what failed for good before")
     made.add_argument("--threads", type=int, default=8, metavar="N", help="downloads at a time (%(default)s)")
     made.add_argument("--tries", type=int, default=3, metavar="N", help="requests an image at most (%(default)s)")
     made.add_argument("--timeout", type=float, default=20, metavar="S", help="seconds to wait (%(default)s)")

@@ -3,7 +3,8 @@
 Where to get it: The Chinese University of Hong Kong, Multimedia Lab,
 http://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.html (links behind an agreement). Terms: non-commercial research
 and education only; the images' copyrights stay with their owners, and they may not be passed on. ASEN's split
-files are in its authors' public repository (no licence is given there), and are not part of this one.
+files, meta_data.tar.gz, are linked from https://github.com/Maryeon/asen (no licence is given there), and are not
+part of this project.
 
 What is read, from the folder --source (as downloaded; Anno may also be called Anno_coarse):
   Anno/list_attr_cloth.txt       count, header, then 1000 lines: attribute name, type
@@ -92,7 +93,7 @@ def lines_of(path: Path, findings: list[str]) -> Iterator[tuple[int, list[str]]]
                     progress.update()
                     yield number, cells
     except UnicodeDecodeError as error:
-        raise DataError(path, f"is not UTF-8 ({error.reason})", AGAIN, number + 1) from None
+        raise DataError(path, f"is not UTF-8 ({error.reason})", AGAIN, number) from None
     except OSError as error:
         raise DataError(path, f"cannot be read ({error})", AGAIN) from None
     if not rows:

@@ -34,14 +34,16 @@ MEGABYTE = 1 << 20
 SAFE = "%/:=&?~#+!$,;'@()*[]"  # in an address; the rest, Chinese names among it, is written as %..
 TEMPORARY = {408, 425, 429, 500, 502, 503, 504}  # answers after which another try may help
 SILENT, REDIRECT = "its host does not answer", "redirect that cannot be followed"
+UNANSWERED = ("timeout", "no connection")
+PASSING = {*UNANSWERED, "cut short", SILENT, *(f"HTTP {code}" for code in TEMPORARY)}  # reasons that may not last
 
 
 class Dead(Exception):
     """Why an address gave no image; `again` if another try may help."""
 
-    def __init__(self, reason: str, again: bool = False) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.reason, self.again = reason, again
+        self.reason, self.again = reason, reason in PASSING
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -89,19 +91,18 @@ class Fetcher:
             with opener.open(request, timeout=self.timeout) as response:
                 return self._body(response)
         except urllib.error.HTTPError as error:
-            reason = REDIRECT if 300 <= error.code < 400 else f"HTTP {error.code}"
-            raise Dead(reason, error.code in TEMPORARY) from None
+            raise Dead(REDIRECT if 300 <= error.code < 400 else f"HTTP {error.code}") from None
         except TimeoutError:
-            raise Dead("timeout", True) from None
+            raise Dead("timeout") from None
         except http.client.IncompleteRead:
-            raise Dead("cut short", True) from None
+            raise Dead("cut short") from None
         except urllib.error.URLError as error:
             late = isinstance(error.reason, TimeoutError)
-            raise Dead("timeout" if late else "no connection", True) from None
+            raise Dead("timeout" if late else "no connection") from None
         except (ValueError, http.client.InvalidURL):  # an address that is none
             raise Dead("no http or https address") from None
         except (OSError, http.client.HTTPException):
-            raise Dead("no connection", True) from None
+            raise Dead("no connection") from None
 
     def _body(self, response: http.client.HTTPResponse) -> bytes:
         """The answer's bytes, no more than allowed and no fewer than announced."""
@@ -113,9 +114,9 @@ class Fetcher:
             if size > self.most_bytes:
                 raise Dead(f"more than {self.most_bytes / MEGABYTE:g} MB")
             if time.monotonic() > end:
-                raise Dead("timeout", True)
+                raise Dead("timeout")
         if announced is not None and size < announced:
-            raise Dead("cut short", True)
+            raise Dead("cut short")
         return b"".join(parts)
 
 
@@ -174,8 +175,9 @@ def read_log(path: Path) -> dict[tuple[str, str], str]:
 class Downloader:
     """Images by their addresses, several at a time; what was done is kept in a log, a JSON object a line.
 
-    An image that lies in `folder` is not asked for again, nor one whose failure is on record (`retry_failed`
-    asks for those again). A host that fails to answer `patience` times in a row is left alone for this run.
+    An image that lies in `folder` is not asked for again, nor one that failed for a reason that lasts and is on
+    record (`retry_failed` asks for those too). A host that fails to answer `patience` times in a row is left alone
+    for this run: its other addresses are not asked, and not put on record.
     """
 
     def __init__(self, folder: Path, log: Path, fetcher: Fetcher, threads: int = 8, patience: int = 25) -> None:
@@ -187,6 +189,7 @@ class Downloader:
     def run(self, urls: dict[str, str], retry_failed: bool = False) -> Counter[str]:
         """What became of every address: {"present": n, "downloaded": n, reason: n, ...}."""
         before = {} if retry_failed else read_log(self.log)
+        before = {key: reason for key, reason in before.items() if reason not in PASSING}
         outcomes, todo = Counter(), []
         for name, url in urls.items():
             if (self.folder / name).is_file():
@@ -214,9 +217,10 @@ class Downloader:
                     return  # its tries were cut off: no failure to remember
                 with self.lock:
                     outcomes[outcome] += 1
-                    log.write(json.dumps({"path": item[0], "url": item[1], "outcome": outcome}) + "\n")
-                    log.flush()
                     bar.update()
+                    if outcome != SILENT:
+                        log.write(json.dumps({"path": item[0], "url": item[1], "outcome": outcome}) + "\n")
+                        log.flush()
 
         with ThreadPoolExecutor(self.threads) as pool:
             try:
@@ -234,6 +238,5 @@ class Downloader:
             self.silent[host] = 0
             return "downloaded"
         except Dead as dead:
-            answers = dead.reason not in ("timeout", "no connection")
-            self.silent[host] = 0 if answers else self.silent[host] + 1
+            self.silent[host] = self.silent[host] + 1 if dead.reason in UNANSWERED else 0
             return dead.reason

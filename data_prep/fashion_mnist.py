@@ -16,21 +16,30 @@ others follow from it or from the pixels, and an image may be without one of the
 
 Train and valid come from the release's train files, test from its t10k files, drawn by --seed. Of valid and
 of test, 20% of the images are queries and 80% candidates.
+
+Expected: 60,000 images in train and 10,000 in t10k, 6,000 and 1,000 of each article; the MD5 of Zalando's four .gz,
+or, as Debian packs them anew, the SHA-256 of what is in them. What differs is told, and is no error.
+
+What is written: the images under OUT, the lists, meta.json and survival.json. Run again, it writes only the images
+that are not there as they should be.
 """
 
 from __future__ import annotations
 
-import argparse
 import gzip
+import hashlib
 import math
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+from common import Prepared, beside, checksum, guarded, keep, parser, tell, write_prepared
+from tqdm import tqdm
 
 from ccakit.attributes import Attributes
-from ccakit.data.layout import DataError, Dataset, Split, read_dataset, rows_of, write_dataset
+from ccakit.data.layout import DataError, Dataset, Split, rows_of
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 REMEDY = "Install Debian's package dataset-fashion-mnist, or give its four files' folder as --source."
@@ -60,39 +69,92 @@ ABOUT = {
     "licence": "MIT, Copyright 2017 Zalando SE",
     "notes": "worn and sleeve follow from the article; tone is measured on the pixels as stored (negatives)",
 }
+PUBLISHED = {  # file: MD5 of Zalando's .gz, SHA-256 of what is in it
+    "train-images-idx3-ubyte": (
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+    "train-labels-idx1-ubyte": (
+        "25c81989df183df01b3e8a0aad5dffbe", "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+    "t10k-images-idx3-ubyte": (
+        "bef4ecab320f06d8554ea6380940ec79", "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+    "t10k-labels-idx1-ubyte": (
+        "bb300cfdad3c16e7a12a480ee83cd310", "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+}  # fmt: skip
+COUNTS = {"train": 60_000, "t10k": 10_000}
+MOST = 60_000 * 28 * 28  # bytes, in the largest of the four files
 
 
-def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The uint8 array of an IDX file, gzipped or not. DataError if it is cut short or of another kind."""
+@dataclass(frozen=True)
+class Part:
+    """Of "train" or "t10k": (N, H, W) uint8 images, (N,) int64 articles, and what to tell of the files."""
+
+    images: np.ndarray
+    articles: np.ndarray
+    notes: list[str]
+
+
+def read_idx(path: Path, dimensions: int) -> tuple[np.ndarray, str]:
+    """The uint8 array of an IDX file, gzipped or not, and the SHA-256 of the (unpacked) file.
+
+    No more is unpacked than the header says, and that is no more than MOST. DataError if it is cut short, goes on
+    after that, or is of another kind.
+    """
     try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else open(path, "rb") as file:
+            head = file.read(4 + 4 * dimensions)
+            shape = _shape(path, head, dimensions)
+            data = file.read(math.prod(shape) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(path, f"cannot be read ({error})", REMEDY) from None
-    start = 4 + 4 * dimensions
-    if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) < start:
+    if len(data) != math.prod(shape):
+        found = f"{len(data):,}" if len(data) < math.prod(shape) else "more"
+        raise DataError(path, f"holds {found} bytes, where its header says {math.prod(shape):,}", REMEDY)
+    return np.frombuffer(data, np.uint8).reshape(shape), hashlib.sha256(head + data).hexdigest()
+
+
+def _shape(path: Path, head: bytes, dimensions: int) -> tuple[int, ...]:
+    """The sizes that an IDX file's first bytes tell."""
+    if head[:4] != bytes([0, 0, 8, dimensions]) or len(head) < 4 + 4 * dimensions:
         raise DataError(path, f"is not an IDX file of bytes in {dimensions} dimensions", REMEDY)
-    shape = tuple(int(n) for n in np.frombuffer(data, ">u4", dimensions, offset=4))
-    if len(data) - start != math.prod(shape):
-        problem = f"holds {len(data) - start} bytes, where its header says {math.prod(shape)}"
+    shape = tuple(int(n) for n in np.frombuffer(head, ">u4", dimensions, offset=4))
+    if math.prod(shape) > MOST:
+        problem = f"would hold {math.prod(shape):,} bytes by its header, and none of the four has over {MOST:,}"
         raise DataError(path, problem, REMEDY)
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    return shape
 
 
-def read_release(source: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """(N, H, W) uint8 images and (N,) int64 articles of "train" or "t10k"."""
-    paths = []
-    for stem in (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"):
+def read_release(source: Path, part: str) -> Part:
+    """The images and articles of "train" or "t10k". DataError: a file is missing, broken or does not fit the other."""
+    arrays, notes, paths = [], [], []
+    for stem, dimensions in ((f"{part}-images-idx3-ubyte", 3), (f"{part}-labels-idx1-ubyte", 1)):
         plain, packed = Path(source) / stem, Path(source) / f"{stem}.gz"
         paths.append(plain if plain.is_file() else packed)
         if not paths[-1].is_file():
             raise DataError(packed, "is missing", REMEDY)
-    images, articles = read_idx(paths[0], 3), read_idx(paths[1], 1).astype(np.int64)
+        array, content = read_idx(paths[-1], dimensions)
+        arrays.append(array)
+        notes.append(f"{paths[-1].name}: {compared(paths[-1], stem, content)}")
+    images, articles = arrays[0], arrays[1].astype(np.int64)
     if len(images) != len(articles) or not images.size:
         raise DataError(paths[1], f"has {len(articles)} labels for {len(images)} images", REMEDY)
     if articles.max() >= len(ARTICLES):
         raise DataError(paths[1], f"has a label {articles.max()}, beyond the ten articles", REMEDY)
-    return images, articles
+    counts = np.bincount(articles, minlength=len(ARTICLES))
+    found = {f"{part} images": len(images), f"{part} images of the rarest article": int(counts.min()),
+             f"pixels of a {part} image": math.prod(images.shape[1:])}  # fmt: skip
+    expected = dict(zip(found, (COUNTS[part], COUNTS[part] // len(ARTICLES), 28 * 28)))
+    return Part(images, articles, notes + beside(found, expected))
+
+
+def compared(path: Path, stem: str, content: str) -> str:
+    """What a file's checksums say, beside those of the file `stem` as published."""
+    md5, sha256 = PUBLISHED[stem]
+    if checksum(path, "md5") == md5:
+        return "as published (MD5)"
+    if content == sha256:
+        return "not the published .gz (MD5), but its content is as published (SHA-256)"
+    return "neither the published .gz (MD5) nor its content (SHA-256): see its sizes and counts"
 
 
 def brightness(images: np.ndarray) -> np.ndarray:
@@ -130,11 +192,10 @@ def draw(n_train: int, n_test: int, sizes: dict[str, int], seed: int) -> dict[st
 
 
 def write_images(out: Path, part: str, images: np.ndarray, chosen: np.ndarray) -> list[str]:
-    """Write the chosen images as PNG; returns their paths relative to `out`."""
-    (out / "images" / part).mkdir(parents=True, exist_ok=True)
+    """Write the chosen images as PNG, but for those that are there already; their paths relative to `out`."""
     names = [f"images/{part}/{index:05d}.png" for index in chosen.tolist()]
-    for name, index in zip(names, chosen):
-        (out / name).write_bytes(cv2.imencode(".png", images[index])[1].tobytes())
+    for name, index in zip(tqdm(names, desc=f"write images of {part}", unit="img", disable=None), chosen):
+        keep(cv2.imencode(".png", images[index])[1].tobytes(), out / name)
     return names
 
 
@@ -148,44 +209,35 @@ def make_split(name: str, out: Path, filenames: list[str], labels: np.ndarray) -
     return Split(name, out, ATTRIBUTES, filenames, np.concatenate([candidates, queries]), queries, candidates)
 
 
-def prepare(source: Path, out: Path, sizes: dict[str, int] | None, seed: int = 0) -> Dataset:
-    """Read the release, write images and lists into `out`, and read them back. sizes None: all 70,000."""
-    release = {part: read_release(source, part) for part in ("train", "t10k")}
-    n_train, n_test = (len(articles) for _, articles in release.values())
+def prepare(
+    source: Path, out: Path, sizes: dict[str, int] | None = None, seed: int = 0
+) -> tuple[Dataset, list[str]]:
+    """Read the release, write images and lists into `out`: the data set and what to tell. sizes None: all 70,000."""
+    release = {part: read_release(source, part) for part in COUNTS}
+    n_train, n_test = (len(part.articles) for part in release.values())
     sizes = sizes or {"train": n_train - n_train // 6, "valid": n_train // 6, "test": n_test}
     chosen = draw(n_train, n_test, sizes, seed)
-    edges = np.quantile(brightness(release["train"][0][chosen["train"]]), [0.25, 0.5, 0.75])
-    splits = []
+    edges = np.quantile(brightness(release["train"].images[chosen["train"]]), [0.25, 0.5, 0.75])
+    prepared = Prepared([], f"drawn by seed {seed}: train and valid from the train files, test from t10k")
     for name, index in chosen.items():
         part = "t10k" if name == "test" else "train"
-        images, articles = release[part]
+        images, articles = release[part].images, release[part].articles
         labels = label_matrix(articles[index], brightness(images[index]), edges)
-        splits.append(make_split(name, out, write_images(out, part, images, index), labels))
+        prepared.splits.append(make_split(name, out, write_images(out, part, images, index), labels))
     about = {**ABOUT, "seed": seed, "tone_edges": edges.tolist()}
-    write_dataset(out, "fashion_mnist", ATTRIBUTES, splits, about)
-    return read_dataset(out)
+    dataset = write_prepared(out, "fashion_mnist", ATTRIBUTES, prepared, about)
+    return dataset, [note for part in release.values() for note in part.notes]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--source", type=Path, default=DEBIAN, help="folder of the four files (%(default)s)")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write, e.g. data/fashion_mnist")
+def main(argv: list[str] | None = None) -> None:
+    made = parser(__doc__, "fashion_mnist", splits=False, by_content=False)
+    made.add_argument("--source", type=Path, default=DEBIAN, help="folder of the four files (%(default)s)")
     for name, n in (("train", 10_000), ("valid", 2_000), ("test", 4_000)):
-        parser.add_argument(f"--{name}", type=int, default=n, metavar="N", help="images of it (%(default)s)")
-    parser.add_argument(
-        "--all", action="store_true", help="all 70,000: train 50,000, valid 10,000, test 10,000"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the draw (%(default)s)")
-    given = parser.parse_args(arguments)
+        made.add_argument(f"--{name}", type=int, default=n, metavar="N", help="images of it (%(default)s)")
+    made.add_argument("--all", action="store_true", help="all 70,000: train 50,000, valid 10,000, test 10,000")
+    given = made.parse_args(argv)
     sizes = None if given.all else {"train": given.train, "valid": given.valid, "test": given.test}
-    try:
-        dataset = prepare(given.source, given.out, sizes, given.seed)
-    except (ValueError, OSError) as error:  # a DataError is a ValueError
-        raise SystemExit(f"error: {error}") from None
-    counts = ", ".join(f"{name} {len(split.filenames)}" for name, split in dataset.splits.items())
-    print(f"wrote {given.out}: {counts} images", *dataset.findings, sep="\n")
+    guarded(lambda: tell(given.out, *prepare(given.source, given.out, sizes, given.seed)))
 
 
 if __name__ == "__main__":

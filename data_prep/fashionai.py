@@ -3,8 +3,8 @@
 Where to get it: the FashionAI Global Challenge 2018, "Attributes Recognition of Apparel", by Alibaba and The
 Hong Kong Polytechnic University, https://tianchi.aliyun.com (search for FashionAI; behind a sign-in). Two zips
 of about 6 and 7 GB, with folders fashionAI_attributes_train1 and fashionAI_attributes_train2. Terms: those
-you agree to there (academic use); the images may not be passed on. ASEN's split files are in its authors' public
-repository (no licence is given there), and are not part of this one.
+you agree to there (academic use); the images may not be passed on. ASEN's split files, meta_data.tar.gz, are linked
+from https://github.com/Maryeon/asen (no licence is given there), and are not part of this project.
 
 What is read: of each zip or folder, Annotations/label.csv, without a header: path,attribute_key,string. The
 string has one letter a value, y for the value, m for "may be", n for no: the label is the index of its y.

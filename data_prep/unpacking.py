@@ -54,18 +54,19 @@ class Unpacked:
 
 @dataclass(frozen=True)
 class _Member:
-    """A file or folder of an archive; `size` and `packed` (None in a tar) are what its header says."""
+    """A file or folder of an archive; `size`, and of a zip `packed` and `crc`, are what its header says."""
 
     name: str
     size: int
     packed: int | None
+    crc: int | None
     folder: bool
     problem: str
     open: Callable[[], IO[bytes]]
 
 
 def unpack(archive: Path, out: Path, limits: Limits | None = None) -> Unpacked:
-    """Unpack a zip or tar into `out`; a file that is there with the same size is kept as it is.
+    """Unpack a zip or tar into `out`; a file that is there with the same size (zip: and CRC) is kept as it is.
 
     Refused before anything is written: absolute names, "..", drive letters, backslashes, control characters,
     links and devices, encrypted members, and sizes over the limits. The bytes are counted again on writing,
@@ -110,12 +111,12 @@ def _members(archive: Path, stack: ExitStack) -> Iterator[_Member]:
             problem = "is encrypted" if info.flag_bits & 1 else ""
             problem = problem if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "is a link or a device"
             opener = partial(pack.open, info)
-            yield _Member(info.filename, info.file_size, info.compress_size, info.is_dir(), problem, opener)
+            yield _Member(info.filename, info.file_size, info.compress_size, info.CRC, info.is_dir(), problem, opener)
         return
     pack = stack.enter_context(tarfile.open(archive, "r:*"))
     for info in pack:
         problem = "" if info.isreg() or info.isdir() else "is a link or a device"
-        yield _Member(info.name, info.size, None, info.isdir(), problem, partial(pack.extractfile, info))
+        yield _Member(info.name, info.size, None, None, info.isdir(), problem, partial(pack.extractfile, info))
 
 
 def _checked(archive: Path, members: Iterable[_Member], limits: Limits) -> list[_Member]:
@@ -165,7 +166,7 @@ def _unpack(archive: Path, out: Path, members: list[_Member], limits: Limits) ->
             if not path.parent.resolve().is_relative_to(root):
                 raise DataError(path.parent, "is a link to outside the target folder", "Remove the link.")
             folders.add(path.parent)
-        if path.is_file() and not path.is_symlink() and path.stat().st_size == member.size:
+        if _is_there(path, member):
             left -= member.size
             continue
         left -= _write_member(archive, member, path, min(left, _most(member, limits)))
@@ -173,17 +174,38 @@ def _unpack(archive: Path, out: Path, members: list[_Member], limits: Limits) ->
     return Unpacked(names, written)
 
 
+def _is_there(path: Path, member: _Member) -> bool:
+    """Whether the file was unpacked before: it has the member's size and, where the archive tells it, its CRC."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != member.size:
+        return False
+    if member.crc is None:
+        return True
+    crc = 0
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            crc = zlib.crc32(block, crc)
+    return crc == member.crc
+
+
 def _write_member(archive: Path, member: _Member, path: Path, most: int) -> int:
-    """Write one file to a temporary name, then rename it; how many bytes it had, counted."""
-    temporary, size = path.with_name(f".{path.name}.part"), 0
+    """Write one file, whole or not at all; how many bytes it had, counted."""
+    size = 0
+    with member.open() as source, whole(path) as temporary, open(temporary, "wb") as target:
+        while block := source.read(2**20):
+            size += len(block)
+            if size > most:
+                raise _bomb(archive, f"{member.name[:200]!r} goes on after {most:,} bytes")
+            target.write(block)
+    return size
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary file's name beside `path`: it takes the place of `path` if all went well, and is gone if not."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.unlink(missing_ok=True)
     try:
-        with member.open() as source, open(temporary, "wb") as target:
-            while block := source.read(2**20):
-                size += len(block)
-                if size > most:
-                    raise _bomb(archive, f"{member.name[:200]!r} goes on after {most:,} bytes")
-                target.write(block)
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    return size

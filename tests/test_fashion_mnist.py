@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
+import hashlib
 import struct
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
@@ -17,17 +17,13 @@ import pytest
 from ccakit.data.layout import DataError, read_dataset
 
 SCRIPT = Path(__file__).resolve().parent.parent / "data_prep" / "fashion_mnist.py"
+sys.path.insert(0, str(SCRIPT.parent))
+
+import fashion_mnist as script  # noqa: E402
+
 IMAGES, LABELS = "{}-images-idx3-ubyte", "{}-labels-idx1-ubyte"
 WORN = [0, 1, 0, 2, 0, 3, 0, 3, -1, 3]  # by article: upper body, legs, whole body, feet, or none
 SLEEVE = [0, -1, 1, -1, 1, -1, -1, -1, -1, -1]  # by article: short, long, or none
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fashion_mnist", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -55,9 +51,13 @@ SIZES = {"train": 60, "valid": 25, "test": 30}
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_what_is_written_is_the_release(script: ModuleType, tmp_path: Path, packed: bool) -> None:
+def test_what_is_written_is_the_release(tmp_path: Path, packed: bool) -> None:
     parts = release(tmp_path / "in", packed)
-    script.prepare(tmp_path / "in", tmp_path / "out", SIZES, seed=3)
+    _, notes = script.prepare(tmp_path / "in", tmp_path / "out", SIZES, seed=3)
+    for note in ("train images: 90 found, 60,000 expected", "pixels of a train image: 784 found, 784 expected",
+                 "t10k images of the rarest article: 4 found, 1,000 expected"):  # fmt: skip
+        assert note in notes
+    assert sum("neither the published .gz (MD5) nor its content" in note for note in notes) == 4
     dataset = read_dataset(tmp_path / "out", check_images=True)
     assert dataset.attributes.sizes == (10, 4, 2, 4) and "MIT" in dataset.about["licence"]
     seen = {}
@@ -73,9 +73,9 @@ def test_what_is_written_is_the_release(script: ModuleType, tmp_path: Path, pack
     assert not set(seen["train"]) & set(seen["valid"])
 
 
-def test_tone_is_the_quarter_of_the_items_own_brightness(script: ModuleType, tmp_path: Path) -> None:
+def test_tone_is_the_quarter_of_the_items_own_brightness(tmp_path: Path) -> None:
     parts = release(tmp_path / "in", True)
-    dataset = script.prepare(tmp_path / "in", tmp_path / "out", SIZES)
+    dataset, _ = script.prepare(tmp_path / "in", tmp_path / "out", SIZES)
 
     def own_mean(image: np.ndarray) -> float:
         item = [int(pixel) for pixel in image.ravel() if pixel > 0]
@@ -92,9 +92,9 @@ def test_tone_is_the_quarter_of_the_items_own_brightness(script: ModuleType, tmp
     assert np.bincount(dataset["train"].label_matrix()[:, 3]).tolist() == [15, 15, 15, 15]
 
 
-def test_queries_are_a_fifth_of_the_images(script: ModuleType, tmp_path: Path) -> None:
+def test_queries_are_a_fifth_of_the_images(tmp_path: Path) -> None:
     release(tmp_path / "in", True)
-    dataset = script.prepare(tmp_path / "in", tmp_path / "out", SIZES)
+    dataset, _ = script.prepare(tmp_path / "in", tmp_path / "out", SIZES)
     for name in ("valid", "test"):
         asks, answers = (
             set(rows[:, 0].tolist()) for rows in (dataset[name].queries, dataset[name].candidates)
@@ -102,16 +102,59 @@ def test_queries_are_a_fifth_of_the_images(script: ModuleType, tmp_path: Path) -
         assert len(asks) == SIZES[name] // 5 and len(asks | answers) == SIZES[name] and not asks & answers
 
 
-def test_the_seed_decides(script: ModuleType, tmp_path: Path) -> None:
+def test_the_seed_decides(tmp_path: Path) -> None:
     release(tmp_path / "in", True)
-    drawn = [
-        script.prepare(tmp_path / "in", tmp_path / f"{i}", SIZES, seed) for i, seed in enumerate((0, 0, 1))
-    ]
+    drawn = [script.prepare(tmp_path / "in", tmp_path / f"{i}", SIZES, s)[0] for i, s in enumerate((0, 0, 1))]
     names = [dataset["train"].filenames for dataset in drawn]
     assert names[0] == names[1] != names[2]
     for bad in ({**SIZES, "valid": 31}, {**SIZES, "test": 41}, {**SIZES, "train": 4}):
         with pytest.raises(ValueError, match="cannot draw"):
             script.prepare(tmp_path / "in", tmp_path / "x", bad)
+
+
+def test_a_second_run_writes_only_what_is_not_there(tmp_path: Path) -> None:
+    release(tmp_path / "in", True)
+    whole, _ = script.prepare(tmp_path / "in", tmp_path / "out", SIZES)
+    split = whole["train"]
+    lost, spoilt, kept = (split.path(i) for i in range(3))
+    data, times = spoilt.read_bytes(), {path: path.stat().st_mtime_ns for path in map(split.path, range(3))}
+    lost.unlink()
+    spoilt.write_bytes(data[:-1] + b"?")  # of the same size
+    again, _ = script.prepare(tmp_path / "in", tmp_path / "out", SIZES)
+    assert again["train"].filenames == split.filenames and lost.is_file() and spoilt.read_bytes() == data
+    assert kept.stat().st_mtime_ns == times[kept] and not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_what_the_checksums_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stem = IMAGES.format("train")
+    release(tmp_path, packed=True)
+    path = tmp_path / f"{stem}.gz"
+    data = gzip.decompress(path.read_bytes())
+    sums = hashlib.md5(path.read_bytes()).hexdigest(), hashlib.sha256(data).hexdigest()
+    monkeypatch.setitem(script.PUBLISHED, stem, sums)
+    assert f"{stem}.gz: as published (MD5)" in script.read_release(tmp_path, "train").notes
+    path.write_bytes(gzip.compress(data, 1))
+    told = "not the published .gz (MD5), but its content is as published (SHA-256)"
+    assert f"{stem}.gz: {told}" in script.read_release(tmp_path, "train").notes
+    (tmp_path / stem).write_bytes(data)
+    assert f"{stem}: {told}" in script.read_release(tmp_path, "train").notes
+    (tmp_path / stem).write_bytes(data[:-1] + b"?")
+    assert script.read_release(tmp_path, "train").notes[0].startswith(f"{stem}: neither")
+
+
+def test_no_more_is_unpacked_than_the_header_says(tmp_path: Path) -> None:
+    """A bomb of 300 MB, behind a header of 7 bytes and behind one of 2**32."""
+    path = tmp_path / "x.gz"
+    for count, problem in ((7, "holds more bytes, where its header says 7"), (2**32 - 1, "would hold 4,294,967,295")):
+        with gzip.open(path, "wb", compresslevel=1) as file:
+            file.write(struct.pack(">BBBBI", 0, 0, 8, 1, count))
+            for _ in range(300):
+                file.write(bytes(2**20))
+        tracemalloc.start()
+        with pytest.raises(DataError, match=problem) as caught:
+            script.read_idx(path, 1)
+        assert caught.value.path == path and tracemalloc.get_traced_memory()[1] < 4 * 2**20
+        tracemalloc.stop()
 
 
 BROKEN = {
@@ -132,7 +175,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("part", ["train", "t10k"])
 @pytest.mark.parametrize("what", BROKEN)
-def test_a_broken_file_is_named(script: ModuleType, tmp_path: Path, what: str, part: str) -> None:
+def test_a_broken_file_is_named(tmp_path: Path, what: str, part: str) -> None:
     release(tmp_path, packed=False)
     stem, damage = BROKEN[what]
     path = tmp_path / stem.format(part)
@@ -148,25 +191,41 @@ def test_command_line(tmp_path: Path) -> None:
     release(tmp_path / "in", True)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        code = "import sys, runpy; sys.path.insert(0, '.'); sys.argv = sys.argv[1:]; "
-        code += "runpy.run_path(sys.argv[0], run_name='__main__')"
-        command = [sys.executable, "-c", code, str(SCRIPT), *arguments]
+        command = [sys.executable, str(SCRIPT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=SCRIPT.parent.parent)
 
     told = run("--help").stdout
-    assert "MIT" in told and "Zalando" in told and "apt-get install dataset-fashion-mnist" in told
+    for word in ("MIT", "Zalando", "apt-get install dataset-fashion-mnist", "MD5", "60,000 images"):
+        assert word in told
     done = run("--source", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--all")
     assert done.returncode == 0 and "train 75, valid 15, test 40 images" in done.stdout, done.stderr
     failed = run("--source", str(tmp_path / "no"), "--out", str(tmp_path / "out"))
     assert failed.returncode == 1 and failed.stderr.startswith("error: ") and "Traceback" not in failed.stderr
 
 
-def test_debians_release(script: ModuleType, tmp_path: Path) -> None:
+def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    release(tmp_path / "in", True)
+    monkeypatch.setattr(script, "write_images", interrupt)
+    with pytest.raises(SystemExit, match="^error: interrupted; the same command goes on from there$"):
+        script.main(["--source", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--all"])
+
+
+def test_debians_release(tmp_path: Path) -> None:
     if not script.DEBIAN.is_dir():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     sizes = {"train": 400, "valid": 100, "test": 100}
-    dataset = script.prepare(script.DEBIAN, tmp_path, sizes)
-    images, articles = script.read_release(script.DEBIAN, "train")
+    dataset, notes = script.prepare(script.DEBIAN, tmp_path, sizes)
+    assert sum("its content is as published (SHA-256)" in note for note in notes) == 4
+    for stem, (md5, _) in script.PUBLISHED.items():  # Zalando's name and date put back into the header
+        date = struct.pack("<I", 1_504_176_606 if stem.startswith("train") else 1_504_176_627)
+        data = (script.DEBIAN / f"{stem}.gz").read_bytes()
+        whole = b"\x1f\x8b\x08\x08" + date + b"\x00\x03" + stem.encode() + b"\x00" + data[10:]
+        assert hashlib.md5(whole).hexdigest() == md5, stem
+    train = script.read_release(script.DEBIAN, "train")
+    images, articles = train.images, train.articles
     assert images.shape == (60_000, 28, 28) and np.bincount(articles).tolist() == [6_000] * 10
     labels = dataset["train"].label_matrix()
     assert np.bincount(labels[:, 3]).tolist() == [100] * 4

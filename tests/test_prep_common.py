@@ -71,6 +71,16 @@ def test_unpacking_and_resuming(tmp_path: Path, form: str) -> None:
     assert (out / "Ben Sherman./3.jpg").stat().st_mtime_ns == times["Ben Sherman./3.jpg"]
 
 
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_a_file_of_the_same_size_is_known_by_its_crc(tmp_path: Path, form: str) -> None:
+    path, out = tmp_path / f"in.{form}", tmp_path / "out"
+    zipped(path, FILES) if form == "zip" else tarred(path, FILES, mode="w")
+    unpack(path, out)
+    (out / "a/one.bin").write_bytes(bytes(len(FILES["a/one.bin"])))
+    assert unpack(path, out).written == (form == "zip")  # a tar has no CRC
+    assert (everything(out) == FILES) == (form == "zip")
+
+
 UNSAFE = ["../x", "a/../../x", "a/..", "/x", "//x", "C:/x", "c:x", "a/C:x"]
 UNSAFE += ["..\\x", "a\\b", "\\\\host\\x", "a\nb", "a\x7fb"]
 
@@ -205,6 +215,12 @@ def test_placing(tmp_path: Path) -> None:
     assert not place(source, source, resume=False) and source.read_bytes() == b"1234"
 
 
+def test_keeping(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.png"
+    assert common.keep(b"1234", path) and not common.keep(b"1234", path) and path.read_bytes() == b"1234"
+    assert common.keep(b"4321", path) and path.read_bytes() == b"4321" and os.listdir(path.parent) == ["a.png"]
+
+
 @pytest.mark.parametrize("shares", [(8, 1, 1), (4, 1)])
 def test_dealing_keeps_the_shares_of_every_key(shares: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
@@ -337,6 +353,34 @@ def test_asens_lists_are_used_as_they_are(tmp_path: Path, monkeypatch: pytest.Mo
     assert use_splits(out, out, "X", KNOWN, {})[0].splits.keys() == {"train", "test"}  # in place
     with pytest.raises(DataError, match="has none of the lists"):
         use_splits(tmp_path, out, "X", KNOWN, {})
+
+
+@pytest.mark.parametrize("above", ["", "data/", "splits/X/"])
+def test_asens_lists_in_an_archive(tmp_path: Path, above: str) -> None:
+    other = {name: b"x" for name in LISTS}  # another data set's, which must not be taken
+    files = {f"{above}{folder}/{n}": d for folder, of in (("X", LISTS), ("A", other)) for n, d in of.items()}
+    packed = tarred(tmp_path / "meta_data.tar.gz", {**files, f"{above}meta.json": json.dumps(META).encode()})
+    dataset, notes = use_splits(packed, tmp_path / "out", "X", KNOWN, {})
+    assert {n: d for n, d in everything(tmp_path / "out").items() if n.endswith(".txt")} == LISTS
+    assert dataset.attributes.sizes == (2, 3) and dataset.about["split"] == "ASEN's split files"
+    bare = zipped(tmp_path / "bare.zip", LISTS)
+    assert use_splits(bare, tmp_path / "bare", "X", KNOWN, {})[0].attributes == KNOWN
+
+
+def test_an_archive_of_lists_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    lists = {f"X/{name}": data for name, data in LISTS.items()}
+    archives = {
+        "has none of the lists": tarred(tmp_path / "none.tgz", {"Y/filenames_test.txt": b"x"}),
+        "X/meta.json: ": tarred(tmp_path / "meta.tgz", {"X/meta.json": b"{", **lists}),
+        "is broken": tmp_path / "broken.tgz",
+        "outside the target": tarred(tmp_path / "unsafe.tgz", {"../X/filenames_test.txt": b"x"}),
+    }
+    archives["is broken"].write_bytes(b"no archive")
+    for problem, path in archives.items():
+        with pytest.raises(DataError, match=problem) as caught:
+            use_splits(path, tmp_path / "out", "X", KNOWN, {})
+        assert caught.value.path == path
+    assert not everything(tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["FashionAI", "DeepFashion", "DARN"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections import Counter
@@ -186,6 +187,42 @@ def test_a_silent_host_is_left_alone(tmp_path: Path) -> None:
     fetcher = download.Fetcher(timeout=0.2, tries=1)
     got = download.Downloader(tmp_path, tmp_path / "log", fetcher, threads=1, patience=4).run(urls)
     assert got == {"no connection": 4, download.SILENT: 16}
+    log = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [entry["path"] for entry in log] == [f"{i}.jpg" for i in range(4)], "only those that were asked"
+
+
+def test_after_an_outage_the_same_command_goes_on(server: Server, tmp_path: Path) -> None:
+    """No connection to anything, for a run; then all is asked for, but for what failed for good before."""
+    urls = {f"{i}.jpg": f"{server.url}/ok/{i}" for i in range(12)} | {"gone.jpg": f"{server.url}/gone/1"}
+
+    def run(fetcher: download.Fetcher) -> Counter:
+        return download.Downloader(tmp_path, tmp_path / "log", fetcher, threads=1, patience=4).run(urls)
+
+    class Cut(download.Fetcher):
+        def _once(self, url: str) -> bytes:
+            if url.endswith("/gone/1"):
+                return super()._once(url)
+            raise download.Dead("no connection")
+
+    urls = dict(reversed(urls.items()))  # the one that answers first
+    assert run(Cut(tries=1)) == {"HTTP 404": 1, "no connection": 4, download.SILENT: 8}
+    with open(tmp_path / "log", "a") as log:  # as a log of old may have it
+        log.write(json.dumps({"path": "0.jpg", "url": urls["0.jpg"], "outcome": download.SILENT}) + "\n")
+    server.asked.clear()
+    assert run(FAST) == {"HTTP 404": 1, "downloaded": 12} and set(server.asked) == {f"/ok/{i}" for i in range(12)}
+    assert run(FAST) == {"HTTP 404": 1, "present": 12}
+
+
+@pytest.mark.parametrize("reason", ["no connection", "timeout", "cut short", "HTTP 503", "HTTP 429"])
+def test_what_may_pass_is_asked_again_and_what_lasts_is_not(server: Server, tmp_path: Path, reason: str) -> None:
+    def entry(i: int, outcome: str) -> str:
+        return json.dumps({"path": f"{i}.jpg", "url": f"{server.url}/ok/{i}", "outcome": outcome})
+
+    lasting = ["HTTP 404", "a web page, no image", "broken, or no image", "empty", download.REDIRECT]
+    (tmp_path / "log").write_text("\n".join(entry(i, each) for i, each in enumerate([*lasting, reason])))
+    urls = {f"{i}.jpg": f"{server.url}/ok/{i}" for i in range(6)}
+    got = download.Downloader(tmp_path, tmp_path / "log", FAST).run(urls)
+    assert got == Counter([*lasting, "downloaded"]) and set(server.asked) == {"/ok/5"}
 
 
 def test_an_error_of_this_machine_stops_the_run(server: Server, tmp_path: Path) -> None:
@@ -250,6 +287,8 @@ def test_all_images_present_leave_asens_lists_as_they_are(tmp_path: Path, capsys
     for path in (tmp_path / "in" / "DARN").iterdir():
         assert (out / path.name).read_bytes() == path.read_bytes()
     told = capsys.readouterr().out
+    for count in ("images: 75 found, 214,619", "values: 185 found, 185", "test: 25 found, 21,461"):
+        assert f"{count} expected" in told
     assert "75 images taken" in told and "train 30, valid 20, test 25 images (ASEN's split files)" in told
     darn.main([*command, "--link"])
     assert "0 images taken" in capsys.readouterr().out  # all of them lie there already
@@ -287,9 +326,10 @@ def test_survivors_only(server: Server, tmp_path: Path, capsys: pytest.CaptureFi
     assert sum(each["present"] for each in report["test"]["attributes"].values()) == 23
     told = capsys.readouterr().out
     assert "75 addresses:" in told and "missing, HTTP 404: 3" in told and "70 of 75" in told
+    assert "images: 70 found, 214,619 expected" in told
     server.asked.clear()
-    darn.main(command)  # again: nothing is asked for, the same is written
-    assert not server.asked and read_dataset(out).about == dataset.about
+    darn.main(command)  # again: what failed for good is not asked for, the same is written
+    assert set(server.asked) == {"/short/1"} and read_dataset(out).about == dataset.about  # it may pass
     for i in dead:
         urls.write_text(urls.read_text().replace(addresses[names[i]], f"{server.url}/ok/{i}"))
     darn.main(command)
@@ -364,6 +404,20 @@ def test_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags:
     assert str(caught.value).startswith("error: ") and "\n" not in str(caught.value)
 
 
+def test_asens_archive_is_taken_as_it_is(tmp_path: Path) -> None:
+    paths = release(tmp_path / "in", COUNTS)
+    with tarfile.open(tmp_path / "meta_data.tar.gz", "w:gz") as pack:
+        pack.add(tmp_path / "in", "data")
+    for name, path in paths.items():
+        (tmp_path / "have" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "have" / name).write_bytes(picture(int(path.split("/")[2])))
+    command = ["--images", str(tmp_path / "have"), "--splits"]
+    darn.main([*command, str(tmp_path / "meta_data.tar.gz"), "--out", str(tmp_path / "out")])
+    darn.main([*command, str(tmp_path / "in"), "--out", str(tmp_path / "same")])
+    for path in (tmp_path / "same").glob("*.*"):
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+
+
 def test_asens_folder_is_not_written_to(tmp_path: Path) -> None:
     release(tmp_path / "in", COUNTS)
     before = {path: path.read_bytes() for path in (tmp_path / "in" / "DARN").iterdir()}
@@ -376,7 +430,8 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         darn.main(["--help"])
     told = capsys.readouterr().out
-    for word in ("214,619", "Maryeon/asen", "--retry-failed", "no licence", "path address"):
+    for word in ("214,619", "Maryeon/asen", "--retry-failed", "no licence", "path address", "darn_url.txt",
+                 "meta_data.tar.gz"):  # fmt: skip
         assert word in told
     command = [sys.executable, str(FOLDER / "darn.py"), "--out", str(tmp_path)]
     failed = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER.parent)
