@@ -3,6 +3,7 @@
     python -m benchmarks.all                    # about 45 minutes on 2 quiet cores; or `make benchmark`
     python -m benchmarks.all --quick            # a look: sizes too small to mean anything, nothing is written
     python -m benchmarks.all --only spaces start
+    python -m benchmarks.all --table            # what was asked and found, from results/speed.csv, for docs/speed.md
 
 Each script runs in a process of its own. Exits with 1 if a script fails; a figure that misses what is asked is a
 finding, not a failure.
@@ -95,8 +96,7 @@ def save(rows: list[dict], file: Path) -> None:
     """Write the CSV; rows of scripts that were not run this time stay as they were."""
     again, kept = {row["script"] for row in rows}, []
     if file.exists():
-        with open(file, newline="") as before:
-            kept = [row for row in csv.DictReader(before) if row["script"] not in again]
+        kept = [row for row in read(file) if row["script"] not in again]
     order = {name: place for place, name in enumerate(SCRIPTS)}
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "w", newline="") as target:
@@ -105,11 +105,29 @@ def save(rows: list[dict], file: Path) -> None:
         writer.writerows(sorted(kept + rows, key=lambda row: order.get(row["script"], len(order))))
 
 
+def markdown(rows: list[dict]) -> str:
+    """The figures that something is asked of, of a results file's rows: a line each."""
+    head = ["script", "figure", "measured", "asked", "", "floor"]
+    told = {"yes": "met", "no": "**missed**"}
+    body = [[row["script"], row["what"], f"{row['value']} {row['unit']}", row["limit"], told[row["met"]], row["floor"]]
+            for row in rows if row["limit"]]  # fmt: skip
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *body])
+
+
+def read(file: Path) -> list[dict]:
+    with open(file, newline="") as rows:
+        return list(csv.DictReader(rows))
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = options(__doc__)
+    parser.add_argument("--table", action="store_true", help="print the table of docs/speed.md; measure nothing")
     parser.add_argument("--only", nargs="+", default=present(), help="scripts to run (default: all there are)")
     parser.add_argument("--results", type=Path, help="the CSV file (results/speed.csv; not written by --quick)")
     given = parser.parse_args(argv)
+    if given.table:
+        print(markdown(read(given.results or ROOT / "results" / "speed.csv")))
+        return 0
     words = ["--quick"] * given.quick + (["--rounds", str(given.rounds)] if given.rounds else [])
     rows, failed, file = [], [], given.results or (None if given.quick else ROOT / "results" / "speed.csv")
     for name in given.only:  # each script has its own number of threads
