@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from ccakit.checkpoint import write_json
+from ccakit.checkpoint import SavedModel, write_json
 from ccakit.command_config import BenchmarkConfig
 from ccakit.config import TrainConfig, from_dict, to_dict
 from ccakit.data.errors import DataError
@@ -33,13 +33,17 @@ from ccakit.training import data_facts, train, versions
 log = logging.getLogger("ccakit")
 COLUMNS = (
     "dataset", "mode", "variant", "model", "seed", "status", "map_weighted", "map_macro", "random_map_weighted",
-    "triplet_accuracy", "pointing_game", "pointing_chance", "best_epoch", "epochs", "images", "train_seconds",
-    "parameters", "trained_parameters", "shares_trunk", "embed_mflops", "embed_ms", "images_per_second",
-    "trunk", "budget", "threads", "torch", "device", "settings",
+    "triplet_accuracy", "pointing_game", "pointing_chance", "unreadable", "best_epoch", "epochs", "images",
+    "train_seconds", "parameters", "trained_parameters", "shares_trunk", "embed_mflops", "embed_ms",
+    "images_per_second", "trunk", "budget", "threads", "torch", "device", "settings",
 )  # fmt: skip
+MEASURED = COLUMNS[COLUMNS.index("map_weighted") : COLUMNS.index("unreadable")]
 PER_ATTRIBUTE = "map:"
 TEXT = ("dataset", "mode", "variant", "model", "status", "trunk", "budget", "torch", "device", "settings")
-NOT_COMPARED = ("resume", "json", "out", "data", "workers")  # settings that change no result
+NOT_COMPARED = (  # settings that change no result, but for whether there is one
+    "resume", "json", "out", "data", "workers", "max_unreadable", "skip_unreadable",
+)  # fmt: skip
+CHANCE_MARGIN = 1.0  # points of weighted mAP above a random ranking's, below which a run has learnt nothing
 PROTOCOL = 1  # raise it when a default of TrainConfig changes: rows of before are then of another protocol
 
 
@@ -70,13 +74,17 @@ def plan(config: BenchmarkConfig) -> list[Run]:
 def settings_of(config: BenchmarkConfig, run: Run, dataset: Dataset) -> TrainConfig:
     """How a run trains. An epoch shows as many images in mode triplets as in mode spaces."""
     images = len(dataset["train"].filenames)
-    trunk = config.trunk if model_info(run.model).reads == "tokens" else config.cnn_trunk
+    trunk, weights = config.trunk, config.weights
+    if model_info(run.model).reads == "map":
+        weights = config.cnn_weights or (weights if config.cnn_trunk == trunk else None)
+        trunk = config.cnn_trunk
     base = TrainConfig(
         data=config.data, out=config.out / run.folder, seed=run.seed, model=run.model, trunk=trunk, mode=run.mode,
-        budget=config.budget, freeze=config.freeze, pretrained=config.pretrained, weights=config.weights,
+        budget=config.budget, freeze=config.freeze, pretrained=config.pretrained, weights=weights,
         image_size=config.image_size, cache=config.freeze != "none", batch_size=config.batch_size, lr=config.lr,
         triplets_per_epoch=max(config.batch_size, images // 3), evaluate_every=config.evaluate_every,
-        mixed_precision=config.mixed_precision, workers=config.workers,
+        mixed_precision=config.mixed_precision, workers=config.workers, max_unreadable=config.max_unreadable,
+        skip_unreadable=config.skip_unreadable,
     )  # fmt: skip
     varied = dict(word.split("=", 1) for word in run.variant.split())
     varied |= {name: varied[name].split(",") for name in ("without", "balance") if name in varied}
@@ -136,46 +144,65 @@ def _keep_features(config: BenchmarkConfig, runs: list[Run], dataset: Dataset) -
     seen = set()
     for run in runs:
         settings = settings_of(config, run, dataset)
-        if settings.cache and settings.trunk not in seen:
+        if settings.cache and (settings.trunk, settings.weights) not in seen:
             try:
                 saved = Trainer(settings, dataset, quiet=True).saved
-            except DataError:
-                raise
-            except (ValueError, RuntimeError):  # its run will say so
-                continue
-            seen.add(settings.trunk)
-            for name in ("train", "valid", "test"):
-                inputs_for(saved.model, dataset[name], saved.transform, cache=True)
+                seen.add((settings.trunk, settings.weights))
+                for name in ("train", "valid", "test"):
+                    _inputs(settings, saved, dataset, name)
+            except (ValueError, RuntimeError) as error:  # its run will be a row that says so
+                log.warning("features are not kept: %s", error)
+
+
+def _inputs(settings: TrainConfig, saved: SavedModel, dataset: Dataset, split: str, progress: bool = True):
+    """A split's inputs, of which as many images may be unreadable as the settings say."""
+    share = settings.max_unreadable if split == "train" else float(settings.skip_unreadable)
+    options = dict(cache=settings.cache, progress=progress, max_unreadable=share)
+    return inputs_for(saved.model, dataset[split], saved.transform, **options)
 
 
 def run_one(config: BenchmarkConfig, run: Run, dataset: Dataset) -> dict:
-    """Train and rank the test split; the row, which `result.json` keeps. What fails is a row, too."""
+    """Train and rank the test split; the row, which `result.json` keeps. What fails is a row, too.
+
+    DataError where the folder holds something else than this run.
+    """
     folder = config.out / run.folder
     begun = (folder / "config.json").exists()
     settings = replace(settings_of(config, run, dataset), resume=begun)
-    about = {"dataset": dataset.name, **vars(run), "trunk": settings.trunk, "budget": config.budget, **machine(),
+    about = {"dataset": dataset.name, **vars(run), "trunk": settings.trunk, "budget": settings.budget, **machine(),
              "settings": settings_digest(settings, dataset)}  # fmt: skip
     try:
         saved, facts = train(settings, dataset, quiet=True)
-        inputs = inputs_for(saved.model, dataset["test"], saved.transform, cache=settings.cache, progress=False)
+        inputs = _inputs(settings, saved, dataset, "test", progress=False)
         metrics = evaluate(saved, inputs, dataset["test"])
     except (ValueError, RuntimeError, FloatingPointError) as error:
-        if isinstance(error, DataError) and begun:
+        if isinstance(error, DataError) and begun and error.path.is_relative_to(folder):
             raise
         row = {**about, "status": f"failed: {str(error).splitlines()[0]}"}
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "result.json", row)
-        return row
+    else:
+        row = {**about, **_found(saved, facts, metrics)}
+    write_json(folder / "result.json", row)
+    return row
+
+
+def _found(saved: SavedModel, facts: dict, metrics: dict) -> dict:
+    """What a finished run's row says of it. unreadable: images replaced in training, and left out of test."""
     parameters = list(saved.model.parameters())
-    row = {
-        **about, "status": "collapsed" if facts["collapsed"] else "ok", **{k: metrics.get(k) for k in COLUMNS[6:12]},
-        **{k: facts[k] for k in ("best_epoch", "epochs", "images", "train_seconds")},
+    return {
+        "status": "collapsed" if facts["collapsed"] else "at chance" if at_chance(metrics) else "ok",
+        **{name: metrics.get(name) for name in MEASURED}, "unreadable": facts["unreadable"] + metrics["unreadable"],
+        **{name: facts[name] for name in ("best_epoch", "epochs", "images", "train_seconds")},
         "parameters": sum(p.numel() for p in parameters), "shares_trunk": saved.model.shares_trunk,
         "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         **{PER_ATTRIBUTE + name: value for name, value in metrics["map_per_attribute"].items()},
     }  # fmt: skip
-    write_json(folder / "result.json", row)
-    return row
+
+
+def at_chance(row: dict) -> bool:
+    """Whether a run has learnt nothing: its weighted mAP is less than CHANCE_MARGIN above a random ranking's."""
+    found, chance = row.get("map_weighted"), row.get("random_map_weighted")
+    return None not in (found, chance) and found < chance + CHANCE_MARGIN
 
 
 def machine() -> dict:

@@ -146,10 +146,7 @@ def run_evaluate(config: commands.EvaluateConfig) -> dict:
 
 
 def run_embed(config: commands.EmbedConfig) -> dict:
-    from safetensors.numpy import save_file
-
-    from ccakit.checkpoint import write_json
-    from ccakit.embedding import embed_images
+    from ccakit.embedding import embed_images, save_embeddings
 
     saved, dataset, inputs, split = _opened(config)
     out = config.out or config.run / f"embeddings_{config.split}.safetensors"
@@ -157,9 +154,7 @@ def run_embed(config: commands.EmbedConfig) -> dict:
     facts = {"shape": list(embeddings.shape), "conditions": list(saved.attributes.names), "file": str(out),
              "unreadable": inputs.report()}  # fmt: skip
     if _first():
-        out.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"embeddings": embeddings}, out)
-        write_json(out.with_suffix(".json"), {**facts, "filenames": split.filenames})
+        save_embeddings(out, embeddings, {**facts, "filenames": split.filenames})
     print(f"{embeddings.shape[0]} images x {embeddings.shape[1]} spaces x {embeddings.shape[2]} in {out}")
     if inputs.unreadable:
         print(f"unreadable: {len(inputs.unreadable)} images, whose embeddings are NaN; {out.with_suffix('.json')}")
@@ -240,10 +235,14 @@ def run_random(config: commands.RandomConfig) -> dict:
 
 
 def run_params(config: commands.ParamsConfig) -> dict:
+    from ccakit.models import list_models
     from ccakit.params import count_parts, list_systems
 
     if config.list:
+        alone = [info.name + (" (unless on kept features)" if info.if_shared else "") for info in list_models()
+                 if not info.shares_trunk]  # fmt: skip
         print(list_systems())
+        print(f"one pass of the trunk serves all conditions, but not in: {', '.join(alone)}")
         return {}
     result, text = count_parts(config.trunk, config.conditions)
     print(text)

@@ -38,7 +38,9 @@ class BenchmarkConfig:
     pretrained: bool = True
     """Start the trunks from ImageNet weights."""
     weights: Optional[Path] = None
-    """A local weights file in the place of the download."""
+    """A local weights file for the trunk in the place of the download."""
+    cnn_weights: Optional[Path] = None
+    """The same for the CNN trunk; WEIGHTS where both trunks are of one name."""
     image_size: Optional[int] = None
     """Pixels a side; the trunk's own by default."""
     batch_size: int = 64
@@ -51,6 +53,10 @@ class BenchmarkConfig:
     """For GPUs."""
     workers: int = 0
     """Loader processes."""
+    max_unreadable: float = 0.01
+    """The share of training images that may be unreadable; these are replaced by other draws, and counted."""
+    skip_unreadable: bool = False
+    """Leave unreadable images of valid and test out, and count them; without, runs that meet one fail."""
     jobs: int = 1
     """Runs at the same time, each with its part of the threads."""
     speed: bool = True
@@ -65,6 +71,8 @@ class BenchmarkConfig:
             raise ValueError("models: at least one")
         if self.jobs < 1 or self.batch_size < 2 or self.evaluate_every < 1:
             raise ValueError("jobs and evaluate_every: at least 1; batch_size: at least 2")
+        if not 0 <= self.max_unreadable <= 1:
+            raise ValueError(f"max_unreadable={self.max_unreadable}: a share, 0 to 1")
         if not self.modes or not self.variants:
             raise ValueError("modes and variants: at least one of each")
         for variant in self.variants:

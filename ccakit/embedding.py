@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from tqdm import tqdm
 
 from ccakit import distributed
 from ccakit.data.layout import Split
+from ccakit.storage import save_tensors, write_json, writing
 
 
 def _tokens(model, inputs, indices, batch_size: int, progress: str | None):
@@ -54,6 +56,14 @@ def embed_images(model, inputs, indices=None, *, batch_size: int = 64, progress:
     out = _joined(out, inputs)
     out[_skipped(indices, inputs)] = np.nan
     return out
+
+
+def save_embeddings(out: Path, embeddings: np.ndarray, facts: dict) -> None:
+    """`out`, safetensors, and `facts` in a JSON file beside it; DataError where they cannot be written."""
+    with writing(out, "then give the command again"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save_tensors({"embeddings": torch.from_numpy(embeddings)}, out)
+        write_json(out.with_suffix(".json"), facts)
 
 
 @torch.inference_mode()

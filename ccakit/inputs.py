@@ -8,6 +8,7 @@ An image that cannot be read is an error that names its line, unless a share of 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ from ccakit.allocator import keep_freed_memory
 from ccakit.data.errors import DataError
 from ccakit.data.images import ImageTransform, read_image
 from ccakit.data.layout import Split
+from ccakit.storage import whole, write_json
 
 log = logging.getLogger("ccakit")
 
@@ -175,7 +177,6 @@ def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: 
     for each other at every layer. So the features do not depend on the number of cores either."""
     device, total, threads = next(model.parameters()).device, len(inputs), torch.get_num_threads()
     at_once = min(threads, 16)  # a batch takes some 100 MiB
-    partial, store = file.with_suffix(f".{os.getpid()}.partial"), None
     stem = model.trunk.folded().stem
     keep_freed_memory()
 
@@ -188,22 +189,27 @@ def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: 
     try:
         hide = None if progress else True  # None: shown on a terminal, not in a log
         bar = tqdm(total=total, desc=f"features of {inputs.split.name}", unit="img", disable=hide, leave=False)
-        for indices, features in zip(batches, pool.map(features_of, batches)):
-            inputs.check()
-            features[np.isin(indices, list(inputs.unreadable))] = np.nan
-            if store is None:
-                shape = (total, *features.shape[1:])
-                store = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
-            store[indices] = features
-            bar.update(len(indices))
-        bar.close()
-        store.flush()
-        _write_reasons(file, inputs.unreadable)
-        os.replace(partial, file)
+        with whole(file) as partial, open(partial, "wb") as store:  # no memory map: a full disk would kill the process
+            for indices, features in zip(batches, pool.map(features_of, batches)):
+                inputs.check()
+                features[np.isin(indices, list(inputs.unreadable))] = np.nan
+                if not indices[0]:
+                    store.write(_header((total, *features.shape[1:])))
+                store.write(np.ascontiguousarray(features))
+                bar.update(len(indices))
+            bar.close()
+            _write_reasons(file, inputs.unreadable)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # what a thread sets for itself, threads that begin later begin with
-        partial.unlink(missing_ok=True)
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """What a .npy file of float16 begins with."""
+    header = io.BytesIO()
+    facts = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, facts)
+    return header.getvalue()
 
 
 def _reasons_file(file: Path) -> Path:
@@ -212,9 +218,10 @@ def _reasons_file(file: Path) -> Path:
 
 def _write_reasons(file: Path, unreadable: dict[int, str]) -> None:
     """Name the images that have no features, in a file beside theirs; no file where all could be read."""
-    _reasons_file(file).unlink(missing_ok=True)
     if unreadable:
-        _reasons_file(file).write_text(json.dumps(unreadable))
+        write_json(_reasons_file(file), {str(index): reason for index, reason in unreadable.items()})
+    else:
+        _reasons_file(file).unlink(missing_ok=True)
 
 
 def _read_reasons(file: Path) -> dict[int, str]:

@@ -61,9 +61,9 @@ def _mean(loss: Tensor, weight: Tensor, mining: str) -> Tensor:
 
 
 def spread(embeddings: Tensor) -> float:
-    """How far a batch is from one single point, in the widest space: 0 collapsed, up to 1. (B, K, E) -> float.
+    """How far a batch is from one single point, in the narrowest space: 0 collapsed, up to 1. (B, K, E) -> float.
 
     1 - |mean embedding|^2, which is the mean cosine distance of two embeddings drawn at random.
     """
     centre = embeddings.detach().float().mean(dim=0)  # (K, E)
-    return float((1 - centre.square().sum(dim=-1)).max())
+    return float((1 - centre.square().sum(dim=-1)).min())

@@ -6,6 +6,7 @@ a notebook cell shows it, `save` writes it. An attribute has one colour, by its 
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,6 +52,44 @@ def save(figure: Figure, path: str | Path, dpi: int = 120) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)
     return path
+
+
+def small_png(figure: Figure, dpi: int = 100, most: int = 60_000) -> bytes:
+    """The figure as PNG of 256 colours, or of fewer where it else takes more than `most` bytes.
+
+    Black, white and the colours that mean something (of attributes, values, right and wrong, regions) stay as they
+    are; the others, at least 12, are the picture's own.
+    """
+    from PIL import Image
+    from scipy.spatial import cKDTree
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight")
+    image = Image.open(drawn).convert("RGB")
+    named = [*PALETTE, *map(_ink, PALETTE), *value_colors(10), RIGHT, WRONG, "black", "white"]
+    kept = np.vstack([(255 * np.array([to_rgb(color) for color in named])).round(), attention.RED])
+    seen, place = np.unique(np.asarray(image).reshape(-1, 3), axis=0, return_inverse=True)
+    for colors in (256, 128, 80, 48, 24, 12):
+        own = np.reshape(image.quantize(min(colors, 256 - len(kept))).getpalette(), (-1, 3))
+        palette = np.vstack([kept, own])
+        nearest = cKDTree(palette).query(seen)[1].astype(np.uint8)  # Pillow's own search is not exact
+        few, small = Image.fromarray(nearest[place].reshape(image.size[::-1])), io.BytesIO()
+        few.putpalette(palette.astype(np.uint8).ravel().tolist())
+        few.save(small, "PNG", optimize=True)
+        if small.tell() <= most:
+            break
+    return small.getvalue()
+
+
+def in_notebook(dpi: int = 100, most: int = 60_000) -> None:
+    """Show this notebook's figures as `small_png`; a figure may have a `shown_dpi` and `shown_most` of its own."""
+    from IPython import get_ipython
+    shell = get_ipython()
+    shell.run_line_magic("matplotlib", "inline")
+
+    def shown(figure: Figure) -> bytes:
+        return small_png(figure, getattr(figure, "shown_dpi", dpi), getattr(figure, "shown_most", most))
+
+    shell.display_formatter.formatters["image/png"].for_type(Figure, shown)
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -111,7 +150,7 @@ def ranking_grid(queries: Sequence[np.ndarray], candidates: Sequence[Sequence[np
 
     queries: n uint8 RGB pictures; candidates: n lists of t pictures; conditions: the n attributes asked for; the
     labels under that condition: (n,) and (n, t). A right candidate (of the query's label) has a green frame and
-    a tick, a wrong one a red frame and a cross.
+    a tick, a wrong one an orange frame and a cross.
     """
     ranks = max(len(row) for row in candidates)
     colors = attribute_colors(len(attributes))
@@ -200,6 +239,17 @@ def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
     tsne = TSNE(init="pca", perplexity=min(30, (len(points) - 1) / 3), max_iter=500, random_state=seed)
     with threadpool_limits(1):
         return tsne.fit_transform(points)
+
+
+def name_points(ax: Axes, points: dict[str, tuple[float, float]], size: float = 7) -> None:
+    """Each point's name at its right, on a logarithmic x axis; where names would overlap, the upper ones move up."""
+    low, high = ax.get_ylim()
+    heights: list[tuple[float, float]] = []
+    for name, (x, y) in sorted(points.items(), key=lambda item: item[1][1]):
+        height = max([y, *(other + 0.055 * (high - low) for at, other in heights if abs(np.log(at / x)) < 0.6)])
+        heights.append((x, height))
+        ax.annotate(name, (x, y), (1.1 * x, height), fontsize=size, va="center")
+    ax.set_ylim(low, max(high, *(height + 0.03 * (high - low) for _, height in heights)))
 
 
 def entanglement_matrix(result, title: str = "") -> Figure:

@@ -10,16 +10,16 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ccakit import distributed
-from ccakit.checkpoint import write_json
 from ccakit.inputs import Inputs
 from ccakit.progress import Progress
 from ccakit.run_folder import COLUMNS, add_row
+from ccakit.storage import named, write_json
 
 log = logging.getLogger("ccakit")
 COLLAPSED, COLLAPSE_FROM = 0.01, 0.25
 COLLAPSE_REMEDY = (
-    "training has collapsed: all embeddings of a batch are one point (spread {:.4f}). Try --head-norm batchnorm, "
-    "--mining all-then-active with a later --active-from, a smaller --lr, or a pre-trained trunk"
+    "training has collapsed: in one space at least, all embeddings of a batch are one point (spread {:.4f}). Try "
+    "--head-norm batchnorm, --mining all-then-active with a later --active-from, a smaller --lr, or a pre-trained trunk"
 )
 
 
@@ -30,6 +30,13 @@ class _OnScreen(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+class _LogFile(logging.FileHandler):
+    """train.log; a line that a full disk does not take is on the screen, and the run's next file tells of the disk."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 class Reporter:
     """The main process's voice; that of the others is silent. quiet: no bar. `close` after use."""
 
@@ -37,7 +44,7 @@ class Reporter:
         self.out, self.writer, self.handlers = out, None, []
         if distributed.is_main():
             self.writer = SummaryWriter(str(out / "tensorboard"))
-            self.handlers = [logging.FileHandler(out / "train.log")]
+            self.handlers = [_LogFile(out / "train.log")]
             if not logging.getLogger().handlers:  # whoever has set up logging shows it already
                 self.handlers.append(_OnScreen(logging.WARNING))
         for handler in self.handlers:
@@ -50,9 +57,11 @@ class Reporter:
         self.bar.close()
         for handler in self.handlers:
             log.removeHandler(handler)
-            handler.close()
-        if self.writer is not None:
-            self.writer.close()
+        for last in (*self.handlers, *filter(None, [self.writer])):
+            try:
+                last.close()
+            except OSError as error:
+                log.warning("%s: the last of train.log or of the curves could not be written (%s)", self.out, error)
 
     def step(self, progress: Progress, share: float, rate: float) -> None:
         """Move the bar. rate: images a second."""
@@ -62,10 +71,11 @@ class Reporter:
     def evaluation(self, row: dict, progress: Progress) -> None:
         """A line of log.csv, and the same for TensorBoard; the main process calls this."""
         add_row(self.out, row)
-        for name in COLUMNS[2:]:
-            self.writer.add_scalar(name, row[name], row["step"])
-        for name, term in progress.terms.items():
-            self.writer.add_scalar(f"own/{name}", term, row["step"])
+        with named(self.out / "tensorboard"):
+            for name in COLUMNS[2:]:
+                self.writer.add_scalar(name, row[name], row["step"])
+            for name, term in progress.terms.items():
+                self.writer.add_scalar(f"own/{name}", term, row["step"])
 
 
 def log_row(progress: Progress, rows: list[list[float]], score: float) -> dict:
@@ -79,15 +89,17 @@ def log_row(progress: Progress, rows: list[list[float]], score: float) -> dict:
 
 
 def notice_collapse(progress: Progress, share: float) -> None:
-    """Warn, once a run, where the last quarter of the epoch's batches are each one point."""
+    """Keep whether the last quarter of the epoch's batches are each one point, in some space; warn where that begins.
+
+    A run may find its way out, so that the end of the last epoch decides.
+    """
     if share < COLLAPSE_FROM:  # random weights start near one point, too
         return
     last = [spread for _, _, spread in progress.rows[-max(1, len(progress.rows) // 4) :]]
     mean = sum(last) / len(last)
-    if mean < COLLAPSED and not progress.collapsed:
-        progress.collapsed = True
-        if distributed.is_main():
-            log.warning(COLLAPSE_REMEDY.format(mean))
+    if mean < COLLAPSED and not progress.collapsed and distributed.is_main():
+        log.warning(COLLAPSE_REMEDY.format(mean))
+    progress.collapsed = mean < COLLAPSED
 
 
 def report_unreadable(out: Path, train: Inputs, valid: Inputs, drawn: dict[str, int]) -> None:

@@ -4,26 +4,43 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
+from itertools import groupby
 
 import numpy as np
 
-from ccakit.benchmark import PER_ATTRIBUTE
-from ccakit.models import list_models
+from ccakit.benchmark import PER_ATTRIBUTE, at_chance
+from ccakit.models import list_models, reads_on
+from ccakit.models.lite import LITE
 
 GREY, RESET = "\033[90m", "\033[0m"
 TITLES = {info.name: info.title for info in list_models()}
+OVERALL = {"map_weighted": "weighted mAP", "map_macro": "macro mAP", "triplet_accuracy": "triplet accuracy"}
+PRINTED = {"map_weighted": "mAP", "triplet_accuracy": "accuracy"}  # what the paper has of them, by its name
+LEFT = ("system", "")  # columns of words
+
+
+class Paper(str):
+    """A figure of the paper, which a terminal shows in grey."""
 
 
 def paper_rows(dataset: str) -> dict[str, dict]:
-    """The rows of the paper's table on a data set, by title; none where the data set is not the paper's."""
+    """The rows of the paper's table on a data set, by title; none where the data set is not the paper's.
+
+    Case, hyphens and spaces do not matter, nor does UT before Zappos50K.
+    """
     tables = json.loads(files("ccakit").joinpath("paper.json").read_text())
-    return tables.get(dataset, {}).get("rows", {}) if dataset != "statistics" else {}
+    of = {_plain(name): table["rows"] for name, table in tables.items() if name != "statistics"}
+    return of.get(_plain(dataset).removeprefix("ut"), {})
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def standings(rows: list[dict]) -> list[dict]:
     """A line a (mode, variant, model): means and standard deviations over its finished seeds, and what became of them.
 
-    `mean` and `std` hold map_weighted, map_macro and each map:NAME; std is NaN for one seed.
+    `mean` and `std` hold map_weighted, map_macro, triplet_accuracy and each map:NAME; std is NaN for one seed.
     """
     order = {info.name: place for place, info in enumerate(list_models())}
     groups: dict[tuple, list[dict]] = {}
@@ -33,13 +50,14 @@ def standings(rows: list[dict]) -> list[dict]:
     for (mode, variant, model), of in groups.items():
         done = [row for row in of if row.get("map_weighted") is not None]
         names = [n for n in dict.fromkeys(n for row in of for n in row)  # a row that failed has no figures
-                 if n in ("map_weighted", "map_macro") or n.startswith(PER_ATTRIBUTE)]  # fmt: skip
+                 if n in OVERALL or n.startswith(PER_ATTRIBUTE)]  # fmt: skip
         values = {n: np.array([row[n] for row in done if row.get(n) is not None], float) for n in names}
         lines.append({
             "mode": mode, "variant": variant, "model": model, "seeds": len(done), "rows": of,
             "mean": {n: float(v.mean()) if len(v) else float("nan") for n, v in values.items()},
             "std": {n: float(v.std(ddof=1)) if len(v) > 1 else float("nan") for n, v in values.items()},
             "collapsed": sum(row["status"] == "collapsed" for row in of),
+            "at_chance": sum(row["status"] != "collapsed" and at_chance(row) for row in of),
             "failed": [row["status"] for row in of if str(row["status"]).startswith("failed")],
         })  # fmt: skip
     modes = list(dict.fromkeys(line["mode"] for line in lines))
@@ -49,7 +67,8 @@ def standings(rows: list[dict]) -> list[dict]:
 
 def told(line: dict) -> str:
     """What went wrong in a line's runs, in words; empty where all went well."""
-    parts = [f"{line['collapsed']} of {len(line['rows'])} collapsed"] if line["collapsed"] else []
+    counts = {"collapsed": line["collapsed"], "at chance": line["at_chance"]}
+    parts = [f"{count} of {len(line['rows'])} {what}" for what, count in counts.items() if count]
     return "; ".join([*parts, *line["failed"][:1]])
 
 
@@ -61,62 +80,125 @@ def spread(line: dict, name: str) -> str:
     return f"{mean:.1f}" if np.isnan(std) else f"{mean:.1f} ± {std:.1f}"
 
 
+def papers_row(line: dict) -> dict:
+    """The paper's row of a line's system; empty where there is none, or where the system is here another than the
+    paper's, whose triplet network is a CNN."""
+    trunk = line["rows"][-1].get("trunk", LITE)
+    if starred([line]) or (line["model"] == "triplet" and reads_on("triplet", trunk) != "map"):
+        return {}
+    return paper_rows(line["rows"][0].get("dataset", "")).get(TITLES[line["model"]], {})
+
+
+def starred(lines: list[dict]) -> dict[str, str]:
+    """Systems that are here something else than their name says, and what: they share a trunk that theirs does not."""
+    shared = {line["model"] for line in lines if any(row.get("shares_trunk") for row in line["rows"])}
+    return {info.name: info.if_shared for info in list_models() if info.name in shared and not info.shares_trunk}
+
+
 def text_table(rows: list[dict], color: bool = False) -> str:
-    """The benchmark for a terminal: a block a mode and variant; the paper's figures in grey beside it."""
+    """The benchmark for a terminal: a block a mode and variant, in which overall figures and costs come first, then the
+    attributes. The paper's figures are grey, beside ours or under them."""
     if not rows:
         return "no runs"
-    paper, lines = paper_rows(rows[0]["dataset"]), standings(rows)
-    attributes = list(dict.fromkeys(n for line in lines for n in line["mean"] if n.startswith(PER_ATTRIBUTE)))
-    out, block = [], None
+    lines, out = standings(rows), []
+    for (mode, variant), block in groupby(lines, lambda line: (line["mode"], line["variant"])):
+        of = list(block)
+        out.append(", ".join(filter(None, (rows[0]["dataset"], f"mode {mode}", variant))))
+        out += [*_aligned(_overall(of), color), "", *_aligned(_attributes(of), color), ""]
+    return "\n".join([*out, *_foot(rows, lines)]).rstrip()
+
+
+def _foot(rows: list[dict], lines: list[dict]) -> list[str]:
+    """What is to be known of all blocks: stars, unreadable images, what a random ranking scores."""
+    foot = [f"* {name}: {what}" for name, what in starred(lines).items()]
+    if unreadable := max(row.get("unreadable") or 0 for row in rows):
+        foot.append(f"unreadable images, replaced in training and left out of test: up to {unreadable} a run")
+    chance = next((row["random_map_weighted"] for row in rows if row.get("random_map_weighted")), None)
+    return foot + ([f"random ranking: weighted mAP {chance:.2f}"] if chance else [])
+
+
+def _name(line: dict) -> str:
+    return line["model"] + ("*" if starred([line]) else "")
+
+
+def _overall(lines: list[dict]) -> list[list[str]]:
+    """Overall figures, the paper's beside them, costs, and what went wrong; columns that hold nothing are left out."""
+    measured = [name for name in OVERALL if any(spread(line, name) != "-" for line in lines)] or ["map_weighted"]
+    table = [["system"]]
+    for name in measured:
+        table[0] += [OVERALL[name], "paper"] if name in PRINTED else [OVERALL[name]]
+    table[0] += ["parameters", "embedding", "training", ""]
     for line in lines:
-        if (line["mode"], line["variant"]) != block:
-            block = (line["mode"], line["variant"])
-            title = ", ".join(filter(None, (rows[0]["dataset"], f"mode {line['mode']}", line["variant"])))
-            out += ["", title, _head(attributes, bool(paper))]
-        out.append(_line(line, attributes, paper, color))
-    chance = rows[0].get("random_map_weighted")
-    return "\n".join([*out[1:], *([f"random ranking: weighted mAP {chance:.2f}"] if chance else [])])
+        cells, theirs, row = [_name(line)], papers_row(line), line["rows"][-1]
+        for name in measured:
+            cells.append(spread(line, name))
+            cells += [_printed(theirs.get(PRINTED[name]))] if name in PRINTED else []
+        table.append([*cells, _number(row, "parameters", ""), *_costs(row, 2), told(line)])
+    return _filled(table)
 
 
-def _head(attributes: list[str], paper: bool) -> str:
-    names = "".join(f"{n.removeprefix(PER_ATTRIBUTE).replace('_', ' ')[:9]:>10}" for n in attributes)
-    beside = f"{'paper':>8}" if paper else ""
-    return (f"{'system':<12}{'weighted mAP':>14}{beside}{'macro':>14}{names}{'parameters':>12}{'embed':>10}"
-            f"{'training':>12}")  # fmt: skip
+def _attributes(lines: list[dict]) -> list[list[str]]:
+    """mAP of each attribute, and the paper's in a row of its own under ours."""
+    names = list(dict.fromkeys(n for line in lines for n in line["mean"] if n.startswith(PER_ATTRIBUTE)))
+    table = [["system", *(n.removeprefix(PER_ATTRIBUTE).replace("_", " ") for n in names)]]
+    for line in lines:
+        table.append([_name(line), *(spread(line, n) for n in names)])
+        theirs = {_plain(n): value for n, value in papers_row(line).get("per_attribute", {}).items()}
+        if theirs:
+            printed = (_printed(theirs.get(_plain(n.removeprefix(PER_ATTRIBUTE)))) for n in names)
+            table.append([Paper("  paper"), *printed])
+    return table if names else []
 
 
-def _line(line: dict, attributes: list[str], paper: dict, color: bool) -> str:
-    row, beside = line["rows"][-1], ""
-    if paper:
-        theirs = paper.get(TITLES[line["model"]], {}).get("mAP")
-        beside = f"{theirs:>8.2f}" if theirs is not None else f"{'':>8}"
-        beside = f"{GREY}{beside}{RESET}" if color else beside
-    each = "".join(f"{line['mean'].get(n, float('nan')):>10.1f}" for n in attributes)
-    cost = "".join(f"{row[n]:>{w},.{d}f}{unit}" if row.get(n) is not None else f"{'':>{w + len(unit)}}"
-                   for n, w, d, unit in (("parameters", 12, 0, ""), ("embed_ms", 7, 2, " ms"),
-                                         ("images_per_second", 7, 0, " im/s")))  # fmt: skip
-    wrong = told(line)
-    return (f"{line['model']:<12}{spread(line, 'map_weighted'):>14}{beside}{spread(line, 'map_macro'):>14}{each}{cost}"
-            + (f"  {wrong}" if wrong else ""))  # fmt: skip
+def _printed(value: float | None) -> Paper:
+    return Paper("" if value is None else f"{value:.2f}")
+
+
+def _number(row: dict, name: str, unit: str, digits: int = 0) -> str:
+    return f"{row[name]:,.{digits}f}{unit}" if row.get(name) is not None else ""
+
+
+def _costs(row: dict, digits: int) -> list[str]:
+    """What a system costs, where it was measured: an image's K embeddings, and training."""
+    return [_number(row, "embed_ms", " ms", digits), _number(row, "images_per_second", " images/s")]
+
+
+def _filled(table: list[list[str]]) -> list[list[str]]:
+    """The table without columns that hold nothing under their heads."""
+    columns = [column for column in zip(*table) if any(column[1:])]
+    return [list(row) for row in zip(*columns)]
+
+
+def _aligned(table: list[list[str]], color: bool) -> list[str]:
+    """The table as lines: words to the left, figures to the right, the paper's grey if `color`."""
+    widths = [max(map(len, column)) for column in zip(*table)]
+    lines = []
+    for row in table:
+        cells = [f"{cell:<{w}}" if head in LEFT else f"{cell:>{w}}" for cell, w, head in zip(row, widths, table[0])]
+        grey = [f"{GREY}{text}{RESET}" if color and isinstance(cell, Paper) else text for cell, text in zip(row, cells)]
+        lines.append("  ".join(grey).rstrip())
+    return lines
 
 
 def markdown(rows: list[dict]) -> str:
-    """The weighted mAP of every system in each mode, for the README: a line a system; costs where measured."""
+    """The weighted mAP of every system in each mode, for the README: a line a system. Beside it are the paper's figures
+    where the data set is the paper's, and triplet accuracy and costs where measured; under it, what is starred."""
     lines = standings([row for row in rows if not row.get("variant")])
-    modes = sorted({line["mode"] for line in lines})
-    table = [["system", *(_mode_head(mode, lines) for mode in modes), "trained parameters", "embedding, all K spaces",
-              "training"]]  # fmt: skip
+    modes, stars = sorted({line["mode"] for line in lines}), starred(lines)
+    table = [["system", *(_mode_head(mode, lines) for mode in modes), "paper",
+              *(f"`{mode}`, triplet accuracy" for mode in modes), "paper", "trained parameters",
+              "embedding, all K spaces", "training"]]  # fmt: skip
     for model in dict.fromkeys(line["model"] for line in sorted(lines, key=lambda l: l["mode"])):
         of = {line["mode"]: line for line in lines if line["model"] == model}
-        row = next(iter(of.values()))["rows"][-1]
-        cells = [_cell(of[mode]) if mode in of else "" for mode in modes]
-        cost = [f"{row['trained_parameters']:,.0f}" if row.get("trained_parameters") else "",
-                f"{row['embed_ms']:.1f} ms" if row.get("embed_ms") else "",
-                f"{row['images_per_second']:,.0f} images/s" if row.get("images_per_second") else ""]  # fmt: skip
-        table.append([f"`{model}`", *cells, *cost])
-    filled = [column for column in zip(*table) if any(column[1:])]
-    head, *body = (f"| {' | '.join(cells)} |" for cells in zip(*filled))
-    return "\n".join([head, "|" + "---|" * len(filled), *body])
+        first = next(iter(of.values()))
+        row, theirs = first["rows"][-1], papers_row(first)
+        cells = [f"`{model}`" + (r" \*" if model in stars else "")]
+        for cell_of, printed in ((_cell, "mAP"), (_accuracy, "accuracy")):
+            cells += [cell_of(of[mode]) if mode in of else "" for mode in modes] + [_printed(theirs.get(printed))]
+        table.append([*cells, _number(row, "trained_parameters", ""), *_costs(row, 1)])
+    head, *body = (f"| {' | '.join(cells)} |" for cells in _filled(table))
+    notes = [line for name, what in stars.items() for line in ("", rf"\* `{name}`: {what}")]
+    return "\n".join([head, "|" + "---|" * (head.count("|") - 1), *body, *notes])
 
 
 def ablations_markdown(rows: list[dict]) -> str:
@@ -150,3 +232,8 @@ def _mode_head(mode: str, lines: list[dict]) -> str:
 def _cell(line: dict) -> str:
     wrong = told(line)
     return spread(line, "map_weighted") + (f" ({wrong})" if wrong else "")
+
+
+def _accuracy(line: dict) -> str:
+    text = spread(line, "triplet_accuracy")
+    return "" if text == "-" else text

@@ -159,14 +159,21 @@ class SwitcherEngine:
 
     def draw(self, look: Look, head: int | None = None, opacity: float = 0.8, outlined: bool = True) -> np.ndarray:
         """uint8 RGB: the picture under the heat of one head, or of (None) the mean of all; without heat where the
-        system does not attend. outlined: with the attribute's region in red, where it is known."""
+        system does not attend; faded, as `plots.heatmap_grid` has it, where the picture is known to have no label.
+        outlined: with the attribute's region in red, where it is known."""
         seen = self._keep(look.image)
         shown = seen.shown
         if look.maps is not None:
             with self._pools.limit(limits=1, user_api="blas"):  # as in _one_thread
                 heat = attention.heatmap(look.maps, shown.shape[:2], head, seen.view)
             shown = attention.overlay(shown, heat, opacity)
-        return attention.outline(shown, self.boxes(look)) if outlined else shown
+        shown = attention.outline(shown, self.boxes(look)) if outlined else shown
+        return (0.3 * shown + 0.7 * 255).astype(np.uint8) if self.unlabelled(look) else shown
+
+    def unlabelled(self, look: Look) -> bool:
+        """Whether the picture is one of the data set, without a label under the condition."""
+        image = self.image_ids[look.image]
+        return image is not None and self.labels is not None and bool(self.labels[image, look.condition] < 0)
 
     def render(self, look: Look, head: int | None = None, opacity: float = 0.8, outlined: bool = True) -> bytes:
         """`draw` as PNG."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,16 +15,7 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 
 from ccakit import distributed
 from ccakit.allocator import keep_freed_memory
-from ccakit.checkpoint import (
-    SavedModel,
-    last_good_state,
-    load_model,
-    put_state,
-    rng_state,
-    save_model,
-    save_state,
-    write_json,
-)
+from ccakit.checkpoint import SavedModel, load_model, save_model
 from ccakit.config import TrainConfig, parse_budget
 from ccakit.data.images import ImageTransform
 from ccakit.data.layout import Dataset, read_dataset
@@ -35,8 +27,10 @@ from ccakit.objectives import StepResult, Steps, objective_for
 from ccakit.progress import Progress, learning_rate
 from ccakit.recipe import checkpoint_activations, parameter_groups, recipe_of
 from ccakit.reporting import Reporter, log_row, notice_collapse, report_unreadable
-from ccakit.run_folder import data_facts, keep_rows, open_folder, versions
+from ccakit.run_folder import data_facts, keep_rows, open_folder, versions, writing_run
 from ccakit.stopping import StopSignals, check_weights, stop, stop_if_not_finite
+from ccakit.storage import write_json
+from ccakit.training_state import last_good_state, put_state, rng_state, save_state
 
 __all__ = ["Progress", "Trainer", "data_facts", "learning_rate", "parameter_groups", "recipe_of", "train", "versions"]
 
@@ -82,7 +76,7 @@ class Trainer:
             self.reporter.close()
         best = distributed.from_main(lambda: load_model(self.out).model.state_dict())
         self.saved.model.load_state_dict(best)
-        distributed.from_main(lambda: write_json(self.out / "train.json", self._facts()))
+        self._write(lambda: write_json(self.out / "train.json", self._facts()))
         return self._facts()
 
     def _share(self) -> float:
@@ -91,7 +85,8 @@ class Trainer:
     def _open(self) -> None:
         self.open_training()
         self._open_folder()
-        self.reporter = Reporter(self.out, self.quiet)
+        with writing_run(self.out):
+            self.reporter = Reporter(self.out, self.quiet)
 
     def open_training(self) -> None:
         """Make ready what `step` needs: the objective, the inputs and the optimizer; nothing is written."""
@@ -116,18 +111,27 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
 
     def _open_folder(self) -> None:
-        goes_on = distributed.from_main(lambda: open_folder(self.out, self.config, self.dataset))
-        state = distributed.from_main(lambda: last_good_state(self.out / "checkpoints")) if goes_on else None
+        model, optimizer, folder = self.saved.model, self.optimizer, self.out / "checkpoints"
+        goes_on = self._write(lambda: open_folder(self.out, self.config, self.dataset))
+        state = distributed.from_main(lambda: last_good_state(folder, model, optimizer)) if goes_on else None
         if state is not None:
-            facts = put_state(state, self.saved.model, self.optimizer, distributed.number())
-            self.progress = Progress(**facts["progress"])
-            self._go_on(facts)
-        distributed.from_main(lambda: keep_rows(self.out, self.progress.epoch))
+            self.progress = put_state(state, model, optimizer, distributed.number())
+            self._go_on(state.facts)
+        self._write(lambda: keep_rows(self.out, self.progress.epoch))
+
+    def _write(self, work: Callable[[], object]) -> object:
+        """What the main process writes of the run, and what that gives, in all processes; DataError if it cannot."""
+
+        def written() -> object:
+            with writing_run(self.out):
+                return work()
+
+        return distributed.from_main(written)
 
     def _go_on(self, facts: dict) -> None:
-        if (scaler := self.accelerator.scaler) is not None and facts.get("scaler"):
+        if (scaler := self.accelerator.scaler) is not None and facts["scaler"]:
             scaler.load_state_dict(facts["scaler"])
-        if (before := facts.get("processes", 1)) != distributed.processes() and distributed.is_main():
+        if (before := facts["processes"]) != distributed.processes() and distributed.is_main():
             log.warning("%s: %d processes before, %d now; batches stay the same, sums differ in the last digits",
                         self.out, before, distributed.processes())  # fmt: skip
         if self.progress.unreadable:  # which are still so, and why
@@ -255,10 +259,10 @@ class Trainer:
         better = score > progress.best
         if better:
             progress.best, progress.best_epoch = score, progress.epoch
-        distributed.from_main(lambda: self._write(row, better))
+        self._write(lambda: self._write_evaluation(row, better))
         self._save()
 
-    def _write(self, row: dict, better: bool) -> None:
+    def _write_evaluation(self, row: dict, better: bool) -> None:
         self.reporter.evaluation(row, self.progress)
         if better:
             save_model(self.out, self.saved)
@@ -268,13 +272,9 @@ class Trainer:
         """A checkpoint of this moment, from which the run goes on exactly."""
         check_weights(self.saved.model, self.progress.step)
         model, progress = self.saved.model, self.progress
-        scaler = self.accelerator.scaler
-        facts = {"progress": vars(progress), "processes": distributed.processes(),
-                 "scaler": scaler.state_dict() if scaler is not None else None}  # fmt: skip
-        rngs, folder, keep = distributed.every(rng_state()), self.out / "checkpoints", self.config.keep
-        distributed.from_main(
-            lambda: save_state(folder, progress.step, model, self.optimizer, facts, rngs=rngs, keep=keep)
-        )
+        scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
+        options = dict(scaler=scaler, rngs=distributed.every(rng_state()), keep=self.config.keep)
+        self._write(lambda: save_state(self.out / "checkpoints", model, self.optimizer, progress, **options))
 
     def _facts(self) -> dict:
         progress = self.progress

@@ -67,7 +67,7 @@ def _embedding(canvas) -> None:
 
 def _blocks(canvas) -> None:
     """The plain transformer blocks."""
-    canvas.area(1.87, 1.86, 1.06, 2.4, "blocks 1 … L−1")
+    canvas.area(1.9, 1.86, 1.12, 2.4, "blocks 1 … L−1")
     places = _stack(canvas, 1.87, 0.96, ["LN", "MSA", "+", "LN", "FFN", "+"], 0.5, 0.35)
     _skip(canvas, 1.87, 0.76, places[2], -0.4)
     _skip(canvas, 1.87, places[2] + 0.14, places[5], -0.4)

@@ -26,28 +26,29 @@ def ranked(run, condition: int, top: int = TOP) -> tuple[np.ndarray, np.ndarray]
     return queries, candidates[np.argsort(-similarity, axis=1, kind="stable")[:, :top]]
 
 
-def draw(run=None, seed: int = 0) -> Figure:
-    """A row an attribute: its name, a success, a failure; at the text's width."""
+def draw(run=None, seed: int = 0, attributes=()) -> Figure:
+    """A row an attribute (of all, or of those named): its name, a success, a failure; at the text's width."""
     run = run or shared.open_run()
-    attributes, rng = run.split.attributes, np.random.default_rng(seed)
-    k, colors = len(attributes), plots.attribute_colors(len(attributes))
+    of_run, rng = run.split.attributes, np.random.default_rng(seed)
+    chosen = [of_run.condition(name) for name in attributes or of_run.names]
+    k, colors = len(chosen), plots.attribute_colors(len(of_run))
     with plots.plt.rc_context(shared.lettering()):
-        figure = plots._figure(shared.TEXT, 0.94 * k + 0.35)
+        figure = plots._figure(shared.TEXT, 0.98 * k + 0.35)
         parts = figure.subfigures(1, 2, width_ratios=[1.16, 1], wspace=0.015)
         grids = [part.subplots(k, TOP + 1, squeeze=False) for part in parts]
-        for c in range(k):
+        for row, c in enumerate(chosen):
             queries, found = ranked(run, c)
             mistakes = (found[:, :, 2] != queries[:, None, 2]).any(axis=1)
-            seen = np.array([attributes.values[c][label] != "Invisible" for label in queries[:, 2]], bool)
-            for grid, of in zip(grids, (seen & ~mistakes, seen & mistakes)):
-                _row(grid[c], run, c, *_drawn(np.flatnonzero(of), queries, found, rng))
-            _level([*grids[0][c], *grids[1][c]])
-            name = shared.wrapped(attributes.title(c), 9)
-            grids[0][c, 0].set_ylabel(f"{name}\n", rotation=0, ha="right", va="center", fontweight="bold", fontsize=7,
-                                      color=plots._ink(colors[c]), labelpad=3)  # fmt: skip
+            seen = np.array([of_run.values[c][label] != "Invisible" for label in queries[:, 2]], bool)
+            for grid, some in zip(grids, (seen & ~mistakes, seen & mistakes)):
+                _row(grid[row], run, c, *_drawn(np.flatnonzero(some), queries, found, rng))
+            _level([*grids[0][row], *grids[1][row]])
+            name = shared.wrapped(of_run.title(c), 9)
+            first = grids[0][row, 0]
+            first.set_ylabel(name, rotation=0, ha="right", va="center", y=0.68, fontweight="bold", fontsize=7,
+                             color=plots._ink(colors[c]), labelpad=3)  # fmt: skip
             share = 100 * mistakes.mean() if len(mistakes) else np.nan
-            grids[0][c, 0].text(-0.1, 0.2, f"mistakes:\n{share:.0f}%", transform=grids[0][c, 0].transAxes, ha="right",
-                                va="center")  # fmt: skip
+            first.text(-0.1, 0.2, f"mistakes:\n{share:.0f}%", transform=first.transAxes, ha="right", va="center")
         for part, grid, title in zip(parts, grids, ("all three right", "a mistake among the three")):
             part.suptitle(title, fontsize=8, fontweight="bold")
             for ax, name in zip(grid[0], ["query", *(f"rank {i + 1}" for i in range(TOP))]):
@@ -64,7 +65,7 @@ def _drawn(some, queries, found, rng):
 
 
 def _row(axes, run, condition: int, query, found) -> None:
-    """A query and its candidates: a green frame and a tick, or a red frame and a cross."""
+    """A query and its candidates: a green frame and a tick, or an orange frame and a cross."""
     if query is None:
         for ax in axes[1:]:
             ax.set_axis_off()
@@ -83,7 +84,7 @@ def _show(ax, picture, text: str, frame: str | None = None) -> None:
     plots._picture(ax, picture, frame=frame)
     for spine in ax.spines.values():
         spine.set_linewidth(1.8)
-    ax.set_xlabel(shared.wrapped(text, 17), fontsize=shared.SMALL, labelpad=1.5)
+    ax.set_xlabel(shared.wrapped(text, 13), fontsize=shared.SMALL, labelpad=1.5)
 
 
 def _level(axes) -> None:

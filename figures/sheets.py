@@ -20,7 +20,7 @@ from ccakit.standings import paper_rows, spread, standings, told
 class Block:
     """A part of a table: its title, the columns' heads, rows of texts, and notes under it.
 
-    A cell between ** is bold; `marked` holds the (row, column) of cells that contradict something, set in red.
+    A cell between ** is bold; `marked` holds the (row, column) of cells that contradict something, set in orange.
     """
 
     title: str
@@ -212,7 +212,7 @@ def _notes(dataset: str, audit: dict, means: dict) -> list[str]:
     notes = ["weighted, plain: the means of the row's own attributes, by the test split's queries and as they are. "
              "Bold: the best. †: the paper's own reproduction."]  # fmt: skip
     if wrong:
-        notes.append(f"In red, or (!): printed overall figures that are not the weighted mean: {', '.join(wrong)}.")
+        notes.append(f"In orange, or (!): printed overall figures that are not the weighted mean: {', '.join(wrong)}.")
     ceiling = audit["ceilings"][dataset]
     if ceiling["unanswered"]:
         notes.append(f"{ceiling['unanswered']} of {ceiling['queries']:,} queries have no relevant candidate: the most "

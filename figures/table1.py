@@ -27,7 +27,7 @@ def make(run=None, audit: dict | None = None) -> sheets.Sheet:
             "classes\n(lists)", "images in lists\n(train + valid + test)"]  # fmt: skip
     notes = [f"Contradicted: {each['says']}; {each['computed']}." for each in wrong]
     notes.append("Lists: the split files that ASEN's authors published. ?, –: not among them. "
-                 "In red, or (!): contradicted.")  # fmt: skip
+                 "In orange, or (!): contradicted.")  # fmt: skip
     return sheets.Sheet("Table 1. Statistics of the benchmark data sets", [
         sheets.Block("The paper's figures, and the counts of the split files", head, rows, notes, marked), _ours(run),
     ])  # fmt: skip

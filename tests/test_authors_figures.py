@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 
 import pytest
 import torch
@@ -22,33 +23,48 @@ def authors():
     return module
 
 
+@pytest.fixture(scope="module")
+def maps(authors):
+    """What the CNNs make of the pictures."""
+    steps = {"resnet50": 1, "resnet18": 2}
+    with torch.no_grad():
+        return {name: authors.cnn(name, authors.images(step))(authors.images(step)) for name, step in steps.items()}
+
+
 @torch.no_grad()
-def our_outputs(authors, name):
-    """What `their_outputs` compares with their code, of ours: name -> output."""
+def from_maps(authors, name):
+    """What `their_outputs` compares with their code, of ours, from feature maps: name -> output."""
     x, local, condition = authors.inputs()
-    if name.startswith("csn"):
-        model = authors.ours("csn", mask=name.removeprefix("csn-"))
-        masked, general, table = model.masked(x, condition[:, None])
-        return {f"{name} (ASEN's)": model.embed(x, condition), f"{name} (CSN's), before the L2": masked[:, 0],
-                f"{name} (CSN's), two norms": torch.stack([table.abs().sum(), general.norm()])}  # fmt: skip
     model = authors.ours(name)
+    if name.startswith("csn"):
+        begins = [] if name == "csn" else [f"{name}, masks", f"{name} (CSN's), masks"]
+        return {name: model(x, condition), **{key: authors.begun(name) for key in begins}}
+    where = {f"{name}, map": model.attention(x, condition)[:, 0]}
     if name != "asen-pp":
-        return {name: model.embed(x, condition), f"{name}, map": model.attention(x, condition)[:, 0]}
-    given = model.condition(condition)[:, None]
-    whole = model.head(model.attend(x, given)[0])[:, 0]
-    part = model.local_head(model.local_attend(local, given)[0])[:, 0]
-    return {
-        "asen-pp, both branches": torch.cat([0.6**0.5 * whole, 0.4**0.5 * part], dim=1),
-        "asen-pp, map": model.attention(x, condition)[:, 0],
-        "asen-pp, crop (pixels of 224)": 224 * attended_boxes(authors._peaked(), 224),
-    }
+        return {name: model(x, condition), **where}
+    return {"asen-pp, both branches": authors.branches(model, x, local, condition), **where,
+            "asen-pp, crop (pixels of 224)": 224 * attended_boxes(authors.peaked(), 224)}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["csn-learned", "csn-preset", "csn-fixed", "asen", "asen-v2", "asen-pp"])
-def test_our_outputs_are_the_authors_codes(authors, name):
-    figures = json.loads((ROOT / "tests" / "authors_figures.json").read_text())
-    outputs = our_outputs(authors, name)
-    assert set(outputs) == {key for key in figures if key == name or key.startswith((f"{name} ", f"{name},"))}
+@torch.no_grad()
+def from_pictures(authors, name, maps):
+    """The same from pictures: from what the CNNs make of them."""
+    x, condition, model = maps["resnet50"], authors.inputs()[-1], authors.ours(name)
+    if name.startswith("csn"):
+        original = authors.ours(name, authors.given_map(256, 112), embed_dim=64)
+        return {f"{name} from pictures": model(x, condition),
+                **authors.csn_outputs(name, original, maps["resnet18"])}  # fmt: skip
+    if name == "asen-pp":
+        whole, _ = authors.looking(model, x).attend(x, model.condition(condition)[:, None])
+        found = {"asen-pp from pictures, global": 0.6**0.5 * model.head(whole)[:, 0]}
+    else:
+        found = {f"{name} from pictures": model(x, condition)}
+    return {**found, f"{name} from pictures, map": model.attention(x, condition)[:, 0]}
+
+
+def hold(outputs, figures):
+    """Our outputs are the recorded ones, each of them."""
+    assert set(outputs) == set(figures)
     for key, output in outputs.items():
         first = output.flatten()[:: max(1, output.numel() // 16)][:16]
         theirs, norm = torch.tensor(figures[key]["first"]), figures[key]["norm"]
@@ -57,17 +73,45 @@ def test_our_outputs_are_the_authors_codes(authors, name):
             close(first, theirs, atol=1.0)
             assert float(output.norm()) == pytest.approx(norm, rel=1e-2)
             continue
-        close(first, theirs, atol=1e-5, rtol=1e-5 if "norms" in key else 0)
-        assert float(output.norm()) == pytest.approx(norm, rel=1e-5)
+        close(first, theirs, atol=1e-5, rtol=1e-5)
+        assert float(output.detach().norm()) == pytest.approx(norm, rel=1e-5)
+
+
+def recorded(name, pictures):
+    """Their figures of one system, from pictures or not."""
+    figures = json.loads((ROOT / "tests" / "authors_figures.json").read_text())
+    return {key: value for key, value in figures.items()
+            if re.match(rf"{name}( |,|$)", key) and ("from pictures" in key) == pictures}  # fmt: skip
+
+
+NAMES = ["csn", "csn-preset", "csn-fixed", "asen", "asen-v2", "asen-pp"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_our_outputs_are_the_authors_codes(authors, name):
+    hold(from_maps(authors, name), recorded(name, pictures=False))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_our_outputs_from_pictures_are_the_authors_codes(authors, name, maps):
+    hold(from_pictures(authors, name, maps), recorded(name, pictures=True))
 
 
 def test_all_of_the_authors_figures_are_compared(authors):
     figures = json.loads((ROOT / "tests" / "authors_figures.json").read_text())
-    assert len(figures) == 3 * 3 + 2 + 2 + 3
+    assert sum(len(recorded(name, pictures)) for name in NAMES for pictures in (False, True)) == len(figures) == 29
+
+
+def test_pre_set_masks_meet_the_authors_code_as_they_begin(authors):
+    for name, elsewhere in (("csn-preset", 0.1), ("csn-fixed", 0.0)):
+        table = authors.ours(name).mask.table
+        for condition, row in enumerate(table):
+            part = row[128 * condition : 128 * (condition + 1)]
+            assert (part == 1).all() and float(row.detach().sum()) == pytest.approx(128 + 896 * elsewhere)
 
 
 def test_the_crop_is_the_bounding_square_of_the_attended_places(authors):
-    maps = authors._peaked()
+    maps = authors.peaked()
     boxes = attended_boxes(maps, 224) * 224
     expected = torch.tensor([plain_box(m.numpy(), 224) for m in maps], dtype=torch.float32)
     close(boxes, expected, atol=1.0)

@@ -76,7 +76,7 @@ def test_spaces(capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["rows"] == result["rows"]
     assert 0.9 < rows["lite: spaces 8 / plain"]["floor"] < 0.97
     assert rows["lite: spaces 8 / plain"]["limit"] == "<= 0.97"
-    assert "as the operations alone are more" in rows["lite: spaces 64 / spaces 8"]["note"]
+    assert "the operations alone are more" in rows["lite: spaces 64 / spaces 8"]["note"]
     assert rows["lite: spaces 8, peak memory"]["value"] > 0
 
 
@@ -255,6 +255,15 @@ def test_all_runs_a_script_and_writes_the_machine(tmp_path):
     every.save([{**rows[0], "script": "start"}], file)  # another script's rows stay
     with open(file, newline="") as written:
         assert {row["script"] for row in csv.DictReader(written)} == {"drawing", "start"}
+
+
+def test_docs_speed_has_the_results_files_table_and_a_word_on_what_was_missed():
+    rows, text = every.read(ROOT / "results" / "speed.csv"), (ROOT / "docs" / "speed.md").read_text()
+    assert every.markdown(rows) in text
+    assert {row["script"] for row in rows} == set(every.SCRIPTS)
+    for row in rows:
+        if row["met"] == "no":
+            assert f"**{row['what']}**" in text, "say why it was missed"
 
 
 def test_all_fails_where_a_script_does(capsys):

@@ -90,7 +90,10 @@ def test_params_prints_the_papers_claims(capsys):
     result = json.loads(out.splitlines()[-1])
     assert result["match"] and sum(result["parts"]["triplet"].values()) == 97_890_112 + 768 * 769
     assert main(["params", "--list"]) == 0
-    assert "cca-type2" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "cca-type2" in out
+    alone = next(line for line in out.splitlines() if "one pass of the trunk" in line).split(": ")[1]
+    assert alone == "networks, asen-pp (unless on kept features)"
 
 
 @pytest.mark.parametrize("name,overall", [("FashionAI", 15.79), ("DeepFashion", 3.38), ("DARN", None)])

@@ -302,6 +302,36 @@ def test_a_worker_that_dies_ends_all_or_is_restarted_from_the_last_checkpoint(ga
         assert _column(tmp_path / name, "loss") == _column(tmp_path / "whole", "loss")
 
 
+@pytest.mark.parametrize("before,after", [(2, 0), (0, 2)])
+def test_a_run_goes_on_with_another_number_of_processes(garments, alone, tmp_path, before, after):
+    """Stopped after 4 of 12 steps; it says so, and ends within 1e-5 of the run of one process that went through."""
+    out, cut = tmp_path / "run", f"0 3 {int(signal.SIGTERM)}"
+    launch(before, "train_case", garments, out, "{}", cut, check=False)
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000004"]
+    gone_on = launch(after, "train_case", garments, out, json.dumps(dict(resume=True)))
+    told = f"{max(1, before)} processes before, {max(1, after)} now; batches stay the same"
+    assert told in gone_on.stderr
+    np.testing.assert_allclose(losses_of(out), losses_of(alone / "spaces")[4:], atol=1e-5)
+    a, b = (load_file(of / "model.safetensors") for of in (out, alone / "spaces"))
+    assert max(float(but_for_keys(k, a[k].float() - b[k].float()).abs().max()) for k in a if a[k].numel()) <= 1e-5
+    assert _column(out, "step") == _column(alone / "spaces", "step")
+
+
+@pytest.mark.parametrize("flags", [["--loopback"], []])
+def test_two_machines_train_as_one_process(flags, capfd, monkeypatch):
+    """The script, at a tiny size: two launchers on the loopback, and two network namespaces where they may be made."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent)
+    from benchmarks import two_machines
+
+    if not flags:
+        if not two_machines.make_namespaces():
+            pytest.skip("no right to make network namespaces")
+        two_machines.remove_namespaces()
+    assert two_machines.main(["--tiny", *flags]) == 0
+    told = capfd.readouterr().out
+    assert f"two {'rendezvous on loopback' if flags else 'network namespaces'}: " in told and "match: True" in told
+
+
 def test_a_signal_to_one_process_stops_all_after_saving(garments, tmp_path):
     stopped = launch(2, "train_case", garments, tmp_path / "run", "{}", f"1 3 {int(signal.SIGTERM)}", check=False)
     assert stopped.returncode != 0

@@ -71,6 +71,16 @@ def test_a_vision_transformer_in_onnxruntime(name, size, tmp_path):
         assert_same(saved, tmp_path, batch)
 
 
+@pytest.mark.parametrize("name", ["cca-type2", "triplet"])
+def test_a_hybrid_trunk_in_onnxruntime(name, tmp_path):
+    """A CNN before the blocks, as the paper's vit_base_r50_s16_224 has it; that one takes minutes, and agrees too."""
+    saved = saved_model(name, "vit_tiny_r_s16_p8_224", size=64, freeze="none")
+    facts = export_onnx(saved, tmp_path)
+    assert all(part["max_difference"] < 1e-4 for part in facts["parts"].values())
+    for batch in (1, 5):
+        assert_same(saved, tmp_path, batch)
+
+
 @pytest.mark.parametrize("name", [info.name for info in list_models() if info.name not in
                                   ("cca-type1", "cca-type2", "triplet", "asen-pp")])  # fmt: skip
 def test_every_other_system_in_onnxruntime(name, tmp_path):

@@ -117,9 +117,10 @@ def test_a_script_runs_alone_from_anywhere(tmp_path):
     assert sorted(p.name for p in (tmp_path / "here").iterdir()) == ["figure3.pdf", "figure3.png"]
 
 
-def test_no_text_is_cut_off(drawn):
+def test_no_text_is_cut_off_or_lies_on_another(drawn):
     for figure in drawn.values():
         inside(figure)
+        no_overlap(figure)
 
 
 @pytest.mark.parametrize("name", ["figure1", "figure2", "figure3"])
@@ -186,6 +187,13 @@ def test_figureA2_tells_right_from_wrong(run, drawn):
         for row in np.array(half.axes).reshape(-1, 4):
             marks = [ax.get_xlabel().startswith("✓") for ax in row[1:] if ax.axison]
             assert not marks or some(marks)
+
+
+def test_figureA2_of_some_attributes(run):
+    figure = module("figureA2").draw(run, attributes=("coat_length", "lapel_design"))
+    assert [len(half.axes) for half in figure.subfigs] == [8, 8]
+    inside(figure)
+    no_overlap(figure)
 
 
 def test_figure1_counts_what_is_there():

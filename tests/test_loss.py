@@ -77,3 +77,12 @@ def test_unknown_mining_is_refused():
 def test_spread_tells_a_point_from_a_sphere():
     assert spread(F.normalize(torch.ones(8, 3, 5), dim=-1)) == pytest.approx(0, abs=1e-6)
     assert spread(unit(4000, 2, 16)) > 0.98
+
+
+@pytest.mark.parametrize("collapsed", range(4))
+def test_one_space_that_is_a_point_is_enough_for_no_spread(collapsed):
+    embeddings = unit(500, 4, 16).detach()
+    embeddings[:, collapsed] = F.normalize(torch.randn(16), dim=-1)
+    assert spread(embeddings) == pytest.approx(0, abs=1e-5)
+    pairs = torch.stack([1 - embeddings[:, k] @ embeddings[:, k].T for k in range(4)])  # (K, B, B)
+    assert spread(embeddings) == pytest.approx(float(pairs.mean(dim=(1, 2)).min()), abs=1e-5)

@@ -49,6 +49,49 @@ def test_figures_do_not_pile_up_in_pyplot(pictures):
     assert plt.get_fignums() == []
 
 
+def test_names_of_points_do_not_overlap():
+    figure, ax = plt.subplots()
+    plt.close(figure)
+    points = {"one": (10, 1), "two": (11, 1.01), "three": (10.5, 1.02), "far": (900, 1), "high": (10, 5)}
+    for x, y in points.values():
+        ax.plot(x, y, "o")
+    ax.set(xscale="log", xlim=(5, 2000))
+    plots.name_points(ax, points)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert {text.get_text() for text in ax.texts} == set(points)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+
+
+def test_small_png_is_the_figure_in_few_colours():
+    figure = plots.training_curve([{"step": 0, "loss": 0.2}, {"step": 9, "loss": 0.1, "valid_map_weighted": 50}])
+    full = io.BytesIO()
+    figure.savefig(full, dpi=100, bbox_inches="tight")
+    small = plots.small_png(figure, 100)
+    assert len(small) < 0.6 * len(full.getvalue())
+    a, b = (cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in (small, full.getvalue()))
+    assert a.shape == b.shape and np.abs(a.astype(int) - b).mean() < 2
+    assert len(np.unique(a.reshape(-1, 3), axis=0)) <= 256
+    few = cv2.imdecode(np.frombuffer(plots.small_png(figure, 100, most=0), np.uint8), cv2.IMREAD_COLOR)
+    for color in (plots.PALETTE[0], plots.PALETTE[4]):  # the loss, and the best
+        assert (few == np.round(255 * np.array(to_rgb(color)))[::-1]).all(axis=-1).any()
+
+
+def test_a_notebook_shows_figures_small_and_one_at_its_own_size(monkeypatch):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    monkeypatch.setattr(shell, "run_line_magic", lambda *given: None)
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    plots.in_notebook(dpi=50)
+    figure = plots.training_curve([{"step": 0, "loss": 0.2}])
+    data, _ = shell.display_formatter.format(figure)
+    assert data["image/png"] == plots.small_png(figure, 50)
+    figure.shown_dpi = 80
+    assert shell.display_formatter.format(figure)[0]["image/png"] == plots.small_png(figure, 80)
+    InteractiveShell.clear_instance()
+
+
 def test_heatmap_grid_draws_what_attention_gives(pictures, tmp_path):
     rng = np.random.default_rng(1)
     maps = rng.random((2, 3, 4, 7, 7))

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partialmethod
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from ccakit import checkpoint
+from ccakit import checkpoint, reporting, run_folder, storage, training, training_state
 from ccakit.cli import main
 from ccakit.config import TrainConfig
 from ccakit.data.errors import DataError
@@ -28,7 +29,8 @@ from ccakit.training import Trainer, train
 
 TINY = dict(lite_width=32, lite_depth=1, lite_heads=2, batch_size=16, image_size=64, budget="epochs=2",
             evaluate_every=1, checkpoint_every=1)  # fmt: skip
-WRITES = ("_save_tensors", "write_text", "write_json", "_remove", "_sync", "_digest")
+WRITES = ("save_tensors", "write_text", "write_json", "_remove", "sync", "file_digest")
+WRITERS = (storage, training_state, checkpoint, run_folder, training)
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +63,16 @@ def die_in_writing(count: int) -> None:
         def operation(*args, **kwargs):
             left[0] -= 1
             if left[0] == 0:
-                if real.__name__ == "_save_tensors":  # half a file
-                    Path(args[1]).with_suffix(".0.partial").write_bytes(b"half")
+                if real.__name__ == "save_tensors":  # half a file
+                    storage.partial_of(Path(args[1])).write_bytes(b"half")
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(*args, **kwargs)
 
         return operation
 
-    for name in WRITES:
-        setattr(checkpoint, name, dying(getattr(checkpoint, name)))
+    for module in WRITERS:
+        for name in {*WRITES} & vars(module).keys():
+            setattr(module, name, dying(getattr(module, name)))
 
 
 def kill_often(data: str, out: str, kills: int, options: str) -> None:
@@ -182,7 +185,7 @@ def test_a_damaged_last_checkpoint_is_told_and_the_one_before_taken(garments, tm
 
 def test_a_full_disk_is_one_clear_error_and_loses_nothing(garments, tmp_path, monkeypatch, capsys):
     train(settings(garments, tmp_path / "whole"), quiet=True)
-    real, calls = checkpoint.save_file, []
+    real, calls = storage.save_file, []
 
     def full(tensors, path):
         calls.append(path)
@@ -190,13 +193,111 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(garments, tmp_path, mo
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(tensors, path)
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(DataError, match="No space left on device.*--resume then goes on from step-00000002"):
+    monkeypatch.setattr(storage, "save_file", full)
+    told = "step-00000003: cannot be written .No space left on device.*--resume then goes on from step-00000002"
+    with pytest.raises(DataError, match=told):
         train(settings(garments, tmp_path / "run"), quiet=True)
     assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == ["step-00000001", "step-00000002"]
-    monkeypatch.setattr(checkpoint, "save_file", real)
+    monkeypatch.setattr(storage, "save_file", real)
     go_on(garments, tmp_path / "run")
     assert result(tmp_path / "run") == result(tmp_path / "whole")
+
+
+def no_space(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class NoSpace:
+    """What `open` gives on a full disk: the write fails, and names no file."""
+
+    write = no_space
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("file,owner,name,given,there", [
+    ("model.safetensors", storage, "save_file", "/run/model.safetensors", "step-00000005"),
+    ("log.csv", run_folder, "open", "/run/log.csv", "step-00000005"),
+    ("train.json", storage, "open", "/run/train.json", "step-00000010"),
+    ("config.json", storage, "open", "/run/config.json", "the beginning"),
+    ("tensorboard", reporting.SummaryWriter, "add_scalar", "SummaryWriter", "step-00000005"),
+])  # fmt: skip
+def test_any_file_of_a_run_that_a_full_disk_refuses_is_named(garments, tmp_path, monkeypatch, file, owner, name, given,
+                                                             there):  # fmt: skip
+    train(settings(garments, tmp_path / "whole"), quiet=True)
+    real = getattr(owner, name, open)
+
+    def full(*args, **kwargs):
+        if given not in str(args):
+            return real(*args, **kwargs)
+        return NoSpace() if name == "open" else no_space()
+
+    with monkeypatch.context() as patch, pytest.raises(DataError) as error:
+        patch.setattr(owner, name, full, raising=False)
+        train(settings(garments, tmp_path / "run"), quiet=True)
+    told = f"run/{file}: cannot be written (No space left on device). Make room there, or make it writable; "
+    assert f"{told}--resume then goes on from {there}." in str(error.value)
+    go_on(garments, tmp_path / "run")
+    assert result(tmp_path / "run") == result(tmp_path / "whole")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 100 MiB, where this process may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100m", "none", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("owner,name,file", [
+    (training, "save_model", "model.safetensors"), (reporting.Reporter, "evaluation", "log.csv"),
+])  # fmt: skip
+def test_a_disk_that_fills_up_is_one_clear_error(garments, small_disk, tmp_path, monkeypatch, owner, name, file):
+    """The disk is full from the first evaluation on; when there is room again, the run ends as if it had been so."""
+    train(settings(garments, tmp_path / "whole"), quiet=True)
+    real, filler = getattr(owner, name), small_disk / "filler"
+
+    def full(*args, **kwargs):
+        if name == "evaluation":  # a log that ends where its block does
+            log = small_disk / "run/log.csv"
+            log.write_text(log.read_text() + "0" * (os.statvfs(log).f_bsize - log.stat().st_size))
+        with open(filler, "wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(DataError, match=f"run/{file}: cannot be written .*No space"):
+        patch.setattr(owner, name, full)
+        train(settings(garments, small_disk / "run"), quiet=True)
+    filler.unlink()
+    go_on(garments, small_disk / "run")
+    assert result(small_disk / "run") == result(tmp_path / "whole")
+
+
+def test_embeddings_that_a_full_disk_refuses_are_one_line(garments, tmp_path, monkeypatch, capsys):
+    train(settings(garments, tmp_path / "run", budget="steps=1"), quiet=True)
+    monkeypatch.setattr(storage, "save_file", no_space)
+    assert main(["embed", "--run", str(tmp_path / "run")]) == 1
+    told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note: ")]
+    assert len(told) == 1 and "run/embeddings_test.safetensors: cannot be written (No space left on device)" in told[0]
+
+
+def test_features_that_a_full_disk_refuses_are_computed_each_time(garments, small_disk, tmp_path, caplog):
+    """A warning, and no killed process, as a memory map on a full disk would have it."""
+    shutil.copytree(garments, small_disk / "data", ignore=shutil.ignore_patterns(".features"))
+    with open(small_disk / "filler", "wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    train(settings(small_disk / "data", tmp_path / "run", budget="steps=2"), quiet=True)
+    assert "features cannot be kept" in caplog.text and not list((small_disk / "data/.features").glob("*"))
 
 
 def test_checkpoints_are_kept_as_many_as_wanted_and_leftovers_go(garments, tmp_path):
@@ -204,19 +305,39 @@ def test_checkpoints_are_kept_as_many_as_wanted_and_leftovers_go(garments, tmp_p
     folder = tmp_path / "run/checkpoints"
     assert sorted(p.name for p in folder.iterdir()) == ["step-00000003", "step-00000004", "step-00000005"]
     (folder / ".partial-999999999").mkdir()
-    checkpoint.remove_leftovers(folder)
+    training_state.remove_leftovers(folder)
     assert not list(folder.glob(".partial*"))
 
 
-def test_resume_says_what_differs(garments, tmp_path, caplog):
+def test_resume_says_what_differs(garments, tmp_path):
     train(settings(garments, tmp_path / "run", budget="steps=3"), quiet=True)
     with pytest.raises(DataError, match="lr was 0.001, now 0.1; accumulate was 1, now 2"):
         go_on(garments, tmp_path / "run", budget="steps=3", lr=0.1, accumulate=2)
     go_on(garments, tmp_path / "run", budget="steps=3", checkpoint_every=7, keep=1, workers=1)  # these may
-    last = max((tmp_path / "run/checkpoints").iterdir()) / "state.json"
-    last.write_text(last.read_text().replace('"processes": 1', '"processes": 4'))
-    go_on(garments, tmp_path / "run", budget="steps=3")
-    assert "4 processes before, 1 now" in caplog.text
+
+
+def test_resume_on_other_data_says_what_differs(garments, draw, tmp_path):
+    """Which split, and in what; a query that has become a candidate too, though all labels are where they were."""
+    train(settings(garments, tmp_path / "run", budget="steps=1"), quiet=True)
+
+    def told(data) -> str:
+        with pytest.raises(DataError, match="data.json: tells of other data than --data: ") as error:
+            go_on(data, tmp_path / "run", budget="steps=1")
+        return error.value.problem.split("--data: ")[1]
+
+    assert told(draw(81, 16, 15)) == "train had 80 images, now 81; test had 16 images, now 15"
+    for split in ("valid", "test"):
+        other = tmp_path / split / "garments"
+        shutil.copytree(garments, other)
+        query, candidates = (other / f"{name}_{split}.txt" for name in ("query", "candidate"))
+        first, *others = query.read_text().splitlines(keepends=True)
+        query.write_text("".join(others))
+        candidates.write_text(candidates.read_text() + first)  # labels are the candidates' rows, then the queries'
+        assert told(other) == f"{split} has other files, labels, queries or candidates"
+    other = tmp_path / "other"
+    shutil.copytree(garments, other)
+    (other / "meta.json").write_text((other / "meta.json").read_text().replace("neck_design", "neckline"))
+    assert "other attributes or values" in told(other)
 
 
 def test_a_run_restarted_by_the_launcher_goes_on_without_resume(garments, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
@@ -99,9 +100,14 @@ def test_documented_tests_exist():
 def test_notebooks_are_committed_executed_and_small(path):
     notebook = json.loads(path.read_text())
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert 25 <= len(notebook["cells"]) <= 45 and path.stat().st_size < 400_000
+    assert 25 <= len(notebook["cells"]) <= 45 and path.stat().st_size <= 300_000
     assert all(cell["execution_count"] for cell in code) and "widgets" not in notebook["metadata"]
-    assert not [o for cell in code for o in cell["outputs"] if o["output_type"] == "error"]
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    pictures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+    assert all(len(b64decode(picture)) <= 80_000 for picture in pictures)
+    assert not [output for output in outputs if "image/jpeg" in output.get("data", {})]  # blurs type and lines
+    assert not [cell for cell in code if "execution" in cell["metadata"]], "timestamps of the execution"
     assert all("".join(cell["source"]).count("\n") < 30 for cell in code)
 
 

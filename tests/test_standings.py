@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 from conftest import ROOT
 
+from ccakit.benchmark import read_rows
 from ccakit.models import list_models
 from ccakit.standings import ablations_markdown, markdown, paper_rows, spread, standings, text_table, told
 
 ORDER = [info.name for info in list_models()]
+PAPER = json.loads((ROOT / "ccakit" / "paper.json").read_text())
+IN_PAPER = {"triplet": "Triplet network", "csn": "CSN", "asen": "ASEN", "camnet": "CAMNet", "m2fashion": "M2Fashion",
+            "asen-pp": "ASEN++", "adde": "ADDE-C", "tf-csn": "TF-CSN", "tf-asen": "TF-ASEN",
+            "cca-type1": "CCA (Type-1)", "cca-type2": "CCA (Type-2)"}  # fmt: skip
 
 
 def row(model, seed, weighted, mode="spaces", variant="", dataset="garments", status="ok", **more):
@@ -64,7 +70,7 @@ def test_systems_stand_in_the_papers_order():
     assert [(line["mode"], line["variant"], line["model"]) for line in lines] == [
         (mode, variant, name) for mode, variant in blocks for name in ORDER]  # fmt: skip
     text = text_table(rows).splitlines()
-    assert [line.split()[0] for line in text if line.split() and line.split()[0] in ORDER] == 4 * ORDER
+    assert [line.split()[0] for line in text if line.split() and line.split()[0] in ORDER] == 4 * 2 * ORDER
     titles = [line for line in text if line.startswith("garments, mode")]
     assert titles == ["garments, mode triplets", "garments, mode triplets, residual=False", "garments, mode spaces",
                       "garments, mode spaces, residual=False"]  # fmt: skip
@@ -88,22 +94,122 @@ def test_the_readmes_lines():
     assert "| `csn` |  | 31.0 | 4,567 | 1.2 ms | 900 images/s |" in lines and len(lines) == 2
 
 
-@pytest.mark.parametrize("dataset,csn", [("FashionAI", "53.52"), ("DARN", "50.86"), ("DeepFashion", "8.01")])
-def test_the_papers_figures_stand_beside_its_own_data_sets(dataset, csn):
-    names = ("triplet", "csn", "asen", "cca-type2", "networks")
-    rows = [row(name, 0, 33.25, dataset=dataset) for name in names]
+@pytest.mark.parametrize("dataset", ["FashionAI", "DARN", "DeepFashion", "Zappos50K"])
+def test_the_order_is_that_of_the_papers_tables(dataset):
+    printed = [title for title in PAPER[dataset]["rows"] if title != "Random baseline"]
+    rows = [row(name, 0, 30.0, dataset=dataset) for name in sorted(IN_PAPER) if IN_PAPER[name] in printed]
+    assert [IN_PAPER[line["model"]] for line in standings(rows)] == printed and len(printed) >= 8
+    shown = [line.split("`")[1] for line in markdown(rows).splitlines()[2:]]
+    assert [IN_PAPER[name] for name in shown] == printed
+
+
+def blocks(text):
+    """The overall lines, and those of attributes: {system: cells}, the paper's as {system + " paper": cells}."""
+    found = []
+    for part in text.split("\n\n")[:2]:
+        lines = part.splitlines()
+        head = next(i for i, line in enumerate(lines) if line.startswith("system"))
+        cells, name = {}, ""
+        for line in lines[head + 1 :]:
+            first, *rest = re.split(r"\s{2,}", line.strip())
+            name = f"{name} paper" if first == "paper" else first
+            cells[name] = rest
+        found.append((re.split(r"\s{2,}", lines[head]), cells))
+    return found
+
+
+@pytest.mark.parametrize("dataset", ["FashionAI", "DARN", "DeepFashion"])
+def test_the_papers_figures_stand_beside_its_own_data_sets(dataset):
+    printed, attributes = PAPER[dataset]["rows"], PAPER[dataset]["attributes"]
+    each = {f"map:{name}": 20.0 + i for i, name in enumerate(attributes)}
+    rows = [row(name, seed, 33.25 + seed, dataset=dataset, trunk="resnet50", **each) for name in ORDER
+            for seed in (0, 1)]  # fmt: skip
     text = text_table(rows)
-    title, head, *lines = text.splitlines()
-    assert title == f"{dataset}, mode spaces" and "paper" in head.split()
-    figures = json.loads((ROOT / "ccakit" / "paper.json").read_text())[dataset]["rows"]
-    cells = {line.split()[0]: line.split() for line in lines}
-    for name, theirs in zip(names, ("Triplet network", "CSN", "ASEN", "CCA (Type-2)")):
-        assert cells[name][1:3] == ["33.2", f"{figures[theirs]['mAP']:.2f}"]
-    assert cells["csn"][2] == csn
-    assert len(cells["networks"]) == len(cells["csn"]) - 1  # K networks are not in the paper
-    assert len({line.index("1,234,567") for line in lines[:-1]}) == 1  # columns stay in line
-    grey = f"\033[90m{csn:>8}\033[0m"
-    assert grey in text_table(rows, color=True) and "\033" not in text
+    (head, overall), (columns, of_attributes) = blocks(text)
+    assert text.splitlines()[0] == f"{dataset}, mode spaces"
+    assert head[:4] == ["system", "weighted mAP", "paper", "macro mAP"]
+    assert columns == ["system", "neck", *(name.replace("_", " ") for name in attributes)]
+    assert len({line.index("1,234,567") for line in text.splitlines() if "1,234,567" in line}) == 1  # in line
+    for name in ORDER:
+        theirs = printed.get(IN_PAPER.get(name))
+        figures = ["33.8 ± 0.7", *([f"{theirs['mAP']:.2f}"] if theirs else []), "34.8 ± 0.7"]
+        assert overall[name][: len(figures)] == figures and (f"{name} paper" in of_attributes) == bool(theirs)
+        assert of_attributes[name] == ["31.8 ± 0.7", *(f"{20 + i:.1f} ± 0.0" for i in range(len(attributes)))]
+        if theirs:
+            assert of_attributes[f"{name} paper"] == [f"{theirs['per_attribute'][a]:.2f}" for a in attributes]
+    assert sum(name in IN_PAPER for name in ORDER) == 11 and "\033" not in text
+    csn, table = f"{printed['CSN']['mAP']:.2f}", markdown(rows).splitlines()
+    assert f"\033[90m{csn:>5}\033[0m" in text_table(rows, color=True)
+    assert table[0].split(" | ")[2] == "paper" and table[4].startswith(f"| `csn` | 33.8 ± 0.7 | {csn} |")
+
+
+def test_a_figure_of_the_paper_stands_beside_its_own_system_only():
+    def beside(name, **more):
+        (_, overall), (_, each) = blocks(text_table([row(name, 0, 33.0, dataset="FashionAI", **more)]))
+        name += "*" * more.get("shares_trunk", False) * (name == "asen-pp")
+        return overall[name][1] == f"{PAPER['FashionAI']['rows'][IN_PAPER[name.strip('*')]]['mAP']:.2f}", len(each) > 1
+
+    assert beside("csn", trunk="lite") == beside("asen", trunk="lite") == (True, True)
+    assert beside("triplet", trunk="resnet50") == beside("triplet", trunk="efficientnet_b0") == (True, True)
+    for trunk in ("lite", "vit_base_r50_s16_224"):  # theirs is a CNN
+        assert beside("triplet", trunk=trunk) == (False, False)
+    assert beside("asen-pp", trunk="resnet50", shares_trunk=False) == (True, True)
+    assert beside("asen-pp", trunk="resnet50", shares_trunk=True) == (False, False)
+    titles = [info.title for info in list_models()]
+    assert len(set(titles)) == len(titles)
+    assert {info.name: info.title for info in list_models() if info.name in IN_PAPER} == IN_PAPER
+
+
+@pytest.mark.parametrize("name", ["Zappos50K", "UT-Zappos50K", "zappos50k"])
+def test_zappos_has_triplet_accuracies(name):
+    rows = [row("csn", seed, 40.0, dataset=name, triplet_accuracy=80.0 + 2 * seed) for seed in range(3)]
+    rows += [row("adde", 0, 41.0, dataset=name, triplet_accuracy=85.5), row("camnet", 0, 42.0, dataset=name),
+             row("cca-type1", 0, None, dataset=name, status="failed: x")]  # fmt: skip
+    head, overall = blocks(text_table(rows))[0]
+    assert head[:5] == ["system", "weighted mAP", "macro mAP", "triplet accuracy", "paper"]
+    assert overall["csn"][:4] == ["40.0 ± 0.0", "41.0 ± 0.0", "82.0 ± 2.0", "89.27"]
+    assert overall["adde"][:4] == ["41.0", "42.0", "85.5", "91.37"] and overall["camnet"][2] == "-"
+    assert "\033[90m89.27\033[0m" in text_table(rows, color=True)
+    head, _, *lines = markdown(rows).splitlines()
+    assert head.split(" | ")[:4] == ["| system", "`spaces`, 0-3 seeds", "`spaces`, triplet accuracy", "paper"]
+    assert lines[0].startswith("| `csn` | 40.0 ± 0.0 | 82.0 ± 2.0 | 89.27 |")
+    assert lines[3].startswith("| `cca-type1` | - (failed: x) |  | 94.98 |")
+
+
+@pytest.mark.parametrize("name", ["FashionAI", "fashionai", "Fashion-AI", "Deep Fashion", "darn", "UT-Zappos50K"])
+def test_the_papers_data_sets_are_known_by_any_spelling(name):
+    plain = name.replace("-", "").replace(" ", "").lower().removeprefix("ut")
+    assert paper_rows(name) == next(PAPER[known]["rows"] for known in PAPER if known.lower() == plain)
+
+
+def test_asen_pp_on_kept_features_is_marked():
+    rows = [row("asen-pp", 0, 30.0, shares_trunk=True), row("asen", 0, 31.0, shares_trunk=True),
+            row("networks", 0, 32.0, shares_trunk=False)]  # fmt: skip
+    text, table = text_table(rows).splitlines(), markdown(rows).splitlines()
+    assert [line.split()[0] for line in text if "*" in line] == ["asen-pp*", "asen-pp*", "*"]
+    assert [line for line in text if line.startswith("* asen-pp: not the authors' ASEN++: crops are cut from the map")]
+    assert [line.split("|")[1].strip() for line in table[2:5]] == ["`networks`", "`asen`", r"`asen-pp` \*"]
+    assert table[5] == "" and table[6].startswith(r"\* `asen-pp`: not the authors' ASEN++") and len(table) == 7
+    theirs = [row("asen-pp", 0, 30.0, shares_trunk=False), *rows[1:]]
+    assert "*" not in text_table(theirs) and "*" not in markdown(theirs)
+
+
+def test_runs_at_chance_are_shown_as_that():
+    rows = [row("csn", 0, 10.4), row("csn", 1, 40.0), row("csn", 2, 9.6, status="at chance"), row("asen", 0, 10.5),
+            row("adde", 0, 9.5, status="collapsed")]  # fmt: skip
+    wrong = {line["model"]: told(line) for line in standings(rows)}
+    assert wrong == {"csn": "2 of 3 at chance", "asen": "", "adde": "1 of 1 collapsed"}  # random: 9.5, and a point more
+    for table in (text_table(rows), markdown(rows), ablations_markdown(rows)):
+        assert [line for line in table.splitlines() if "at chance" in line] and "2 of 3 at chance" in table
+    scratch = [line for line in standings(read_rows(ROOT / "results/ablations.csv")) if told(line)]
+    assert [line["variant"].split()[-1] for line in scratch] == ["pretrained=false"]
+    assert told(scratch[0]) == "1 of 1 at chance"
+
+
+def test_unreadable_images_are_told_of():
+    rows = [row("csn", 0, 40.0, unreadable=2), row("csn", 1, 40.0, unreadable=0), row("asen", 0, 40.0, unreadable=None)]
+    line = "unreadable images, replaced in training and left out of test: up to 2 a run"
+    assert line in text_table(rows).splitlines() and "unreadable" not in text_table(rows[1:])
 
 
 @pytest.mark.parametrize("dataset", ["garments", "fashion_mnist", "statistics"])

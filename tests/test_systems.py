@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 import timm
 import torch
+from conftest import ROOT
 from systems import (
     CLS_ATTENDS,
     INFO,
@@ -294,5 +296,16 @@ def test_the_systems_are_those_of_the_benchmark():
     asked = ["triplet", "csn", "asen", "asen-v2", "asen-pp", "camnet", "m2fashion", "adde", "tf-csn", "tf-asen",
              "networks", "cca-type1", "cca-type2"]  # fmt: skip
     assert set(asked) <= set(NAMES)
-    order = [name for name in NAMES if name in ("triplet", "csn", "asen", "camnet", "tf-csn", "tf-asen", "cca-type1")]
-    assert order == ["triplet", "csn", "asen", "camnet", "tf-csn", "tf-asen", "cca-type1"]  # Table 2's
+    titles, tables = [INFO[name].title for name in NAMES], json.loads((ROOT / "ccakit/paper.json").read_text())
+    for dataset in ("FashionAI", "DARN", "DeepFashion", "Zappos50K"):
+        printed = [title for title in tables[dataset]["rows"] if title != "Random baseline"]
+        assert [title for title in titles if title in printed] == printed, dataset
+
+
+def test_what_shares_the_trunk_though_its_source_does_not_says_what_it_is():
+    apart = {name for name in NAMES if not INFO[name].shares_trunk}
+    assert apart == {"networks", "asen-pp"}
+    for name in NAMES:
+        shared = name not in apart
+        kept = make(name, freeze="backbone")
+        assert bool(INFO[name].if_shared) == (kept.shares_trunk and not shared)

@@ -23,6 +23,8 @@ from ccakit.data.images import ImageTransform
 from ccakit.data.layout import read_dataset
 from ccakit.embedding import attention_maps, embed_images, embed_rows
 from ccakit.inputs import FeatureInputs, ImageInputs, keep_features
+from ccakit.progress import Progress
+from ccakit.reporting import notice_collapse
 from ccakit.training import learning_rate, train
 
 TINY = dict(lite_width=32, lite_depth=2, lite_heads=2, batch_size=16, evaluate_every=1)
@@ -155,6 +157,27 @@ def test_collapse_is_noticed(garments, tmp_path, caplog, mode):
     assert trainer.run()["collapsed"]
     assert "collapsed" in (tmp_path / "run/train.log").read_text()
     assert "collapsed" in caplog.text and "--head-norm batchnorm" in caplog.text
+
+
+def test_a_run_that_finds_its_way_out_has_not_collapsed(caplog):
+    """The warning comes where a collapse begins; what is kept of it follows the last epoch."""
+    progress, found = Progress(), []
+    for share, value in ((0.2, 0.0), (0.4, 0.001), (0.6, 0.001), (0.8, 0.3), (1.0, 0.002)):
+        progress.rows = [[0.2, 10, 0.5]] * 6 + [[0.2, 10, value]] * 2
+        notice_collapse(progress, share)
+        found.append((progress.collapsed, caplog.text.count("training has collapsed")))
+    assert found == [(False, 0), (True, 1), (True, 1), (False, 1), (True, 2)]
+
+
+@pytest.mark.parametrize("blind", [(), (3,)])
+def test_one_space_of_eight_that_is_a_point_is_a_collapse(garments, tmp_path, blind):
+    from ccakit.training import Trainer
+
+    options = dict(model="networks", budget="epochs=1", lr=1e-9, head_norm="none")
+    trainer = Trainer(settings(garments, tmp_path / "run", **options), quiet=True)
+    for number in blind:
+        torch.nn.init.zeros_(trainer.saved.model.nets[number].head.fc.weight)
+    assert trainer.run()["collapsed"] == bool(blind)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(garments, tmp_path):

@@ -94,6 +94,7 @@ def test_the_first_picture_is_there_at_once(switcher):
 
 def test_what_is_drawn_is_the_heat_over_the_picture_and_the_region(switcher):
     tokens = torch.nn.functional.avg_pool2d(transform(switcher.engine.images[0])[None], 2).mean(1)
+    switcher.engine.labels[10, 1] = 0  # without a label it would be faded
     for condition, head in ((3, None), (3, 1), (1, 0)):
         maps = (switcher.engine.model.weight[condition] + tokens[0]).detach().numpy()
         heat = attention.heatmap(maps.mean(0) if head is None else maps[head], (56, 42))
@@ -106,7 +107,7 @@ def test_what_is_drawn_is_the_heat_over_the_picture_and_the_region(switcher):
 
 @pytest.mark.parametrize("head", [None, 1])
 def test_the_static_grid_draws_the_same_pixels(switcher, head):
-    switcher.engine.labels = None  # with them, pictures without a label are faded
+    assert switcher.engine.labels[10, 1] == -1  # so that one is faded, here as there
     figure = switcher.static([0, 2], head=head, opacity=0.6)
     for row, image in enumerate((0, 2)):
         axes = figure.axes[5 * row : 5 * row + 5]
@@ -114,6 +115,14 @@ def test_the_static_grid_draws_the_same_pixels(switcher, head):
         for condition, ax in enumerate(axes[1:]):
             expected = switcher.engine.draw(switcher.engine.look(image, condition), head, 0.6)
             np.testing.assert_array_equal(ax.images[0].get_array(), expected)
+
+
+def test_what_has_no_label_is_faded_unless_it_is_not_known(switcher):
+    def mean(condition):
+        return switcher.engine.draw(switcher.engine.look(0, condition), outlined=False).astype(float)
+
+    faded, switcher.engine.labels = mean(1), None
+    np.testing.assert_allclose(faded, 0.3 * mean(1) + 0.7 * 255, atol=1)
 
 
 def test_show_gives_the_grid_first_and_a_text_where_widgets_are_not_shown(switcher, monkeypatch):

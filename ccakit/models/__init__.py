@@ -37,9 +37,11 @@ PAPER_TRUNKS = {"map": "resnet50", "tokens": "vit_base_r50_s16_224"}
 class ModelInfo:
     """A system that can be created.
 
-    name: here; title: in the paper's tables. source: where it comes from. faithfulness: how near to it. build: what
-    makes it. reads: "tokens" of a vision transformer or the "map" of a CNN. options: what `build` takes beside the
-    common arguments. classifies: whether it needs to know how many values each attribute has.
+    name: here; title: in the paper's tables, and what sets it apart from the row of that name if it is another.
+    source: where it comes from. faithfulness: how near to it. build: what makes it. reads: "tokens" of a vision
+    transformer or the "map" of a CNN. options: what `build` takes beside the common arguments. classifies: whether it
+    needs to know how many values each attribute has. if_shared: what a model of it is that shares the trunk all the
+    same.
     """
 
     name: str
@@ -50,10 +52,15 @@ class ModelInfo:
     reads: str = "map"
     options: tuple[str, ...] = ()
     classifies: bool = False
+    if_shared: str = ""
 
     @property
     def shares_trunk(self) -> bool:
-        """Whether all conditions share one pass of the trunk: not for ASEN++'s local branch and K networks."""
+        """Whether all conditions share one pass of the trunk: not for ASEN++'s local branch and K networks.
+
+        This is of the system as its source has it. A model says by its own `shares_trunk` what it does: ASEN++ with
+        crop "map" shares.
+        """
         return self.name not in ("asen-pp", "networks")
 
     def parameters(self, trunk: str | None = None, values: Sequence[int] = FASHIONAI) -> int:
@@ -68,6 +75,7 @@ class ModelInfo:
 
 _CCA = "after the paper; choices in docs/deviations.md"
 _AFTER = "after the paper, with our choices: "
+_ON_MAP = "not the authors' ASEN++: crops are cut from the map, and a 3x3 convolution stands for the second CNN"
 _CSN = "as the authors' code; E = C and cosine distance as in ASEN's comparison"
 _MODELS = {
     info.name: info
@@ -76,20 +84,21 @@ _MODELS = {
                   TripletNetwork, "tokens"),
         ModelInfo("networks", "K networks", "Figure 1a", "one triplet network a condition", Networks, "tokens"),
         ModelInfo("csn", "CSN", "Veit et al., CVPR 2017", f"{_CSN}; learned masks", CSN, options=("mask", "without")),
-        ModelInfo("csn-preset", "CSN", "Veit et al., CVPR 2017", f"{_CSN}; masks disjoint at first, then learned",
+        ModelInfo("csn-preset", "CSN (pre-set masks)", "Veit et al., CVPR 2017",
+                  f"{_CSN}; masks disjoint at first, then learned",
                   partial(CSN, mask="preset"), options=("without",)),
-        ModelInfo("csn-fixed", "CSN", "Veit et al., CVPR 2017", f"{_CSN}; fixed disjoint masks",
+        ModelInfo("csn-fixed", "CSN (fixed masks)", "Veit et al., CVPR 2017", f"{_CSN}; fixed disjoint masks",
                   partial(CSN, mask="fixed"), options=("without",)),
         ModelInfo("asen", "ASEN", "Ma et al., AAAI 2020", "as the authors' code", ASEN),
-        ModelInfo("asen-v2", "ASEN", "Ma et al., second version", "as the authors' code", ASENV2),
-        ModelInfo("asen-pp", "ASEN++", "Dong et al., TIP 2021",
-                  "as the authors' code; crops are cut from the resized picture or, for kept features, from the map",
-                  ASENPP, options=("crop", "local", "without")),
+        ModelInfo("asen-v2", "ASEN (second version)", "Ma et al., second version", "as the authors' code", ASENV2),
         ModelInfo("camnet", "CAMNet", "the paper, section 2, Figure 2",
                   _AFTER + "K x C x h x w mask, CBAM's spatial attention with a softmax", CAMNet),
         ModelInfo("m2fashion", "M2Fashion", "the paper, section 2",
                   _AFTER + "asen and a linear classifier of the condition's values", M2Fashion,
                   options=("without",), classifies=True),
+        ModelInfo("asen-pp", "ASEN++", "Dong et al., TIP 2021",
+                  f"as the authors' code, with crops of the resized picture; on kept features, {_ON_MAP}",
+                  ASENPP, options=("crop", "local", "without"), if_shared=_ON_MAP),
         ModelInfo("adde", "ADDE-C", "Hou et al., ICCV 2021",
                   _AFTER + "an MLP and a classifier a condition, triplet loss beside it", ADDE,
                   options=("without",), classifies=True),
@@ -151,7 +160,7 @@ def create_model(
             raise ValueError(f"{name} has a classifier: give values, how many each of the {conditions} attributes has")
         common["values"] = tuple(values)
     source = dict(pretrained=pretrained, weights=weights, image_size=image_size, **trunk_options or {})
-    if info.reads == "tokens" and not _plain_cnn(name, trunk):
+    if reads_on(name, trunk) == "tokens":
         vit = create_vit(trunk, **source)
         model = info.build(vit, conditions, freeze=freeze, **common)
         model.pretrained_cfg, model.image_size = dict(vit.pretrained_cfg), tuple(vit.patch_embed.img_size)
@@ -159,9 +168,11 @@ def create_model(
     return _on_map(info, trunk, conditions, freeze, source, common)
 
 
-def _plain_cnn(name: str, trunk: str) -> bool:
-    """The triplet network alone runs on either kind of trunk."""
-    return name == "triplet" and trunk != LITE and not is_transformer(trunk)
+def reads_on(name: str, trunk: str) -> str:
+    """What a system reads on a trunk, "tokens" or "map": the triplet network alone runs on either kind of trunk."""
+    if name == "triplet" and trunk != LITE and not is_transformer(trunk):
+        return "map"
+    return model_info(name).reads
 
 
 def _on_map(info: ModelInfo, trunk: str, conditions: int, freeze, source: dict, common: dict) -> ConditionalModel:
