@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from ccakit.data.images import ImageTransform
 from ccakit.models import model_info
-from ccakit.models.asen_pp import BETA, attended_boxes, cut_out
+from ccakit.models.asen_pp import BETA, attended_boxes, cut_picture
 from ccakit.models.csn import ConditionMask
 from ccakit.models.feature_map import MapTrunk, create_map_trunk
 
@@ -270,7 +270,7 @@ def from_pictures(model: nn.Module, theirs: nn.Module, evaluate, whole, cut) -> 
         "asen-pp from pictures, local, on their crops": (same[:, CHANNELS:], out[:, CHANNELS:]),
         "asen-pp from pictures, local, each on its own": (model.embed(tokens, condition)[:, CHANNELS:],
                                                           out[:, CHANNELS:]),
-        "asen-pp from pictures, crops (of 255)": (cut_out(images(), attended_boxes(where, 224), 112) * levels,
+        "asen-pp from pictures, crops (of 255)": (cut_picture(images(), attended_boxes(where, 224), 112) * levels,
                                                   crops * levels),
     }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 from ccakit.attributes import Attributes
 from ccakit.checkpoint import SavedModel, load_model, save_model
@@ -75,6 +76,12 @@ def plain_crop(picture, left, top, share, side):
             down = (1 - (x - x0)) * picture[:, y1, x0] + (x - x0) * picture[:, y1, x1]
             out[:, i, j] = (1 - (y - y0)) * up + (y - y0) * down
     return out
+
+
+def pillow_crop(picture, left, top, d, side):
+    """Pillow's crop and resize of a picture (C, h, w), in pixels, channel by channel in float32."""
+    parts = [Image.fromarray(channel.numpy()).crop((left, top, left + d, top + d)) for channel in picture]
+    return torch.stack([torch.from_numpy(np.array(p.resize((side, side), Image.Resampling.BILINEAR))) for p in parts])
 
 
 def plain_box(weights, side):

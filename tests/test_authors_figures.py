@@ -9,10 +9,10 @@ import re
 import pytest
 import torch
 from conftest import ROOT
-from systems import close, plain_box, plain_crop
+from systems import close, pillow_crop, plain_box, plain_crop
 from torch.nn import functional as F
 
-from ccakit.models.asen_pp import attended_boxes, cut_out
+from ccakit.models.asen_pp import attended_boxes, cut_out, cut_picture
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,14 @@ def test_the_crop_is_the_bounding_square_of_the_attended_places(authors):
     assert (boxes[:, 2] < 200).any() and (boxes[:, 2] > 100).any()
     close(attended_boxes(maps[:6].view(2, 3, 14, 14), 224).view(6, 3) * 224, boxes[:6])
     close(attended_boxes(torch.ones(1, 14, 14), 224), torch.tensor([[0.0, 0.0, 1.0]]))  # nowhere: everything
+
+
+def test_a_pictures_square_is_resized_as_pillow_does():
+    picture = torch.randn(3, 64, 64)
+    for left, top, d in ((0, 0, 64), (8, 16, 32), (31, 2, 33), (20, 40, 7), (63, 63, 1), (0, 1, 63)):
+        boxes = torch.tensor([[left, top, d]]) / 64
+        for side in (16, 32, 48):
+            close(cut_picture(picture[None], boxes, side)[0], pillow_crop(picture, left, top, d, side), atol=5e-5)
 
 
 def test_cut_out_samples_the_square():

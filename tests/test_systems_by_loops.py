@@ -7,7 +7,7 @@ import math
 import pytest
 import timm
 import torch
-from systems import TRUNKS, B, K, a_map, close, make, pictures, plain_box, plain_crop
+from systems import TRUNKS, B, K, a_map, close, make, pictures, pillow_crop, plain_box, plain_crop
 from torch.nn import functional as F
 
 from ccakit.models import create_model
@@ -222,8 +222,10 @@ def test_asen_pp_is_the_plain_loop(crop):
             out, where = plain_scaled_attention(model.attend, x, given)
             whole = unit(fc(model.head.fc, out))
             left, top, side = plain_box(where.view(4, 4).numpy(), 64)
-            picture = image if crop == "image" else x
-            part = plain_crop(picture, left / 64, top / 64, side / 64, picture.shape[-1] // 2)
+            if crop == "image":
+                part = pillow_crop(image, left, top, side, 32)
+            else:
+                part = plain_crop(x, left / 64, top / 64, side / 64, x.shape[-1] // 2)
             seen = model.local(part[None])[0]
             out, _ = plain_scaled_attention(model.local_attend, seen, given)
             local = unit(fc(model.local_head.fc, out))

@@ -76,7 +76,7 @@ class ModelInfo:
 _CCA = "after the paper; choices in docs/deviations.md"
 _AFTER = "after the paper, with our choices: "
 _ON_MAP = "not the authors' ASEN++: crops are cut from the map, and a 3x3 convolution stands for the second CNN"
-_CSN = "as the authors' code; E = C and cosine distance as in ASEN's comparison"
+_CSN = "as CSN's code, its two norms included; E = C and cosine distance as in ASEN's comparison, which has no norms"
 _MODELS = {
     info.name: info
     for info in (

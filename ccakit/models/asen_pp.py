@@ -111,7 +111,8 @@ class ASENPP(ConditionalModel):
     def _local(self, picture: Tensor, boxes: Tensor, given: Tensor) -> Tensor:
         rows, side = given.shape[1], picture.shape[-1] // 2
         repeated = picture[:, None].expand(-1, rows, -1, -1, -1).flatten(0, 1)  # (B * R, ...)
-        part = self.local(cut_out(repeated, boxes.flatten(0, 1), side))
+        cut = cut_picture if self.crop == "image" else cut_out
+        part = self.local(cut(repeated, boxes.flatten(0, 1), side))
         out, _ = self.local_attend(part, given.flatten(0, 1)[:, None])
         return self.local_head(out[:, 0]).unflatten(0, (-1, rows))
 
@@ -178,8 +179,29 @@ def _corner(start: Tensor, length: Tensor, d: Tensor, side: int) -> Tensor:
     return torch.where(centre + d // 2 > side, side - d, moved)
 
 
+def cut_picture(picture: Tensor, boxes: Tensor, side: int) -> Tensor:
+    """The square of each picture, enlarged or reduced to `side` as Pillow does, by its antialiased bilinear filter.
+
+    Nothing outside the square is seen. picture (B, C, h, w), boxes (B, 3) as `attended_boxes` gives them ->
+    (B, C, side, side).
+    """
+    x, y, d = boxes.unbind(-1)
+    lines, columns = (_filter(start, d, side, size) for start, size in zip((y, x), picture.shape[2:]))
+    return torch.einsum("bih,bchw,bjw->bcij", lines.to(picture.dtype), picture, columns.to(picture.dtype))
+
+
+def _filter(start: Tensor, d: Tensor, side: int, size: int) -> Tensor:
+    """How much each of `size` pixels counts in each of `side` new ones, over `d` from `start`: (B, side, size)."""
+    start, d = start[:, None, None] * size, d[:, None, None] * size
+    old = torch.arange(size, device=d.device) + 0.5  # the pixels' centres
+    new = start + d * ((torch.arange(side, device=d.device) + 0.5) / side)[:, None]  # (B, side, 1)
+    weight = (1 - (old - new).abs() / (d / side).clamp(min=1)).clamp(min=0)  # a triangle, wider where it reduces
+    weight = weight * ((old > start) & (old < start + d))
+    return weight / weight.sum(-1, keepdim=True)
+
+
 def cut_out(picture: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """The square of each picture, enlarged or reduced to `side` by bilinear sampling.
+    """The square of each map, enlarged or reduced to `side` by bilinear sampling.
 
     picture (B, C, h, w), boxes (B, 3) as `attended_boxes` gives them -> (B, C, side, side).
     """
