@@ -62,7 +62,7 @@ def lab(tmp_path_factory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("lab")
     (home / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks/07_attention_heatmaps.ipynb", home / "notebooks")
-    for name in ("data", "runs"):
+    for name in ("data", "runs", "figures"):
         (ROOT / name).mkdir(exist_ok=True)
         (home / name).symlink_to(ROOT / name)
     with socket.socket() as free:
