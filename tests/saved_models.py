@@ -1,0 +1,53 @@
+"""A small model and its checkpoints on disk, and how their files are changed: for the tests of loading."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from ccakit.attributes import Attributes
+from ccakit.checkpoint import SavedModel
+from ccakit.data.images import ImageTransform
+from ccakit.models import create_model
+from ccakit.progress import Progress
+from ccakit.storage import write_json
+from ccakit.training_state import put_state, read_state, save_state
+
+ATTRIBUTES = Attributes(("neck_design", "tone"), (("V", "round"), ("dark", "light")))
+LITE = dict(trunk_options={"width": 32, "num_heads": 2})
+
+
+def saved_model(name="cca-type2", **options) -> SavedModel:
+    recipe = dict(name=name, conditions=2, trunk="lite", image_size=32, freeze="backbone", **LITE, **options)
+    return SavedModel(create_model(**recipe, pretrained=False), ATTRIBUTES, ImageTransform((32, 32)), recipe)
+
+
+def two_checkpoints(tmp_path: Path) -> Path:
+    """The newer of two checkpoints of a small model, in `tmp_path / "checkpoints"`."""
+    model = saved_model().model
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.rand(2, 3, 32, 32)).sum().backward()
+    for step in (2, 3):
+        optimizer.step()
+        progress = Progress(step=step, batch=1, rows=[[0.2, 5, 0.5]], terms={"mask": 0.1}, unreadable={"4": 1})
+        save_state(tmp_path / "checkpoints", model, optimizer, progress)
+    return tmp_path / "checkpoints" / "step-00000003"
+
+
+def load_state(checkpoint: Path, model, optimizer) -> Progress:
+    return put_state(read_state(checkpoint, model, optimizer), model, optimizer)
+
+
+def change_tensors(file: Path, change) -> None:
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file)
+
+
+def change_json(file: Path, change) -> None:
+    facts = json.loads(file.read_text())
+    change(facts)
+    write_json(file, facts)

@@ -1,0 +1,145 @@
+"""Training states: a checkpoint or a log that is not what was written is one clear error."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from saved_models import change_json, change_tensors, load_state, saved_model, two_checkpoints
+
+from ccakit.data.errors import DataError
+from ccakit.run_folder import COLUMNS, keep_rows
+from ccakit.storage import file_digest, write_json
+from ccakit.training_state import FILES, last_good_state, read_state, sealed
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return two_checkpoints(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model", "optimizer"])
+def test_a_checkpoint_cut_or_of_another_model_is_one_clear_error(checkpoint, name):
+    model = saved_model().model
+    optimizer = torch.optim.AdamW(model.parameters())
+    assert load_state(checkpoint, model, optimizer).step == 3
+    other = saved_model("cca-type1").model
+    with pytest.raises(DataError, match="holds another model"):
+        load_state(checkpoint, other, torch.optim.AdamW(other.parameters()))
+    file = checkpoint / f"{name}.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(DataError, match=f"{name}.safetensors: is not a whole safetensors file.*Delete"):
+        load_state(checkpoint, model, optimizer)
+
+
+def tampered(checkpoint: Path, file: str, change, seal: bool) -> None:
+    """Change state.json or a file of tensors; seal: have all digests fit what is there then."""
+    if file == "state.json":
+        change_json(checkpoint / file, change)
+    else:
+        change_tensors(checkpoint / file, change)
+    if seal:
+        digests = {name: file_digest(checkpoint / name) for name in FILES}
+        facts = json.loads((checkpoint / "state.json").read_text())
+        write_json(checkpoint / "state.json", sealed({**facts, **({"digests": digests} if file in FILES else {})}))
+
+
+FACTS = [
+    (lambda f: f.update(format=9), "has the format 9, and this ccakit reads 2"),
+    (lambda f: f.pop("format"), "has the format None"),
+    (lambda f: f.pop("digests"), "digests of model.safetensors and optimizer"),
+    (lambda f: f.update(digests=list(f["digests"])), "digests of model.safetensors and optimizer"),
+    (lambda f: f["digests"].pop(FILES[1]), "digests of model.safetensors and optimizer"),
+    (lambda f: f.update(progress=3), "progress"), (lambda f: f.pop("progress"), "progress"),
+    (lambda f: f["progress"].update(more=1), "progress"), (lambda f: f["progress"].pop("best"), "progress"),
+    (lambda f: f["progress"].update(step="x"), "progress whose step is not of type int"),
+    (lambda f: f["progress"].update(step=True), "progress whose step is not of type int"),
+    (lambda f: f["progress"].update(step=4), "is of step 3, but its progress of another"),
+    (lambda f: f["progress"].update(epoch=-1), "progress below 0"),
+    (lambda f: f["progress"].update(best=float("nan")), "progress whose best is not of type float"),
+    (lambda f: f["progress"].update(rows=[[1, 2, "x"]]), "whose rows is not of type list"),
+    (lambda f: f["progress"].update(rows=[[1, 2]]), "whose rows are not those of its batches"),
+    (lambda f: f["progress"].update(batch=7), "whose rows are not those of its batches"),
+    (lambda f: f["progress"].update(terms=[1]), "whose terms is not of type dict"),
+    (lambda f: f["progress"].update(unreadable={"x": 1}), "unreadable images have no numbers"),
+    (lambda f: f.update(processes="a"), "tells of 'a' processes"), (lambda f: f.update(processes=0), "of 0 processes"),
+    (lambda f: f.update(processes=10**12), "random number generators of 1000000000000 processes"),
+    (lambda f: f.update(scaler=5), "gradient scaler"), (lambda f: f.update(scaler={"scale": 1}), "gradient scaler"),
+]  # fmt: skip
+TENSORS = [
+    ("optimizer", lambda t: t.update(x=torch.zeros(1)), "holds x, which is of no parameter"),
+    ("optimizer", lambda t: t.update({"9999/step": torch.zeros(1)}), "holds 9999/step, which is of no parameter"),
+    ("optimizer", lambda t: t.update({"x/step": torch.zeros(1)}), "holds x/step, which is of no parameter"),
+    ("optimizer", lambda t: t.update({first(t, "exp_avg"): torch.zeros(3, 3, 3)}), "in another shape or type exp_avg"),
+    ("optimizer", lambda t: t.pop(first(t, "exp_avg_sq")), "it lacks exp_avg_sq"),
+    ("optimizer", lambda t: t.update({first(t, "step") + "/x": torch.zeros(1)}), "it also has step/x"),
+    ("optimizer", lambda t: t.update({"rng/0/cpu": t["rng/0/cpu"][:9].clone()}), "rng/0/cpu, which is no random"),
+    ("optimizer", lambda t: t.update({"rng/0/cpu": torch.zeros(5056)}), "rng/0/cpu, which is no random"),
+    ("optimizer", lambda t: t.pop("rng/0/cpu"), "random number generators of 1 processes"),
+    ("optimizer", lambda t: t.update({"rng/7/cpu": t["rng/0/cpu"].clone()}), "random number generators of 1 processes"),
+    ("optimizer", lambda t: t.update({"rng/0/x": torch.zeros(1)}), "random number generators of 1 processes"),
+    ("model", lambda t: t.pop("head.fc.bias"), "holds another model than the config's: it lacks head.fc.bias"),
+    ("model", lambda t: t.update({"head.fc.bias": torch.zeros(1)}), "in another shape or type head.fc.bias"),
+]  # fmt: skip
+
+
+def first(tensors: dict, kind: str) -> str:
+    return min(name for name in tensors if name.endswith(f"/{kind}"))
+
+
+@pytest.mark.parametrize("file,change,told", [("state.json", *each) for each in FACTS] +
+                         [(f"{name}.safetensors", *each) for name, *each in TENSORS])  # fmt: skip
+def test_a_checkpoint_that_was_tampered_with_is_one_clear_error(checkpoint, file, change, told, caplog):
+    """By its digest, or, where that was made to fit, by what it says; the one before it is taken, while it is good."""
+    model = saved_model().model
+    optimizer, before = torch.optim.AdamW(model.parameters()), {n: t.clone() for n, t in model.state_dict().items()}
+    shutil.copytree(checkpoint, spare := checkpoint.parent.parent / "spare")
+    for seal in (False, True):
+        shutil.rmtree(checkpoint)
+        shutil.copytree(spare, checkpoint)
+        tampered(checkpoint, file, change, seal)
+        with pytest.raises(DataError, match="Delete .* to go on from the checkpoint before it") as error:
+            read_state(checkpoint, model, optimizer)
+        assert error.value.path.parent == checkpoint and (not seal or told in error.value.problem)
+        assert last_good_state(checkpoint.parent, model, optimizer).facts["step"] == 2
+        assert f"{error.value}; going on from the checkpoint before it" in caplog.text
+    tampered(checkpoint.parent / "step-00000002", file, change, True)
+    with pytest.raises(DataError, match="holds no checkpoint to go on from: step-00000003/.*; step-00000002/.*anew"):
+        last_good_state(checkpoint.parent, model, optimizer)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_number_changed_by_hand_is_noticed(checkpoint):
+    """Where only the digest can tell."""
+    model = saved_model().model
+    optimizer = torch.optim.AdamW(model.parameters())
+    tampered(checkpoint, "state.json", lambda facts: facts["progress"].update(best=1e9), False)
+    with pytest.raises(DataError, match="state.json: is not what was written"):
+        read_state(checkpoint, model, optimizer)
+    other = checkpoint.parent / "step-00000002"
+    change_tensors(other / FILES[0], lambda tensors: tensors["head.fc.bias"].add_(1))
+    with pytest.raises(DataError, match="model.safetensors: is not what was written"):
+        read_state(other, model, optimizer)
+
+
+ROW = "5,1,0.2,0.001,90.0,30,0.5,40.0"
+
+
+@pytest.mark.parametrize("line", ["a,b,c,d,e,f,g,h", "5,1", "x" + ROW, ROW.replace("5,1,", "5,1.5,"), ROW + ",1",
+                                  "5,-1" + ROW[3:], ROW.replace("0.2", "nan"), "\x00\ufffd", ""])  # fmt: skip
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+def test_a_log_that_no_run_has_written_is_one_clear_error(tmp_path, line, end):
+    lines = [",".join(COLUMNS), ROW, line, ROW.replace("5,1", "9,2")]
+    (tmp_path / "log.csv").write_text("".join(each + end for each in lines), newline="")
+    with pytest.raises(DataError, match="log.csv, line 3: is no line of a run's log.*or delete it"):
+        keep_rows(tmp_path, 1)
+    lines = [*lines[:2], ROW.replace("5,1", "9,2"), line or "x"]
+    (tmp_path / "log.csv").write_text(end.join(lines), newline="")  # the last cut short, as by a kill
+    keep_rows(tmp_path, 1)
+    assert (tmp_path / "log.csv").read_text().split() == [",".join(COLUMNS), ROW]
+    (tmp_path / "log.csv").write_bytes(b"\xff\xfe\x00\n")
+    with pytest.raises(DataError, match="log.csv, line 1: is no line of a run's log"):
+        keep_rows(tmp_path, 1)
