@@ -80,6 +80,7 @@ class TripletObjective:
         out = model(inputs, extra["condition"], gather=extra["gather"], cached=cached, labels=extra["labels"])
         out, condition = _gathered(out, 3), distributed.gather_sides(extra["condition"], 3)
         of = [out.embedding[condition == c, None] for c in condition.unique()]
+        # the widest condition: of the few images that a batch has of one, some lie close by chance
         return _result(model, out, compare, max(map(spread, of)))
 
 
@@ -148,13 +149,13 @@ def _gathered(out: Outputs, sides: int) -> Outputs:
     return Outputs(distributed.gather_sides(out.embedding, sides), also, out.terms)
 
 
-def _result(model, out: Outputs, compare: Callable[[Tensor], tuple[Tensor, int]], widest: float) -> StepResult:
+def _result(model, out: Outputs, compare: Callable[[Tensor], tuple[Tensor, int]], width: float) -> StepResult:
     """The loss of what `compare` compares, plus the system's own losses at their weights."""
     own = _plain(model).own_losses
     loss, triplets = compare(out.embedding)
     terms = {name: compare(embeddings)[0] for name, embeddings in out.also.items()} | out.terms
     total = loss + sum(own[name] * term for name, term in terms.items())
-    return StepResult(total, triplets, widest, {name: term.detach() for name, term in terms.items()})
+    return StepResult(total, triplets, width, {name: term.detach() for name, term in terms.items()})
 
 
 def objective_for(split: Split, config) -> TripletObjective | SpacesObjective:
