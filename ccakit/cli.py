@@ -235,14 +235,10 @@ def run_random(config: commands.RandomConfig) -> dict:
 
 
 def run_params(config: commands.ParamsConfig) -> dict:
-    from ccakit.models import list_models
     from ccakit.params import count_parts, list_systems
 
     if config.list:
-        alone = [info.name + (" (unless on kept features)" if info.if_shared else "") for info in list_models()
-                 if not info.shares_trunk]  # fmt: skip
         print(list_systems())
-        print(f"one pass of the trunk serves all conditions, but not in: {', '.join(alone)}")
         return {}
     result, text = count_parts(config.trunk, config.conditions)
     print(text)

@@ -81,4 +81,7 @@ def list_systems() -> str:
         lines.append(f"{info.name:<12}{info.parameters():>13,}  {info.source:<32}{info.faithfulness}")
     lines.append("(parameters for FashionAI's 8 attributes, on resnet50 to its third stage, or vit_base_r50_s16_224)")
     lines += ["trunks of triplet, networks, tf-*, cca-*: timm's plain vision transformers, such as", *WORKING]
-    return "\n".join([*lines, "trunks of the others: timm's CNNs, such as", *WORKING_CNNS])
+    lines += ["trunks of the others: timm's CNNs, such as", *WORKING_CNNS]
+    alone = [info.name + " (unless on kept features)" * bool(info.if_shared) for info in list_models()
+             if not info.shares_trunk]  # fmt: skip
+    return "\n".join([*lines, f"one pass of the trunk serves all conditions, but not in: {', '.join(alone)}"])
