@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +12,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ccakit.data import files
 from ccakit.data.errors import DataError
-
-
-def partial_of(path: Path) -> Path:
-    """Where this process writes a file before it is whole; machines that share a disk do not meet there."""
-    return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
 
 
 @contextmanager
@@ -43,16 +38,11 @@ def writing(folder: Path, then: str) -> Iterator[None]:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """What is written to the path that this gives becomes `path` at the end, which stays what it was on an OSError."""
-    partial = partial_of(path)
-    try:
-        with named(path):
-            yield partial
-            with open(partial, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """As `files.whole`, and on the disk before it takes the place of `path`, which an OSError names."""
+    with named(path), files.whole(path) as partial:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 from splitting import Prepared, deal, rarest, seeded_splits  # noqa: F401 (for the scripts)
 from tqdm import tqdm
-from unpacking import Limits, Unpacked, names_in, unpack, whole  # noqa: F401 (for the scripts)
+from unpacking import Limits, Unpacked, names_in, unpack  # noqa: F401 (for the scripts)
 
 from ccakit.attributes import Attributes
 from ccakit.data.errors import DataError
-from ccakit.data.files import check_filenames, count, read_filenames, write_lines
+from ccakit.data.files import check_filenames, count, read_filenames, whole, write_lines
 from ccakit.data.layout import SPLITS, Dataset, read_dataset, write_dataset
 from ccakit.data.meta import Meta, meta_lines, read_meta
 from ccakit.protocol import shipped

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import threading
 import time
 import urllib.error
@@ -27,7 +26,7 @@ from common import check_name
 from tqdm import tqdm
 
 from ccakit.data.errors import DataError
-from ccakit.data.files import read_text
+from ccakit.data.files import read_text, whole
 from ccakit.data.images import read_image
 
 MEGABYTE = 1 << 20
@@ -125,16 +124,13 @@ def store(data: bytes, path: Path) -> None:
     if not data:
         raise Dead("empty")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        partial.write_bytes(data)
-        read_image(partial)
-        os.replace(partial, path)
+        with whole(path) as partial:
+            partial.write_bytes(data)
+            read_image(partial)
     except DataError:
         web = data.lstrip()[:1] == b"<"
         raise Dead("a web page, no image" if web else "broken, or no image") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_urls(paths: Sequence[Path]) -> dict[str, str]:

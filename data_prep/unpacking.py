@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import lzma
-import os
 import re
 import stat
 import struct
@@ -20,7 +19,7 @@ from typing import IO
 from tqdm import tqdm
 
 from ccakit.data.errors import DataError
-from ccakit.data.files import CONTROL
+from ccakit.data.files import CONTROL, whole
 
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error)  # of archives
 BROKEN += (EOFError, RuntimeError, ValueError, IndexError, OverflowError)
@@ -197,15 +196,3 @@ def _write_member(archive: Path, member: _Member, path: Path, most: int) -> int:
                 raise _bomb(archive, f"{member.name[:200]!r} goes on after {most:,} bytes")
             target.write(block)
     return size
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary file's name beside `path`: it takes the place of `path` if all went well, and is gone if not."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.unlink(missing_ok=True)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -122,7 +122,7 @@ def test_a_second_run_writes_only_what_is_not_there(tmp_path: Path) -> None:
     spoilt.write_bytes(data[:-1] + b"?")  # of the same size
     again, _ = script.prepare(tmp_path / "in", tmp_path / "out", SIZES)
     assert again["train"].filenames == split.filenames and lost.is_file() and spoilt.read_bytes() == data
-    assert kept.stat().st_mtime_ns == times[kept] and not list((tmp_path / "out").rglob("*.part"))
+    assert kept.stat().st_mtime_ns == times[kept] and not list((tmp_path / "out").rglob("*.partial"))
 
 
 def test_what_the_checksums_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

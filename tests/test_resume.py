@@ -23,6 +23,7 @@ import torch
 from ccakit import checkpoint, reporting, run_folder, storage, training, training_state
 from ccakit.cli import main
 from ccakit.config import TrainConfig
+from ccakit.data import files
 from ccakit.data.errors import DataError
 from ccakit.stopping import Stopped
 from ccakit.training import Trainer, train
@@ -64,7 +65,7 @@ def die_in_writing(count: int) -> None:
             left[0] -= 1
             if left[0] == 0:
                 if real.__name__ == "save_tensors":  # half a file
-                    storage.partial_of(Path(args[1])).write_bytes(b"half")
+                    files.partial_of(Path(args[1])).write_bytes(b"half")
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(*args, **kwargs)
 
@@ -220,10 +221,10 @@ class NoSpace:
 
 
 @pytest.mark.parametrize("file,owner,name,given,there", [
-    ("model.safetensors", storage, "save_file", "/run/model.safetensors", "step-00000005"),
+    ("model.safetensors", storage, "save_file", "/run/.model.safetensors", "step-00000005"),
     ("log.csv", run_folder, "open", "/run/log.csv", "step-00000005"),
-    ("train.json", storage, "open", "/run/train.json", "step-00000010"),
-    ("config.json", storage, "open", "/run/config.json", "the beginning"),
+    ("train.json", storage, "open", "/run/.train.json", "step-00000010"),
+    ("config.json", storage, "open", "/run/.config.json", "the beginning"),
     ("tensorboard", reporting.SummaryWriter, "add_scalar", "SummaryWriter", "step-00000005"),
 ])  # fmt: skip
 def test_any_file_of_a_run_that_a_full_disk_refuses_is_named(garments, tmp_path, monkeypatch, file, owner, name, given,

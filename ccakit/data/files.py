@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from pathlib import Path
@@ -137,10 +139,23 @@ def _fits(cell: str, kind: Callable[[str], float]) -> bool:
 
 
 def write_lines(path: Path, lines: list[str]) -> None:
-    """Write lines as UTF-8 with LF ends, whole or not at all: to a temporary file, renamed over the old."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write lines as UTF-8 with LF ends, whole or not at all."""
+    with whole(path) as partial:
+        partial.write_bytes(("\n".join(lines) + "\n").encode())
+
+
+def partial_of(path: Path) -> Path:
+    """Where this process writes a file before it is whole; machines that share a disk do not meet there."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """`partial_of(path)`, to be written inside: it takes the place of `path` if all went well, and is gone if not."""
+    partial = partial_of(path)
+    partial.unlink(missing_ok=True)  # a link that somebody put there is not followed
     try:
-        temporary.write_bytes(("\n".join(lines) + "\n").encode())
-        os.replace(temporary, path)
+        yield partial
+        os.replace(partial, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
