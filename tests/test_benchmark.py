@@ -1,4 +1,4 @@
-"""The benchmark: all its runs, resuming, what failed or collapsed, and what systems cost."""
+"""The benchmark: all its runs, resuming, plan and variants, and what systems cost."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_benchmarks import MODELS, MODES, SEEDS, SMALL, config, status_of, watch_training
 
-import ccakit.benchmark as module
 from ccakit.benchmark import (
     COLUMNS,
     PER_ATTRIBUTE,
     Run,
-    at_chance,
     benchmark,
-    describe,
     plan,
     read_rows,
     settings_digest,
@@ -31,13 +29,10 @@ from ccakit.data.errors import DataError
 from ccakit.data.layout import read_dataset
 from ccakit.models import list_models
 from ccakit.speed import measure_speed
-from ccakit.standings import markdown, standings, text_table
+from ccakit.standings import text_table
 from ccakit.training import Trainer
 
 ORDER = [info.name for info in list_models()]
-MODELS, SEEDS, MODES = ("csn", "triplet"), (0, 1), ("spaces", "triplets")
-SMALL = "lite_width=32 lite_heads=2"
-DONE = ("ok", "at chance")  # an epoch of 64 garments teaches little
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +40,9 @@ def garments(draw):
     return draw(64, 20, 30)
 
 
-def config(garments, out, **options):
-    return BenchmarkConfig(**{**dict(data=garments, out=out, models=",".join(MODELS), seeds="0,1", budget="epochs=1",
-                                     image_size=64, batch_size=16, speed=False, lr=3e-3), **options})  # fmt: skip
+@pytest.fixture()
+def trained(monkeypatch):
+    return watch_training(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -65,19 +60,6 @@ def folder(finished, tmp_path):
     """A copy of it, to go on from."""
     shutil.copytree(finished, tmp_path / "out")
     return tmp_path / "out"
-
-
-@pytest.fixture()
-def trained(monkeypatch):
-    """Which (mode, model, seed) are trained, in order."""
-    calls, real = [], module.train
-
-    def train(settings, dataset=None, quiet=False):
-        calls.append((settings.mode, settings.model, settings.seed))
-        return real(settings, dataset, quiet=quiet)
-
-    monkeypatch.setattr(module, "train", train)
-    return calls
 
 
 def without_row(file: Path, mode: str, model: str, seed: int) -> None:
@@ -99,7 +81,7 @@ def test_the_file_holds_a_row_a_run(finished, garments):
     runs = [(r["mode"], r["model"], r["seed"]) for r in rows]
     assert runs == [(mode, name, seed) for mode in MODES for name in MODELS for seed in SEEDS]
     for row in rows:
-        assert row["status"] in DONE and row["dataset"] == "garments"
+        assert row["status"] == status_of(row) and row["dataset"] == "garments"
         assert row["unreadable"] == 0 and row["variant"] is None
         per_attribute = [v for n, v in row.items() if n.startswith(PER_ATTRIBUTE)]
         assert 0 < row["map_weighted"] <= 100 and row["map_macro"] == pytest.approx(np.mean(per_attribute), abs=1e-3)
@@ -147,6 +129,21 @@ def test_rows_are_read_as_they_were_written(finished, tmp_path):
 def test_a_digest_of_digits_stays_text(digest, tmp_path):
     write_rows(tmp_path / "rows.csv", [{"mode": "spaces", "settings": digest}])
     assert read_rows(tmp_path / "rows.csv")[0]["settings"] == digest
+
+
+def test_rows_without_a_count_of_unreadable_images_are_read(folder, garments, trained):
+    """Results files of before have no such column; their runs are done all the same."""
+    file = folder / "garments.csv"
+    with open(file, newline="") as lines:
+        rows = [{k: v for k, v in row.items() if k != "unreadable"} for row in csv.DictReader(lines)]
+    with open(file, "w", newline="") as lines:
+        writer = csv.DictWriter(lines, list(rows[0]))
+        writer.writeheader(), writer.writerows(rows)
+    assert "unreadable" not in read_rows(file)[0]
+    shutil.rmtree(folder / "spaces"), shutil.rmtree(folder / "triplets")
+    done = benchmark(config(garments, folder))
+    assert trained == [] and len(done) == 8 and "random ranking" in text_table(done)
+    assert {row["unreadable"] for row in read_rows(file)} == {None}
 
 
 # ---------------------------------------------------------------------------------------------------------- resuming
@@ -240,149 +237,6 @@ def test_the_digest_follows_what_changes_a_result(garments):
               digest(Run("spaces", "", "asen", 0)), digest(Run("spaces", "", "csn", 1)),
               digest(Run("spaces", "margin=0.5", "csn", 0)), digest(data=other)]  # fmt: skip
     assert len({*same, *others}) == 1 + len(others)
-
-
-# ---------------------------------------------------------------------------------------------- what fails or collapses
-
-
-def fail_for(monkeypatch, name):
-    real = module.train
-
-    def train(settings, dataset=None, quiet=False):
-        if settings.model == name:
-            raise FloatingPointError(f"the loss is nan at step 3 of {name}\nand more")
-        return real(settings, dataset, quiet=quiet)
-
-    monkeypatch.setattr(module, "train", train)
-
-
-def test_a_failing_system_is_a_row_and_is_tried_again(garments, tmp_path, monkeypatch, trained):
-    one = dict(modes=("spaces",), seeds="0")
-    with monkeypatch.context() as patch:
-        fail_for(patch, "csn")
-        benchmark(config(garments, tmp_path / "out", **one))
-    assert trained == [("spaces", "triplet", 0)]
-    rows = {r["model"]: r for r in read_rows(tmp_path / "out" / "garments.csv")}
-    assert rows["csn"]["status"] == "failed: the loss is nan at step 3 of csn" and rows["csn"]["map_weighted"] is None
-    assert rows["triplet"]["status"] in DONE and rows["triplet"]["map_weighted"] > 0
-    assert describe(rows["csn"]) == "spaces csn seed 0: failed: the loss is nan at step 3 of csn"
-    for table in (text_table(list(rows.values())), markdown(list(rows.values()))):
-        assert "failed: the loss is nan at step 3 of csn" in table
-    trained.clear()
-    rows = benchmark(config(garments, tmp_path / "out", **one))
-    assert trained == [("spaces", "csn", 0)]
-    assert all(r["status"] in DONE for r in rows)
-
-
-def test_a_failing_system_is_shown_by_the_command(garments, tmp_path, monkeypatch, capsys):
-    fail_for(monkeypatch, "csn")
-    flags = ["--data", garments, "--out", tmp_path / "out", "--models", "triplet,csn", "--seeds", "0", "--modes",
-             "spaces", "--budget", "epochs=1", "--image-size", 64, "--no-speed"]  # fmt: skip
-    assert main(["benchmark", *map(str, flags)]) == 0
-    assert "failed: the loss is nan" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("options,models", [
-    pytest.param(dict(speed=False), "asen-v2,csn", id="keep_features"),
-    pytest.param(dict(speed=True), "csn,asen-v2", id="speed"),
-    pytest.param(dict(speed=False), "csn,asen-v2", id="neither"),
-])  # fmt: skip
-def test_a_system_that_cannot_be_built_does_not_stop_the_others(options, models, garments, tmp_path):
-    one = dict(modes=("spaces",), seeds="0", models=models, variants=(f"embed_dim=16 {SMALL}",))
-    rows = {r["model"]: r for r in benchmark(config(garments, tmp_path / "out", **one, **options))}
-    assert rows["csn"]["status"] in DONE and rows["csn"]["map_weighted"] > 0
-    assert rows["asen-v2"]["status"].startswith("failed: embed_dim=16: asen-v2 has no FC")
-
-
-def test_a_run_at_chance_is_shown_as_that(garments, tmp_path, monkeypatch):
-    real = module.evaluate
-
-    def evaluate(saved, inputs, split):
-        metrics = real(saved, inputs, split)
-        chance = metrics["random_map_weighted"]
-        return {**metrics, "map_weighted": chance + (0.99 if saved.recipe["name"] == "csn" else 1.01)}
-
-    monkeypatch.setattr(module, "evaluate", evaluate)
-    rows = benchmark(config(garments, tmp_path / "out", modes=("spaces",), seeds="0"))
-    assert {r["model"]: r["status"] for r in rows} == {"csn": "at chance", "triplet": "ok"}
-    assert describe(rows[0]).count("(at chance)") == 1 and "at chance" not in describe(rows[1])
-    assert not any(at_chance({"map_weighted": a, "random_map_weighted": b}) for a, b in ((None, 9), (9, None)))
-
-
-def test_a_collapsed_run_is_shown_as_that(garments, tmp_path, monkeypatch):
-    real = module.train
-
-    def train(settings, dataset=None, quiet=False):
-        saved, facts = real(settings, dataset, quiet=quiet)
-        return saved, {**facts, "collapsed": settings.model == "csn"}
-
-    monkeypatch.setattr(module, "train", train)
-    rows = benchmark(config(garments, tmp_path / "out", modes=("spaces",), seeds="0"))
-    assert rows[0]["status"] == "collapsed" and rows[1]["status"] in DONE
-    assert "(collapsed)" in describe(rows[0]) and "collapsed" not in describe(rows[1])
-    again = read_rows(tmp_path / "out" / "garments.csv")
-    for table in (text_table(again), markdown(again)):
-        lines = [line for line in table.splitlines() if "collapsed" in line]
-        assert len(lines) == 1 and "csn" in lines[0] and "1 of 1 collapsed" in lines[0]
-    assert sum(line["collapsed"] for line in standings(again)) == 1
-
-
-@pytest.fixture()
-def spoilt(garments, tmp_path):
-    """A copy of the data with an image of train and two of test that cannot be read."""
-    root = tmp_path / "garments"
-    shutil.copytree(garments, root)
-    dataset = read_dataset(root)
-    for split, images in {"train": [5], "test": [0, 3]}.items():
-        for image in images:
-            dataset[split].path(image).write_bytes(b"no picture")
-    return root
-
-
-def test_an_unreadable_image_fails_a_run_and_not_the_benchmark(spoilt, tmp_path, trained):
-    out, one = tmp_path / "out", dict(modes=("spaces",), seeds="0", max_unreadable=0.05)
-    for _ in range(2):  # the second time on what the first has begun
-        rows = benchmark(config(spoilt, out, **one))
-        assert [r["model"] for r in rows] == list(MODELS)
-        for r in rows:
-            assert r["status"].startswith("failed: ") and "filenames_test.txt, line 1" in r["status"]
-    rows = benchmark(config(spoilt, out, skip_unreadable=True, **one))  # they go on: the training is there
-    assert all(r["status"] in DONE for r in rows) and [r["unreadable"] for r in rows] == [3, 3]
-    assert [r["unreadable"] for r in read_rows(out / "garments.csv")] == [3, 3]
-    assert rows[0]["epochs"] == 1 and len(trained) == 6
-    benchmark(config(spoilt, out, **one))  # what is done is done
-    assert len(trained) == 6
-
-
-@pytest.mark.parametrize("freeze", ["backbone", "none"])
-def test_too_many_unreadable_training_images_fail_the_runs(spoilt, tmp_path, freeze):
-    one = dict(modes=("spaces",), seeds="0", freeze=freeze, models="csn", skip_unreadable=True)
-    rows = benchmark(config(spoilt, tmp_path / "out", **one))
-    assert "filenames_train.txt, line 6" in rows[0]["status"] and rows[0]["status"].startswith("failed: ")
-    assert "more than a share of 0.01" in rows[0]["status"]
-    with pytest.raises(ValueError, match="max_unreadable=1.5: a share, 0 to 1"):
-        BenchmarkConfig(max_unreadable=1.5)
-
-
-def test_speed_is_measured_beside_unreadable_images(spoilt, tmp_path):
-    given = config(spoilt, tmp_path / "out", max_unreadable=0.05)
-    found = measure_speed(given, [Run("spaces", SMALL, "csn", 0)], read_dataset(spoilt))
-    assert min(found["spaces", SMALL, "csn"].values()) > 0
-
-
-def test_rows_without_a_count_of_unreadable_images_are_read(folder, garments, trained):
-    """Results files of before have no such column; their runs are done all the same."""
-    file = folder / "garments.csv"
-    with open(file, newline="") as lines:
-        rows = [{k: v for k, v in row.items() if k != "unreadable"} for row in csv.DictReader(lines)]
-    with open(file, "w", newline="") as lines:
-        writer = csv.DictWriter(lines, list(rows[0]))
-        writer.writeheader(), writer.writerows(rows)
-    assert "unreadable" not in read_rows(file)[0]
-    shutil.rmtree(folder / "spaces"), shutil.rmtree(folder / "triplets")
-    done = benchmark(config(garments, folder))
-    assert trained == [] and len(done) == 8 and "random ranking" in text_table(done)
-    assert {row["unreadable"] for row in read_rows(file)} == {None}
 
 
 # ------------------------------------------------------------------------------------------------------ plan, variants

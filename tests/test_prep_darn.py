@@ -1,4 +1,4 @@
-"""data_prep/darn.py on small releases made here: its downloader against a server on this machine, its lists."""
+"""data_prep/darn.py on small releases made here, its images from a server on this machine."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import json
 import subprocess
 import sys
 import tarfile
-import threading
-import time
-from collections import Counter
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from picture_server import Server, picture, serving
 
 from ccakit.data.errors import DataError
 from ccakit.data.layout import read_all_values, read_dataset
@@ -24,223 +20,14 @@ FOLDER = Path(__file__).resolve().parent.parent / "data_prep"
 sys.path.insert(0, str(FOLDER))
 
 import darn  # noqa: E402
-import download  # noqa: E402
 
 SIZES = (20, 13, 55, 7, 28, 11, 26, 8, 17)
-FAST = download.Fetcher(timeout=0.4, tries=2, backoff=0.01, most_bytes=200_000)
-
-
-def picture(number: int, kind: str = ".jpg") -> bytes:
-    """A small image that no other number has."""
-    pixels = np.random.default_rng(number).integers(0, 256, (24, 18, 3)).astype(np.uint8)
-    return cv2.imencode(kind, pixels)[1].tobytes()
-
-
-class Handler(BaseHTTPRequestHandler):
-    """/ok/N gives image N; the other folders misbehave each in its way."""
-
-    def do_GET(self) -> None:
-        server = self.server
-        with server.lock:
-            server.asked[self.path] += 1
-        kind, _, rest = self.path.strip("/").partition("/")
-        getattr(self, f"give_{kind}")(rest)
-
-    def answer(self, body: bytes, code: int = 200, length: int | None = None, **headers: str) -> None:
-        self.send_response(code)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def give_ok(self, rest: str) -> None:
-        self.answer(picture(int(rest)))
-
-    def give_gone(self, rest: str) -> None:
-        self.answer(b"<html>no such item</html>", 404)
-
-    def give_page(self, rest: str) -> None:  # what a shop answers for an item it no longer has
-        self.answer(b"\n<!DOCTYPE html><html>this item is sold out</html>")
-
-    def give_short(self, rest: str) -> None:
-        self.answer(picture(1)[:200], length=len(picture(1)))
-
-    def give_broken(self, rest: str) -> None:  # the announced length, and half of an image
-        self.answer(picture(1)[:-300])
-
-    def give_empty(self, rest: str) -> None:
-        self.answer(b"")
-
-    def give_loop(self, rest: str) -> None:
-        self.answer(b"", 302, Location=f"/loop/{int(rest) + 1}")
-
-    def give_local(self, rest: str) -> None:
-        self.answer(b"", 302, Location="file:///etc/hostname")
-
-    def give_ftp(self, rest: str) -> None:
-        self.answer(b"", 302, Location="ftp://127.0.0.1/image.jpg")
-
-    def give_moved(self, rest: str) -> None:
-        self.answer(b"", 301, Location=f"/ok/{rest}")
-
-    def give_big(self, rest: str) -> None:
-        self.answer(bytes(400_000))
-
-    def give_slow(self, rest: str) -> None:
-        time.sleep(1.2)
-        self.answer(picture(1))
-
-    def give_drip(self, rest: str) -> None:  # never silent for long, and never done
-        self.send_response(200)
-        self.end_headers()
-        for _ in range(100):
-            self.wfile.write(b"x")
-            self.wfile.flush()
-            time.sleep(0.1)
-
-    def give_busy(self, rest: str) -> None:  # once
-        if self.server.asked[self.path] == 1:
-            self.answer(b"", 503)
-        else:
-            self.give_ok(rest)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    def handle_error(self, request: object, client_address: object) -> None:
-        pass  # clients that hang up are part of the test
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    made = Server(("127.0.0.1", 0), Handler)
-    made.asked, made.lock = Counter(), threading.Lock()
-    made.url = f"http://127.0.0.1:{made.server_port}"
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
-    thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
-    thread.join()
-
-
-OUTCOMES = {
-    "ok/3": "downloaded",
-    "moved/4": "downloaded",
-    "busy/5": "downloaded",
-    "gone/1": "HTTP 404",
-    "page/1": "a web page, no image",
-    "short/1": "cut short",
-    "broken/1": "broken, or no image",
-    "empty/1": "empty",
-    "loop/1": "redirect that cannot be followed",
-    "local/1": "redirect that cannot be followed",
-    "ftp/1": "redirect that cannot be followed",
-    "big/1": "more than 0.190735 MB",
-    "slow/1": "timeout",
-    "drip/1": "timeout",
-}
-
-
-def test_every_way_to_fail_has_its_reason_and_is_remembered(server: Server, tmp_path: Path) -> None:
-    urls = {f"pic/{i}/a_{i}.jpg": f"{server.url}/{path}" for i, path in enumerate(OUTCOMES)}
-    urls |= {"pic/x.jpg": "file:///etc/hostname", "pic/y.jpg": "http://[bad/", "pic/z.jpg": "http://127.0.0.1:9/gone"}
-    made = download.Downloader(tmp_path, tmp_path / "log.jsonl", FAST, threads=6)
-    got = made.run(urls)
-    want = Counter([*OUTCOMES.values(), "no http or https address", "no http or https address", "no connection"])
-    assert got == want
-    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
-    assert files == ["log.jsonl", "pic/0/a_0.jpg", "pic/1/a_1.jpg", "pic/2/a_2.jpg"]  # nothing half-done
-    assert (tmp_path / "pic/1/a_1.jpg").read_bytes() == picture(4)
-    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines() if line]
-    assert {entry["path"]: entry["url"] for entry in log} == urls and Counter(e["outcome"] for e in log) == want
-    assert server.asked["/short/1"] == 2 and server.asked["/slow/1"] == 2  # tried again
-    assert server.asked["/gone/1"] == server.asked["/page/1"] == 1  # not worth another try
-
-
-def test_a_second_run_asks_only_for_what_is_new(server: Server, tmp_path: Path) -> None:
-    def run(urls: dict[str, str], retry_failed: bool = False) -> Counter:
-        server.asked.clear()
-        return download.Downloader(tmp_path, tmp_path / "log", FAST, threads=3).run(urls, retry_failed)
-
-    urls = {f"{i}.jpg": f"{server.url}/ok/{i}" for i in range(12)} | {"gone.jpg": f"{server.url}/gone/1"}
-    assert run(dict(list(urls.items())[:5])) == {"downloaded": 5}
-    assert run(urls) == {"present": 5, "downloaded": 7, "HTTP 404": 1}
-    assert set(server.asked) == {f"/ok/{i}" for i in range(5, 12)} | {"/gone/1"}
-    (tmp_path / "3.jpg").unlink()
-    with open(tmp_path / "log", "a") as log:
-        log.write('{"path": "4.jpg", "url"')  # cut short by a crash
-    assert run(urls) == {"present": 11, "downloaded": 1, "HTTP 404": 1} and set(server.asked) == {"/ok/3"}
-    assert run(urls, retry_failed=True) == {"present": 12, "HTTP 404": 1} and set(server.asked) == {"/gone/1"}
-    moved = urls | {"gone.jpg": f"{server.url}/ok/99"}  # another address is another try
-    assert run(moved) == {"present": 12, "downloaded": 1} and set(server.asked) == {"/ok/99"}
-    assert run(moved) == {"present": 13} and not server.asked
-
-
-def test_a_silent_host_is_left_alone(tmp_path: Path) -> None:
-    urls = {f"{i}.jpg": f"http://127.0.0.1:9/{i}.jpg" for i in range(20)}
-    fetcher = download.Fetcher(timeout=0.2, tries=1)
-    got = download.Downloader(tmp_path, tmp_path / "log", fetcher, threads=1, patience=4).run(urls)
-    assert got == {"no connection": 4, download.SILENT: 16}
-    log = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert [entry["path"] for entry in log] == [f"{i}.jpg" for i in range(4)], "only those that were asked"
-
-
-def test_after_an_outage_the_same_command_goes_on(server: Server, tmp_path: Path) -> None:
-    """No connection to anything, for a run; then all is asked for, but for what failed for good before."""
-    urls = {f"{i}.jpg": f"{server.url}/ok/{i}" for i in range(12)} | {"gone.jpg": f"{server.url}/gone/1"}
-
-    def run(fetcher: download.Fetcher) -> Counter:
-        return download.Downloader(tmp_path, tmp_path / "log", fetcher, threads=1, patience=4).run(urls)
-
-    class Cut(download.Fetcher):
-        def _once(self, url: str) -> bytes:
-            if url.endswith("/gone/1"):
-                return super()._once(url)
-            raise download.Dead("no connection")
-
-    urls = dict(reversed(urls.items()))  # the one that answers first
-    assert run(Cut(tries=1)) == {"HTTP 404": 1, "no connection": 4, download.SILENT: 8}
-    with open(tmp_path / "log", "a") as log:  # as a log of old may have it
-        log.write(json.dumps({"path": "0.jpg", "url": urls["0.jpg"], "outcome": download.SILENT}) + "\n")
-    server.asked.clear()
-    assert run(FAST) == {"HTTP 404": 1, "downloaded": 12} and set(server.asked) == {f"/ok/{i}" for i in range(12)}
-    assert run(FAST) == {"HTTP 404": 1, "present": 12}
-
-
-@pytest.mark.parametrize("reason", ["no connection", "timeout", "cut short", "HTTP 503", "HTTP 429"])
-def test_what_may_pass_is_asked_again_and_what_lasts_is_not(server: Server, tmp_path: Path, reason: str) -> None:
-    def entry(i: int, outcome: str) -> str:
-        return json.dumps({"path": f"{i}.jpg", "url": f"{server.url}/ok/{i}", "outcome": outcome})
-
-    lasting = ["HTTP 404", "a web page, no image", "broken, or no image", "empty", download.REDIRECT]
-    (tmp_path / "log").write_text("\n".join(entry(i, each) for i, each in enumerate([*lasting, reason])))
-    urls = {f"{i}.jpg": f"{server.url}/ok/{i}" for i in range(6)}
-    got = download.Downloader(tmp_path, tmp_path / "log", FAST).run(urls)
-    assert got == Counter([*lasting, "downloaded"]) and set(server.asked) == {"/ok/5"}
-
-
-def test_an_error_of_this_machine_stops_the_run(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "pic").write_text("a file where a folder must be")
-    urls = {f"pic/{i}.jpg": f"{server.url}/ok/{i}" for i in range(50)}
-    with pytest.raises(OSError):
-        download.Downloader(tmp_path, tmp_path / "log", FAST, threads=2).run(urls)
-
-
-def test_lists_of_addresses(tmp_path: Path) -> None:
-    path = tmp_path / "urls.txt"
-    path.write_bytes(b"pic/1.jpg\thttp://a/1.jpg\r\n\r\n  pic/2.jpg   http://a/2.jpg 7\t\r\npic/1.jpg http://b/1.jpg")
-    assert download.read_urls([path]) == {"pic/1.jpg": "http://a/1.jpg", "pic/2.jpg": "http://a/2.jpg"}
-    for bad, problem in ((b"pic/1.jpg", "no address"), (b"../1.jpg http://a/1", "outside"), (b"/e http://a/1", "outs")):
-        path.write_bytes(b"pic/0.jpg http://a/0\n\n" + bad)
-        with pytest.raises(DataError, match=problem) as caught:
-            download.read_urls([path])
-        assert caught.value.line == 3
+    with serving(monkeypatch) as made:
+        yield made
 
 
 def release(folder: Path, counts: dict[str, int], ends: str = "\r\n") -> dict[str, str]:

@@ -1,0 +1,157 @@
+"""The benchmark: what fails, collapses, is at chance or cannot be read is a row that says so."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from small_benchmarks import MODELS, SMALL, config, status_of, watch_training
+
+import ccakit.benchmark as module
+from ccakit.benchmark import (
+    Run,
+    at_chance,
+    benchmark,
+    describe,
+    read_rows,
+)
+from ccakit.cli import main
+from ccakit.command_config import BenchmarkConfig
+from ccakit.data.layout import read_dataset
+from ccakit.speed import measure_speed
+from ccakit.standings import markdown, standings, text_table
+
+
+@pytest.fixture(scope="module")
+def garments(draw):
+    return draw(64, 20, 30)
+
+
+@pytest.fixture()
+def trained(monkeypatch):
+    return watch_training(monkeypatch)
+
+
+def fail_for(monkeypatch, name):
+    real = module.train
+
+    def train(settings, dataset=None, quiet=False):
+        if settings.model == name:
+            raise FloatingPointError(f"the loss is nan at step 3 of {name}\nand more")
+        return real(settings, dataset, quiet=quiet)
+
+    monkeypatch.setattr(module, "train", train)
+
+
+def test_a_failing_system_is_a_row_and_is_tried_again(garments, tmp_path, monkeypatch, trained):
+    one = dict(modes=("spaces",), seeds="0")
+    with monkeypatch.context() as patch:
+        fail_for(patch, "csn")
+        benchmark(config(garments, tmp_path / "out", **one))
+    assert trained == [("spaces", "triplet", 0)]
+    rows = {r["model"]: r for r in read_rows(tmp_path / "out" / "garments.csv")}
+    assert rows["csn"]["status"] == "failed: the loss is nan at step 3 of csn" and rows["csn"]["map_weighted"] is None
+    assert rows["triplet"]["status"] == status_of(rows["triplet"]) and rows["triplet"]["map_weighted"] > 0
+    assert describe(rows["csn"]) == "spaces csn seed 0: failed: the loss is nan at step 3 of csn"
+    for table in (text_table(list(rows.values())), markdown(list(rows.values()))):
+        assert "failed: the loss is nan at step 3 of csn" in table
+    trained.clear()
+    rows = benchmark(config(garments, tmp_path / "out", **one))
+    assert trained == [("spaces", "csn", 0)]
+    assert all(r["status"] == status_of(r) for r in rows)
+
+
+def test_a_failing_system_is_shown_by_the_command(garments, tmp_path, monkeypatch, capsys):
+    fail_for(monkeypatch, "csn")
+    flags = ["--data", garments, "--out", tmp_path / "out", "--models", "triplet,csn", "--seeds", "0", "--modes",
+             "spaces", "--budget", "epochs=1", "--image-size", 64, "--no-speed"]  # fmt: skip
+    assert main(["benchmark", *map(str, flags)]) == 0
+    assert "failed: the loss is nan" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options,models", [
+    pytest.param(dict(speed=False), "asen-v2,csn", id="keep_features"),
+    pytest.param(dict(speed=True), "csn,asen-v2", id="speed"),
+    pytest.param(dict(speed=False), "csn,asen-v2", id="neither"),
+])  # fmt: skip
+def test_a_system_that_cannot_be_built_does_not_stop_the_others(options, models, garments, tmp_path):
+    one = dict(modes=("spaces",), seeds="0", models=models, variants=(f"embed_dim=16 {SMALL}",))
+    rows = {r["model"]: r for r in benchmark(config(garments, tmp_path / "out", **one, **options))}
+    assert rows["csn"]["status"] == status_of(rows["csn"]) and rows["csn"]["map_weighted"] > 0
+    assert rows["asen-v2"]["status"].startswith("failed: embed_dim=16: asen-v2 has no FC")
+
+
+def test_a_run_at_chance_is_shown_as_that(garments, tmp_path, monkeypatch):
+    real = module.evaluate
+
+    def evaluate(saved, inputs, split):
+        metrics = real(saved, inputs, split)
+        chance = metrics["random_map_weighted"]
+        return {**metrics, "map_weighted": chance + (0.99 if saved.recipe["name"] == "csn" else 1.01)}
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    rows = benchmark(config(garments, tmp_path / "out", modes=("spaces",), seeds="0"))
+    assert {r["model"]: r["status"] for r in rows} == {"csn": "at chance", "triplet": "ok"}
+    assert describe(rows[0]).count("(at chance)") == 1 and "at chance" not in describe(rows[1])
+    assert not any(at_chance({"map_weighted": a, "random_map_weighted": b}) for a, b in ((None, 9), (9, None)))
+
+
+def test_a_collapsed_run_is_shown_as_that(garments, tmp_path, monkeypatch):
+    real = module.train
+
+    def train(settings, dataset=None, quiet=False):
+        saved, facts = real(settings, dataset, quiet=quiet)
+        return saved, {**facts, "collapsed": settings.model == "csn"}
+
+    monkeypatch.setattr(module, "train", train)
+    rows = benchmark(config(garments, tmp_path / "out", modes=("spaces",), seeds="0"))
+    assert rows[0]["status"] == "collapsed" and rows[1]["status"] == status_of(rows[1])
+    assert "(collapsed)" in describe(rows[0]) and "collapsed" not in describe(rows[1])
+    again = read_rows(tmp_path / "out" / "garments.csv")
+    for table in (text_table(again), markdown(again)):
+        lines = [line for line in table.splitlines() if "collapsed" in line]
+        assert len(lines) == 1 and "csn" in lines[0] and "1 of 1 collapsed" in lines[0]
+    assert sum(line["collapsed"] for line in standings(again)) == 1
+
+
+@pytest.fixture()
+def spoilt(garments, tmp_path):
+    """A copy of the data with an image of train and two of test that cannot be read."""
+    root = tmp_path / "garments"
+    shutil.copytree(garments, root)
+    dataset = read_dataset(root)
+    for split, images in {"train": [5], "test": [0, 3]}.items():
+        for image in images:
+            dataset[split].path(image).write_bytes(b"no picture")
+    return root
+
+
+def test_an_unreadable_image_fails_a_run_and_not_the_benchmark(spoilt, tmp_path, trained):
+    out, one = tmp_path / "out", dict(modes=("spaces",), seeds="0", max_unreadable=0.05)
+    for _ in range(2):  # the second time on what the first has begun
+        rows = benchmark(config(spoilt, out, **one))
+        assert [r["model"] for r in rows] == list(MODELS)
+        for r in rows:
+            assert r["status"].startswith("failed: ") and "filenames_test.txt, line 1" in r["status"]
+    rows = benchmark(config(spoilt, out, skip_unreadable=True, **one))  # they go on: the training is there
+    assert all(r["status"] == status_of(r) for r in rows) and [r["unreadable"] for r in rows] == [3, 3]
+    assert [r["unreadable"] for r in read_rows(out / "garments.csv")] == [3, 3]
+    assert rows[0]["epochs"] == 1 and len(trained) == 6
+    benchmark(config(spoilt, out, **one))  # what is done is done
+    assert len(trained) == 6
+
+
+@pytest.mark.parametrize("freeze", ["backbone", "none"])
+def test_too_many_unreadable_training_images_fail_the_runs(spoilt, tmp_path, freeze):
+    one = dict(modes=("spaces",), seeds="0", freeze=freeze, models="csn", skip_unreadable=True)
+    rows = benchmark(config(spoilt, tmp_path / "out", **one))
+    assert "filenames_train.txt, line 6" in rows[0]["status"] and rows[0]["status"].startswith("failed: ")
+    assert "more than a share of 0.01" in rows[0]["status"]
+    with pytest.raises(ValueError, match="max_unreadable=1.5: a share, 0 to 1"):
+        BenchmarkConfig(max_unreadable=1.5)
+
+
+def test_speed_is_measured_beside_unreadable_images(spoilt, tmp_path):
+    given = config(spoilt, tmp_path / "out", max_unreadable=0.05)
+    found = measure_speed(given, [Run("spaces", SMALL, "csn", 0)], read_dataset(spoilt))
+    assert min(found["spaces", SMALL, "csn"].values()) > 0
