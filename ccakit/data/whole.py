@@ -9,7 +9,7 @@ import re
 import struct
 import zlib
 
-MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # in a JPEG's scan; FF00 and RSTn belong to the scan
+MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in a JPEG's scan; FF00 and RSTn belong to the scan
 ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
 
 
