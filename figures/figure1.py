@@ -18,9 +18,13 @@ from ccakit.models import create_model
 TRUNK, SYSTEM = "vit_base_r50_s16_224", "cca-type2"
 
 
-@cache
 def costs(name: str, conditions: int, trunk: str = TRUNK) -> tuple[float, float]:
     """Parameters, and operations (2 a multiply-add) from one image to all its K embeddings: shapes only, no weights."""
+    return _counted(name, conditions, trunk)
+
+
+@cache  # its key has the trunk in it, also where that is the default
+def _counted(name: str, conditions: int, trunk: str) -> tuple[float, float]:
     with torch.device("meta"), torch.inference_mode():
         model = create_model(name, trunk=trunk, conditions=conditions, pretrained=False).eval()
         image = torch.empty(1, 3, *model.image_size)
