@@ -1,6 +1,6 @@
 """All benchmarks, one after the other, and results/speed.csv with the machine named.
 
-    python -m benchmarks.all                    # about 45 minutes on 2 quiet cores; or `make benchmark`
+    python -m benchmarks.all                    # about 30 minutes on 2 quiet cores; or `make benchmark`
     python -m benchmarks.all --quick            # a look: sizes too small to mean anything, nothing is written
     python -m benchmarks.all --only spaces start
     python -m benchmarks.all --table            # what was asked and found, from results/speed.csv, for docs/speed.md

@@ -1,6 +1,6 @@
 """Images: from a JPEG file of 512 pixels to what a model takes, twice as fast as torchvision; and the loader's share.
 
-    python -m benchmarks.images                 # about 4 minutes
+    python -m benchmarks.images                 # about 2 minutes
 
 Decoding, one thread a side, the same files (drawn garments of 512 x 512 with a photograph's grain, quality 90), each
 side with timm's evaluation transform to 224 pixels (bicubic to 248, central crop, mean and std):

@@ -1,6 +1,6 @@
 """Memory of an epoch does not grow: the resident size of a training process after each of 30 epochs.
 
-    python -m benchmarks.memory_of_epochs       # about 10 minutes; --quick: 8 epochs of few, small images
+    python -m benchmarks.memory_of_epochs       # about 4 minutes; --quick: 8 epochs of few, small images
 
 The smoke preset's 800 drawn garments (and 200 to validate on after every epoch, with a checkpoint), CCA on `lite`, mode
 spaces; once from kept features, as training does by default, and once from the image files, read in the training

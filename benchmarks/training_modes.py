@@ -1,6 +1,6 @@
 """Training: triplets in one pass against three, comparisons a second of both modes, mAP in equal time.
 
-    python -m benchmarks.training_modes         # about 6 minutes
+    python -m benchmarks.training_modes         # about 4 minutes
 
 1. Mode `triplets`, batch 64 of drawn garments, `lite` trained as a whole (the images go through the CNN in each step):
    one pass over the distinct images (ours) against three forwards, of anchors, positives and negatives, as the field's

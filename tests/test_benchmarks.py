@@ -229,7 +229,7 @@ def test_growth_exponents_by_hand():
 def test_growth_notices_another_ap(tmp_path, monkeypatch):
     growth.write_features(tmp_path / "f.npy", 260)
     split = growth.split_of(260, tmp_path)
-    run = growth.evaluation(split, growth.inputs_of(split, tmp_path / "f.npy"))
+    run = growth.evaluation(split, lambda: growth.inputs_of(split, tmp_path / "f.npy"))
     run()
     monkeypatch.setattr(growth, "_by_loop", lambda *_: np.zeros(3))
     with pytest.raises(Disagreement, match="plain loop"):
