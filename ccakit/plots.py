@@ -57,27 +57,33 @@ def save(figure: Figure, path: str | Path, dpi: int = 120) -> Path:
 def small_png(figure: Figure, dpi: int = 100, most: int = 60_000) -> bytes:
     """The figure as PNG of 256 colours, or of fewer where it else takes more than `most` bytes.
 
-    Black, white and the colours that mean something (of attributes, values, right and wrong, regions) stay as they
-    are; the others, at least 12, are the picture's own.
+    Black, white and those of the colours that mean something (of attributes, values, right and wrong, regions) which
+    the figure has stay as they are; the others, at least 12, are the picture's own.
     """
     from PIL import Image
     from scipy.spatial import cKDTree
+    from sklearn.cluster import MiniBatchKMeans
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight")
     image = Image.open(drawn).convert("RGB")
     named = [*PALETTE, *map(_ink, PALETTE), *value_colors(10), RIGHT, WRONG, "black", "white"]
     kept = np.vstack([(255 * np.array([to_rgb(color) for color in named])).round(), attention.RED])
-    seen, place = np.unique(np.asarray(image).reshape(-1, 3), axis=0, return_inverse=True)
+    pixels = np.asarray(image).reshape(-1, 3)
+    seen, place, count = np.unique(pixels, axis=0, return_inverse=True, return_counts=True)
+    kept = kept[(kept[:, None] == seen).all(axis=2).any(axis=1)]  # one that it lacks would take its neighbours' place
+    tried = []
     for colors in (256, 128, 80, 48, 24, 12):
-        own = np.reshape(image.quantize(min(colors, 256 - len(kept))).getpalette(), (-1, 3))
+        means = MiniBatchKMeans(min(colors, 256 - len(kept), len(seen)), batch_size=4096, n_init=1, random_state=0)
+        own = means.fit(seen, sample_weight=np.sqrt(count)).cluster_centers_.round()  # sqrt: small bright spots count
         palette = np.vstack([kept, own])
         nearest = cKDTree(palette).query(seen)[1].astype(np.uint8)  # Pillow's own search is not exact
         few, small = Image.fromarray(nearest[place].reshape(image.size[::-1])), io.BytesIO()
         few.putpalette(palette.astype(np.uint8).ravel().tolist())
         few.save(small, "PNG", optimize=True)
-        if small.tell() <= most:
-            break
-    return small.getvalue()
+        tried.append(small.getvalue())
+        if len(tried[-1]) <= most:
+            return tried[-1]
+    return min(tried, key=len)
 
 
 def in_notebook(dpi: int = 100, most: int = 60_000) -> None:
