@@ -1,4 +1,4 @@
-"""Images: from a JPEG file of 512 pixels to what a model takes, twice as fast as torchvision; and the loader's share.
+"""Images: from a JPEG file of 512 pixels to what a model takes, against torchvision; and the share that loading takes.
 
     python -m benchmarks.images                 # about 2 minutes
 
