@@ -28,11 +28,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ccakit.data.images import ImageTransform
-from ccakit.models import model_info
-from ccakit.models.asen_pp import BETA, attended_boxes, cut_picture
+from ccakit.data.transform import ImageTransform
+from ccakit.models.asen_pp import BETA
+from ccakit.models.crops import attended_boxes, cut_picture
 from ccakit.models.csn import ConditionMask
-from ccakit.models.feature_map import MapTrunk, create_map_trunk
+from ccakit.models.registry import model_info
+from ccakit.models.trunks.cnn import MapTrunk, create_map_trunk
 
 CONDITIONS, CHANNELS, SIDE = 8, 1024, 14
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -22,15 +22,14 @@ COLUMNS = ("model", "seed", *PERCENT, *SHARES, "train_seconds", "epochs", "torch
 
 def run(root: Path, seeds: list[int]) -> list[dict]:
     """A demo for each model and seed under `root`; what is trained there already is only evaluated."""
-    from ccakit.config import DemoConfig
-    from ccakit.demo import demo
+    from ccakit.commands import demo
 
     rows = []
     for seed in seeds:
         for model in MODELS:
-            config = DemoConfig(out=root / f"{model}-{seed}", data=root / f"data-{seed}", model=model, seed=seed,
+            config = demo.Config(out=root / f"{model}-{seed}", data=root / f"data-{seed}", model=model, seed=seed,
                                 pictures=False)  # fmt: skip
-            metrics = {**demo(config), "machine": f"{platform.machine()}, {platform.system()}, 2 cores, no GPU"}
+            metrics = {**demo.run(config), "machine": f"{platform.machine()}, {platform.system()}, 2 cores, no GPU"}
             rows.append({name: _short(metrics[name]) for name in COLUMNS})
     return rows
 

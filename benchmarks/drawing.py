@@ -59,10 +59,10 @@ class Recorder:
 @contextmanager
 def recorded(recorder: Recorder):
     """The drawing modules' cv2 is the recorder."""
-    import ccakit.data.garments  # noqa: F401 - so that its modules are there
+    import ccakit.garments  # noqa: F401 - so that its modules are there
 
     modules = [m for name, m in sys.modules.items()
-               if name.startswith("ccakit.data.garments.") and hasattr(m, "cv2")]  # fmt: skip
+               if name.startswith("ccakit.garments.") and hasattr(m, "cv2")]  # fmt: skip
     try:
         for module in modules:
             module.cv2 = recorder
@@ -74,7 +74,7 @@ def recorded(recorder: Recorder):
 
 def record(seed: int) -> tuple[Recorder, np.ndarray]:
     """A garment's calls, and its picture."""
-    from ccakit.data.garments import draw_garment
+    from ccakit.garments.draw import draw_garment
 
     recorder = Recorder()
     with recorded(recorder):
@@ -83,7 +83,7 @@ def record(seed: int) -> tuple[Recorder, np.ndarray]:
 
 
 def draw(count: int) -> np.ndarray:
-    from ccakit.data.garments import draw_garment
+    from ccakit.garments.draw import draw_garment
 
     return np.stack([draw_garment(seed, SIZE).image for seed in range(count)])
 
@@ -97,7 +97,7 @@ def check(records: list[tuple[Recorder, np.ndarray]]) -> None:
 
 
 def write(count: int) -> None:
-    from ccakit.data.garments import write_garments
+    from ccakit.data.drawn import write_garments
 
     with tempfile.TemporaryDirectory() as folder:
         write_garments(Path(folder) / "data", count - 4, 2, 2, SIZE, workers=1, progress=False)

@@ -32,11 +32,11 @@ BATCH = 16  # as `keep_features`
 
 def prepare(folder: Path, count: int):
     """(model, ImageInputs) of a drawn data set."""
-    from ccakit.data.garments import write_garments
-    from ccakit.data.images import ImageTransform
+    from ccakit.data.drawn import write_garments
+    from ccakit.data.inputs import ImageInputs
     from ccakit.data.layout import read_dataset
-    from ccakit.inputs import ImageInputs
-    from ccakit.models import create_model
+    from ccakit.data.transform import ImageTransform
+    from ccakit.models.registry import create_model
 
     write_garments(folder / "data", count, 4, 4, workers=1, progress=False)
     model = create_model("cca-type2", conditions=8, freeze="backbone").eval()
@@ -46,7 +46,7 @@ def prepare(folder: Path, count: int):
 
 def keep(model, inputs, folder: Path) -> np.ndarray:
     """All features, computed anew."""
-    from ccakit.inputs import keep_features
+    from ccakit.data.inputs import keep_features
 
     shutil.rmtree(folder, ignore_errors=True)
     return keep_features(model, inputs, folder, progress=False).features
@@ -89,10 +89,10 @@ def kept(given, folder: Path) -> list[Row]:
 
 def trainer_of(folder: Path, batch: int):
     """A trainer on the drawn data, and an epoch's batches in memory."""
-    from ccakit.config import TrainConfig
     from ccakit.data.layout import read_dataset
-    from ccakit.objectives import Steps
-    from ccakit.training import Trainer
+    from ccakit.training.batches import Steps
+    from ccakit.training.config import TrainConfig
+    from ccakit.training.trainer import Trainer
 
     config = TrainConfig(data=folder / "data", out=folder / "run", batch_size=batch, lite_depth=2)
     trainer = Trainer(config, read_dataset(folder / "data"), quiet=True)

@@ -50,8 +50,9 @@ def write_features(file: Path, count: int) -> None:
 
 def split_of(count: int, root: Path):
     """A split with random labels of all attributes; the first images are the queries."""
-    from ccakit.data.garments.values import GARMENTS
-    from ccakit.data.layout import Split, rows_of
+    from ccakit.data.layout import rows_of
+    from ccakit.data.split import Split
+    from ccakit.garments.values import GARMENTS
 
     matrix = np.random.default_rng(1).integers(0, GARMENTS.sizes, (count, len(GARMENTS)))
     rows = rows_of(matrix)
@@ -60,14 +61,14 @@ def split_of(count: int, root: Path):
 
 
 def inputs_of(split, file: Path):
-    from ccakit.data.images import ImageTransform
-    from ccakit.inputs import FeatureInputs, ImageInputs
+    from ccakit.data.inputs import FeatureInputs, ImageInputs
+    from ccakit.data.transform import ImageTransform
 
     return FeatureInputs(file, ImageInputs(split, ImageTransform()))
 
 
 def model_of():
-    from ccakit.models import create_model
+    from ccakit.models.registry import create_model
 
     torch.manual_seed(0)
     return create_model("cca-type2", conditions=8, freeze="backbone", pretrained=False, head_norm="batchnorm")
@@ -75,8 +76,9 @@ def model_of():
 
 def training(split, open_inputs):
     """A function that trains an epoch; some steps are done already, on features opened for them alone."""
-    from ccakit.config import TrainConfig
-    from ccakit.objectives import Steps, objective_for
+    from ccakit.training.batches import Steps
+    from ccakit.training.config import TrainConfig
+    from ccakit.training.objectives import objective_for
 
     model, objective = model_of(), objective_for(split, TrainConfig())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
@@ -99,7 +101,7 @@ def _each(steps):
 
 
 def embedding(split, open_inputs):
-    from ccakit.embedding import embed_images
+    from ccakit.evaluation.embedding import embed_images
 
     model = model_of().eval()
     alone = embed_images(model, open_inputs(), np.arange(8))

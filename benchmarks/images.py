@@ -38,7 +38,7 @@ SIDE, QUALITY, LARGEST, MEAN = 512, 90, 24.0, 2.5
 
 def write_jpegs(folder: Path, count: int) -> list[Path]:
     """Drawn garments with grain whose power falls with frequency, as a photograph's."""
-    from ccakit.data.garments import draw_garment
+    from ccakit.garments.draw import draw_garment
 
     files = []
     frequency = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)) + 1 / SIDE
@@ -55,7 +55,8 @@ def write_jpegs(folder: Path, count: int) -> list[Path]:
 
 
 def ours(files: list[Path]) -> list[torch.Tensor]:
-    from ccakit.data.images import ImageTransform, read_image
+    from ccakit.data.images import read_image
+    from ccakit.data.transform import ImageTransform
 
     transform = ImageTransform()
     return [transform(read_image(file, at_least=transform.at_least)) for file in files]
@@ -131,7 +132,7 @@ def decoding(given, folder: Path) -> list[Row]:
 
 def waiting(given, folder: Path) -> list[Row]:
     """The loader's share of training time."""
-    from ccakit.data.garments import write_garments
+    from ccakit.data.drawn import write_garments
 
     sizes = (64, 10, 10) if given.quick else (768, 10, 10)
     write_garments(folder / "data", *sizes, workers=1, progress=False)
@@ -148,11 +149,10 @@ def waiting(given, folder: Path) -> list[Row]:
 
 def waits(folder: Path, settings: dict, count: int) -> tuple[float, float]:
     """The share of time spent waiting for batches over `count` steps (one more before), and images/s."""
-    from ccakit.config import TrainConfig
     from ccakit.data.layout import read_dataset
-    from ccakit.loading import Loader
-    from ccakit.objectives import Steps
-    from ccakit.training import Trainer
+    from ccakit.training.batches import Loader, Steps
+    from ccakit.training.config import TrainConfig
+    from ccakit.training.trainer import Trainer
 
     dataset = read_dataset(folder / "data")
     trainer = Trainer(TrainConfig(data=folder / "data", out=folder / "run", **settings), dataset, True)

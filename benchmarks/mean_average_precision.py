@@ -57,7 +57,7 @@ def embeddings(labels: np.ndarray, centres: np.ndarray, seed: int, noise: float 
 def labels_of(size: str, quick: bool) -> list[tuple[np.ndarray, np.ndarray]]:
     """The labels of queries and candidates of each condition."""
     if size == "fashionai":
-        counts = json.loads((ROOT / "ccakit" / "protocol.json").read_text())
+        counts = json.loads((ROOT / "ccakit/audit/protocol.json").read_text())
         counts = counts["datasets"]["FashionAI"]["splits"]["test"]
         return [tuple(np.repeat(np.arange(len(side)), np.array(side) // (8 if quick else 1)) for side in pair)
                 for pair in zip(counts["queries"].values(), counts["candidates"].values())]  # fmt: skip

@@ -29,8 +29,8 @@ LIMIT, MIB = "<= 10", 2**20
 
 def train(side: str, data: Path, out: Path, epochs: int, image_size: int) -> list[float]:
     """MiB after each epoch of one run."""
-    from ccakit.config import TrainConfig
-    from ccakit.training import Trainer
+    from ccakit.training.config import TrainConfig
+    from ccakit.training.trainer import Trainer
 
     config = TrainConfig(data=data, out=out, cache=SIDES[side], budget=f"epochs={epochs}", image_size=image_size)
     trainer, sizes = Trainer(config, quiet=True), []
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> dict:
         found = {"sizes": train(side, Path(data), Path(out), int(epochs), int(size))}
         print(json.dumps(found))
         return found
-    from ccakit.data.garments import write_garments
+    from ccakit.data.drawn import write_garments
 
     epochs, images, size = (QUICK[key] for key in QUICK) if given.quick else (EPOCHS, tuple(SIZES.values()), 128)
     rows = []

@@ -39,7 +39,7 @@ class RowModel(nn.Module):
 
     def __init__(self, vit) -> None:
         from ccakit.models.last_block import LastBlock
-        from ccakit.models.trunk import Trunk
+        from ccakit.models.trunks.vit import Trunk
 
         super().__init__()
         self.trunk, self.block, self.norm = Trunk(vit), LastBlock(vit.blocks[-1], keep_query=True), vit.norm
@@ -51,7 +51,7 @@ class RowModel(nn.Module):
 def models(trunk: str) -> dict[str, nn.Module]:
     """The sides' models, which share one trunk's random weights."""
     from ccakit.models.cca import CCA
-    from ccakit.models.trunk import create_vit
+    from ccakit.models.trunks.vit import create_vit
 
     torch.manual_seed(0)
     vit = create_vit(trunk, pretrained=False).eval()

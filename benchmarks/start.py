@@ -18,7 +18,7 @@ CODE = {
     "python": "pass",
     "torch": "import torch",
     "torch, ccakit": "import torch, ccakit",
-    "torch, ccakit.training": "import torch, ccakit.models, ccakit.training",
+    "torch, ccakit.training.trainer": "import torch, ccakit.models, ccakit.training.trainer",
     "help": "import sys; from ccakit.cli import main; sys.exit(main(['--help']))",
 }
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> dict:
     names = ("python", "help") if given.quick else tuple(CODE)
     times = alternate({name: lambda name=name: run(name) for name in names}, given.rounds)
     rows = [Row("ccakit --help", times["help"], "s", "<= 1", times["python"], "floor: python alone")]
-    for name, limit in (("torch, ccakit", "<= 0.3"), ("torch, ccakit.training", "")):
+    for name, limit in (("torch, ccakit", "<= 0.3"), ("torch, ccakit.training.trainer", "")):
         if name in names:
             extra = sorted(a - b for a, b in zip(times.seconds[name], times.seconds["torch"]))
             fastest = min(times.seconds[name]) - min(times.seconds["torch"])

@@ -27,17 +27,17 @@ import numpy as np
 import torch
 
 from ccakit.attributes import Attributes
-from ccakit.switcher_engine import Candidates, encode_png
-from ccakit.widgets import ConditionSwitcher
+from ccakit.show.switcher import Candidates, encode_png
+from ccakit.show.widget import ConditionSwitcher
 
 K, CANDIDATES, AIMS = 8, 14_400, {"demo": 50, "vit_base_r50_s16_224": 150}
 
 
 def demo_switcher() -> ConditionSwitcher:
     """As in notebook 07."""
-    from ccakit import pictures
-    from ccakit.demo import open_demo
-    from ccakit.embedding import embed_images
+    from ccakit.commands.demo import open_demo
+    from ccakit.evaluation.embedding import embed_images
+    from ccakit.show import pictures
 
     run = open_demo()
     gallery = pictures.pick_images(run.split, 12)
@@ -49,8 +49,8 @@ def demo_switcher() -> ConditionSwitcher:
 
 def large_switcher() -> ConditionSwitcher:
     """vit_base_r50_s16_224 with random weights, photographs' size, FashionAI's number of candidates."""
-    from ccakit.data.images import ImageTransform
-    from ccakit.models import create_model
+    from ccakit.data.transform import ImageTransform
+    from ccakit.models.registry import create_model
 
     model = create_model("cca-type2", trunk="vit_base_r50_s16_224", conditions=K, pretrained=False)
     rng = np.random.default_rng(0)

@@ -27,9 +27,9 @@ from benchmarks.common import Row, agree, alternate, begin, options, report
 
 def trainer(folder: Path, mode: str, **settings):
     """A trainer on the drawn data, ready to step."""
-    from ccakit.config import TrainConfig
     from ccakit.data.layout import read_dataset
-    from ccakit.training import Trainer
+    from ccakit.training.config import TrainConfig
+    from ccakit.training.trainer import Trainer
 
     config = TrainConfig(data=folder / "data", out=folder / "run", mode=mode, **settings)
     made = Trainer(config, read_dataset(folder / "data"), quiet=True)
@@ -39,7 +39,7 @@ def trainer(folder: Path, mode: str, **settings):
 
 
 def batches(made, count: int) -> list:
-    from ccakit.objectives import Steps
+    from ccakit.training.batches import Steps
 
     return list(islice(Steps(made.objective, 0, made.inputs), count))
 
@@ -133,9 +133,9 @@ def comparisons(given, folder: Path) -> list[Row]:
 
 def equal_time(given, folder: Path) -> list[Row]:
     """Weighted mAP on valid after the same seconds of training."""
-    from ccakit.config import TrainConfig
     from ccakit.data.layout import read_dataset
-    from ccakit.training import Trainer
+    from ccakit.training.config import TrainConfig
+    from ccakit.training.trainer import Trainer
 
     seconds, seeds = (1, [0]) if given.quick else (given.seconds, [0, 1, 2])
     found: dict[str, list[float]] = {"spaces": [], "triplets": []}
@@ -164,7 +164,7 @@ def _random(dataset) -> float:
 
 
 def main(argv: list[str] | None = None) -> dict:
-    from ccakit.data.garments import write_garments
+    from ccakit.data.drawn import write_garments
 
     parser = options(__doc__)
     parser.add_argument("--seconds", type=int, default=20, help="of each training in part 3 (default 20)")

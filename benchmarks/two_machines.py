@@ -94,7 +94,7 @@ def weights_of(out: Path) -> dict:
 
 def compare(folder: Path, loopback: bool, counts: tuple[int, int, int], epochs: int) -> tuple[float, float, str]:
     """The greatest difference of losses and of weights, and a line that tells it."""
-    from ccakit.data.garments import write_garments
+    from ccakit.data.drawn import write_garments
 
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}

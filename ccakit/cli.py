@@ -5,22 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
-from ccakit import command_config as commands
-from ccakit import config as settings
+from ccakit import settings
 
-COMMANDS = {
-    "demo": settings.DemoConfig,
-    "train": settings.TrainConfig,
-    "evaluate": commands.EvaluateConfig,
-    "embed": commands.EmbedConfig,
-    "export": commands.ExportConfig,
-    "benchmark": commands.BenchmarkConfig,
-    "audit": commands.AuditConfig,
-    "random": commands.RandomConfig,
-    "params": commands.ParamsConfig,
-}
+COMMANDS = ("demo", "train", "evaluate", "embed", "export", "benchmark", "audit", "random", "params")
 HELP = """ccakit: conditional cross attention for attribute-specific retrieval
 
 usage: ccakit COMMAND [--preset NAME] [--config FILE.yaml] [flags]
@@ -46,10 +36,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ccakit: no command {argv[0]!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        if not _first():
+        if os.environ.get("RANK", "0") != "0":
             sys.stdout = open(os.devnull, "w")  # one of several processes speaks for all
         config = parse(argv[0], argv[1:])
-        result = globals()[f"run_{argv[0]}"](config)
+        result = command(argv[0]).run(config)
         if config.json:
             print(json.dumps(result))
         return int(getattr(config, "strict", False) and bool(result.get("breaks")))
@@ -62,29 +52,30 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _first() -> bool:
-    """Whether this is the only process, or the first of those that a launcher has started."""
-    return os.environ.get("RANK", "0") == "0"
+def command(name: str):
+    """The module of a command: its settings `Config`, and `run(config)`."""
+    return import_module(f"ccakit.commands.{name}")
 
 
 def usage() -> str:
     """What `ccakit --help` prints."""
-    lines = [f"  {name:<10}{kind.__doc__.splitlines()[0]}" for name, kind in COMMANDS.items()]
+    lines = [f"  {name:<10}{command(name).Config.__doc__.splitlines()[0]}" for name in COMMANDS]
     presets = "demo: smoke, demo; train: smoke, demo, paper"
     return HELP.format(commands="\n".join(lines), presets=presets)
 
 
-def parse(command: str, argv: list[str]):
+def parse(name: str, argv: list[str]):
     """A command's config: the preset, then the YAML file, then the flags."""
     import tyro
 
-    argv = _data_flag(COMMANDS[command], argv) if command == "audit" else argv
+    kind = command(name).Config
+    argv = _data_flag(kind, argv) if name == "audit" else argv
     preset, argv = _take("--preset", argv)
     file, argv = _take("--config", argv)
-    config = settings.from_preset(COMMANDS[command], preset)
+    config = settings.from_preset(kind, preset)
     if file is not None:
         config = settings.from_yaml(config, Path(file))
-    return tyro.cli(COMMANDS[command], args=argv, default=config, prog=f"ccakit {command}", use_underscores=False)
+    return tyro.cli(kind, args=argv, default=config, prog=f"ccakit {name}", use_underscores=False)
 
 
 def _data_flag(kind: type, argv: list[str]) -> list[str]:
@@ -108,141 +99,6 @@ def _take(flag: str, argv: list[str]) -> tuple[str | None, list[str]]:
         if word.startswith(flag + "="):
             return word[len(flag) + 1 :], argv[:place] + argv[place + 1 :]
     return None, argv
-
-
-def run_demo(config: settings.DemoConfig) -> dict:
-    from ccakit.demo import demo
-
-    return demo(config)
-
-
-def run_train(config: settings.TrainConfig) -> dict:
-    from ccakit.data.layout import read_dataset
-    from ccakit.training import train
-
-    dataset = read_dataset(config.data)
-    _tell(dataset)
-    _, facts = train(config, dataset)
-    print(f"{config.model}: {facts['epochs']} epochs in {facts['train_seconds']:.0f} s; best weighted mAP on valid "
-          f"{facts['best_valid_map_weighted']:.2f} (epoch {facts['best_epoch']}); model in {config.out}")  # fmt: skip
-    if facts["unreadable"]:
-        print(f"unreadable: {facts['unreadable']} training images, replaced; see {config.out / 'unreadable.json'}")
-    return facts
-
-
-def run_evaluate(config: commands.EvaluateConfig) -> dict:
-    from ccakit.checkpoint import write_json
-    from ccakit.evaluation import evaluate, table
-    from ccakit.triplet_evaluation import triplet_table
-
-    saved, dataset, inputs, _ = _opened(config)
-    metrics = evaluate(saved, inputs, dataset[config.split], batch_size=config.batch_size, seed=config.seed)
-    print(table(metrics, title := f"{saved.recipe['name']} on {dataset.name}, {config.split}"))
-    if "triplet_accuracy" in metrics:
-        print(triplet_table(metrics, title))
-    if _first():
-        write_json(config.run / f"metrics_{dataset.name}_{config.split}.json", metrics)
-    return metrics
-
-
-def run_embed(config: commands.EmbedConfig) -> dict:
-    from ccakit.embedding import embed_images, save_embeddings
-
-    saved, dataset, inputs, split = _opened(config)
-    out = config.out or config.run / f"embeddings_{config.split}.safetensors"
-    embeddings = embed_images(saved.model, inputs, batch_size=config.batch_size, progress="embedding")
-    facts = {"shape": list(embeddings.shape), "conditions": list(saved.attributes.names), "file": str(out),
-             "unreadable": inputs.report()}  # fmt: skip
-    if _first():
-        save_embeddings(out, embeddings, {**facts, "filenames": split.filenames})
-    print(f"{embeddings.shape[0]} images x {embeddings.shape[1]} spaces x {embeddings.shape[2]} in {out}")
-    if inputs.unreadable:
-        print(f"unreadable: {len(inputs.unreadable)} images, whose embeddings are NaN; {out.with_suffix('.json')}")
-    return facts
-
-
-def run_export(config: commands.ExportConfig) -> dict:
-    from ccakit.export import export_run
-
-    facts = export_run(config)
-    told = "".join(f"; {part}.onnx differs from torch by {value:.1e}" for part, value in facts["onnx"].items())
-    print(f"{facts['system']} with {len(facts['conditions'])} conditions in {config.out}{told}")
-    return facts
-
-
-def _opened(config):
-    """A run's model, its data set, and the inputs of the split that the config names."""
-    from ccakit.checkpoint import load_model, read_json
-    from ccakit.data.layout import read_dataset
-    from ccakit.inputs import inputs_for
-
-    saved = load_model(config.run)
-    run = read_json(config.run / "config.json", "Give the data set with --data.") if config.data is None else {}
-    if config.data is None and "data" not in run:
-        raise ValueError(f"{config.run / 'config.json'} names no data set; give it with --data")
-    dataset = read_dataset(config.data or run["data"], splits=(config.split,))
-    _tell(dataset)
-    if dataset.attributes.names != saved.attributes.names:
-        raise ValueError(f"{config.run} was trained on {', '.join(saved.attributes.names)}; "
-                         f"{dataset.root} has {', '.join(dataset.attributes.names)}")  # fmt: skip
-    split = dataset[config.split]
-    options = dict(cache=run.get("cache", False), max_unreadable=float(config.skip_unreadable))
-    return saved, dataset, inputs_for(saved.model, split, saved.transform, **options), split
-
-
-def _tell(dataset) -> None:
-    for finding in dataset.findings:
-        print(f"note: {finding}", file=sys.stderr)
-
-
-def run_benchmark(config: commands.BenchmarkConfig) -> dict:
-    from ccakit.benchmark import benchmark
-    from ccakit.standings import text_table
-
-    rows = benchmark(config)
-    print(text_table(rows, color=sys.stdout.isatty()))
-    return {"results": str(config.results_file(rows[0]["dataset"])), "rows": rows}
-
-
-def run_audit(config: commands.AuditConfig) -> dict:
-    if config.paper:
-        from ccakit import protocol
-
-        result = protocol.audit_paper()
-        print(protocol.table(result))
-        return result
-    from ccakit import audit
-
-    result = audit.audit(config.data, config.images, config.threads, progress=True)
-    print(audit.table(result))
-    if config.plot is not None:
-        from ccakit.audit.plot import plot
-        from ccakit.plots import save
-
-        print(f"images per value: {save(plot(result), config.plot, dpi=90)}")
-    return result
-
-
-def run_random(config: commands.RandomConfig) -> dict:
-    from ccakit.baseline import random_baseline
-    from ccakit.data.layout import read_dataset
-
-    dataset = read_dataset(config.data, splits=(config.split,))
-    _tell(dataset)
-    result, text = random_baseline(config, dataset)
-    print(text)
-    return result
-
-
-def run_params(config: commands.ParamsConfig) -> dict:
-    from ccakit.params import count_parts, list_systems
-
-    if config.list:
-        print(list_systems())
-        return {}
-    result, text = count_parts(config.trunk, config.conditions)
-    print(text)
-    return result
 
 
 def entry() -> None:

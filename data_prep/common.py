@@ -30,11 +30,13 @@ from tqdm import tqdm
 from unpacking import Limits, Unpacked, names_in, unpack  # noqa: F401 (for the scripts)
 
 from ccakit.attributes import Attributes
-from ccakit.data.errors import DataError
-from ccakit.data.files import check_filenames, count, read_filenames, whole, write_lines
-from ccakit.data.layout import SPLITS, Dataset, read_dataset, write_dataset
+from ccakit.audit.paper import shipped
+from ccakit.data.layout import read_dataset, write_dataset
 from ccakit.data.meta import Meta, meta_lines, read_meta
-from ccakit.protocol import shipped
+from ccakit.data.split import SPLITS, Dataset
+from ccakit.data.text import check_filenames, count, read_filenames
+from ccakit.disk import atomic_write, write_lines
+from ccakit.errors import DataError
 
 LISTS = tuple(f"{kind}_{split}.txt" for split in SPLITS for kind in ("filenames", "label", "query", "candidate"))
 GIVEN = "ASEN's split files"
@@ -47,7 +49,7 @@ def place(source: Path, target: Path, link: bool = False, resume: bool = True) -
     if there and (target.samefile(source) or (resume and target.stat().st_size == source.stat().st_size)):
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
-    with whole(target) as temporary:
+    with atomic_write(target) as temporary:
         os.link(os.path.realpath(source), temporary) if link else shutil.copyfile(source, temporary)
     return True
 
@@ -57,7 +59,7 @@ def keep(data: bytes, path: Path) -> bool:
     if path.is_file() and path.read_bytes() == data:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(data)
     return True
 

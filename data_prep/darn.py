@@ -57,10 +57,12 @@ from download import MEGABYTE, Downloader, Fetcher, read_log, read_urls
 from tqdm import tqdm
 
 from ccakit.attributes import Attributes
-from ccakit.data.errors import DataError
-from ccakit.data.files import read_text, write_lines
 from ccakit.data.images import read_image
-from ccakit.data.layout import Dataset, Split, read_all_values
+from ccakit.data.rows import read_all_values
+from ccakit.data.split import Dataset, Split
+from ccakit.data.text import read_text
+from ccakit.disk import write_lines
+from ccakit.errors import DataError
 
 SIZES = {
     "clothes category": 20,

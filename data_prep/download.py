@@ -25,9 +25,10 @@ from urllib.parse import quote
 from common import check_name
 from tqdm import tqdm
 
-from ccakit.data.errors import DataError
-from ccakit.data.files import read_text, whole
 from ccakit.data.images import read_image
+from ccakit.data.text import read_text
+from ccakit.disk import atomic_write
+from ccakit.errors import DataError
 
 MEGABYTE = 1 << 20
 SAFE = "%/:=&?~#+!$,;'@()*[]"  # in an address; the rest, Chinese names among it, is written as %..
@@ -125,7 +126,7 @@ def store(data: bytes, path: Path) -> None:
         raise Dead("empty")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_bytes(data)
             read_image(partial)
     except DataError:

@@ -39,7 +39,9 @@ from common import Prepared, beside, checksum, guarded, keep, parser, tell, writ
 from tqdm import tqdm
 
 from ccakit.attributes import Attributes
-from ccakit.data.layout import DataError, Dataset, Split, rows_of
+from ccakit.data.layout import rows_of
+from ccakit.data.split import Dataset, Split
+from ccakit.errors import DataError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 REMEDY = "Install Debian's package dataset-fashion-mnist, or give its four files' folder as --source."

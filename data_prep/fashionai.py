@@ -47,8 +47,8 @@ from common import (
 )
 from tqdm import tqdm
 
-from ccakit.data.files import count, read_text
-from ccakit.data.garments import GARMENTS
+from ccakit.data.text import count, read_text
+from ccakit.garments.values import GARMENTS
 
 ATTRIBUTES = GARMENTS  # FashionAI's names, in the order of its label strings
 LABELS = "Annotations/label.csv"

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ccakit.attributes import Attributes
-from ccakit.data.errors import DataError
-from ccakit.data.files import count
-from ccakit.data.layout import SPLITS, Split
 from ccakit.data.rows import distinct
+from ccakit.data.split import SPLITS, Split
+from ccakit.data.text import count
+from ccakit.errors import DataError
 
 SEEDED = "seeded, not ASEN's, seed {}"
 

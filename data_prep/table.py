@@ -48,7 +48,7 @@ from common import (
 from tqdm import tqdm
 
 from ccakit.attributes import Attributes
-from ccakit.data.files import count, read_utf8
+from ccakit.data.text import count, read_utf8
 
 PARTS = {"train": 0, "valid": 1, "val": 1, "validation": 1, "test": 2}
 RESERVED = {*LISTS, *(f"regions_{split}.txt" for split in ("train", "valid", "test")), "meta.json", "survival.json"}

@@ -18,8 +18,9 @@ from typing import IO
 
 from tqdm import tqdm
 
-from ccakit.data.errors import DataError
-from ccakit.data.files import CONTROL, whole
+from ccakit.data.text import CONTROL
+from ccakit.disk import atomic_write
+from ccakit.errors import DataError
 
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error)  # of archives
 BROKEN += (EOFError, RuntimeError, ValueError, IndexError, OverflowError)
@@ -189,7 +190,7 @@ def _is_there(path: Path, member: _Member) -> bool:
 def _write_member(archive: Path, member: _Member, path: Path, most: int) -> int:
     """Write one file, whole or not at all; how many bytes it had, counted."""
     size = 0
-    with member.open() as source, whole(path) as temporary, open(temporary, "wb") as target:
+    with member.open() as source, atomic_write(path) as temporary, open(temporary, "wb") as target:
         while block := source.read(2**20):
             size += len(block)
             if size > most:

@@ -56,11 +56,11 @@ from common import (
 from tqdm import tqdm
 
 from ccakit.attributes import Attributes
-from ccakit.data.errors import DataError
-from ccakit.data.files import CONTROL, count, read_utf8, split_lines
-from ccakit.data.layout import SPLITS, Dataset
-from ccakit.data.triplet_files import read_csn_lists, repeating, write_triplets
-from ccakit.data.triplets import TripletSampler
+from ccakit.data.split import SPLITS, Dataset
+from ccakit.data.text import CONTROL, count, read_utf8, split_lines
+from ccakit.data.triplet_lists import read_csn_lists, repeating, write_triplets
+from ccakit.errors import DataError
+from ccakit.training.samplers import TripletSampler
 
 COLUMNS = {"class": "Category", "closure": "Closure", "gender": "Gender", "heel": "HeelHeight"}
 HEELS = ("flat", "under 1in", "1in", "2in", "3in", "4in", "5in and over")

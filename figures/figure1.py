@@ -12,8 +12,8 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
-from ccakit import plots
-from ccakit.models import create_model
+from ccakit.models.registry import create_model
+from ccakit.show import style
 
 TRUNK, SYSTEM = "vit_base_r50_s16_224", "cca-type2"
 
@@ -36,7 +36,7 @@ def _counted(name: str, conditions: int, trunk: str) -> tuple[float, float]:
 def draw(trunk: str = TRUNK, most: int = 16) -> Figure:
     """(a) K networks, (b) one network; (c) parameters and (d) operations by K, both systems; at the text's width."""
     canvas = shared.Canvas(shared.TEXT, 2.9)
-    colors = plots.attribute_colors(8)
+    colors = style.attribute_colors(8)
     _many(canvas, colors)
     _one(canvas, colors)
     counts = sorted({1, 2, 4, 8, most})
@@ -54,13 +54,13 @@ def draw(trunk: str = TRUNK, most: int = 16) -> Figure:
 
 def _lines(ax, told, counts, many, one) -> None:
     """K networks and the one network, named and with their figures at K = 8 (`told`; weights in float32)."""
-    for values, color, marker in ((many, plots.WRONG, "s"), (one, plots.PALETTE[0], "o")):
+    for values, color, marker in ((many, style.WRONG, "s"), (one, style.PALETTE[0], "o")):
         ax.plot(counts, values, color=color, marker=marker, markersize=3, linewidth=1.2)
     at = counts.index(8)
     ax.annotate(f"K networks,\nK = 8: {told[0]}", (8, many[at]), (-4, 1), textcoords="offset points", ha="right",
-                va="bottom", fontsize=6.2, color=plots._ink(plots.WRONG))  # fmt: skip
+                va="bottom", fontsize=6.2, color=style.ink(style.WRONG))  # fmt: skip
     ax.annotate(f"one network,\nK = 8: {told[1]}", (counts[-1] + 0.6, one[at]), (0, 3), textcoords="offset points",
-                ha="right", va="bottom", fontsize=6.2, color=plots.PALETTE[0])  # fmt: skip
+                ha="right", va="bottom", fontsize=6.2, color=style.PALETTE[0])  # fmt: skip
     ax.set(xlim=(0, counts[-1] + 0.6), ylim=(0, 1.08 * many[-1]), xticks=[0, *counts[2:]], xlabel="conditions K")
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=6.5)
@@ -74,7 +74,7 @@ def _spaces(canvas, x: float, y: float, color: str, text: str) -> None:
     for dx, dy in ((-0.09, 0.05), (0.07, 0.09), (0.02, -0.09)):
         canvas.ax.plot([x + dx, x + dx + 0.035, x + dx - 0.02], [y + dy, y + dy + 0.03, y + dy + 0.04], ".",
                        color=color, markersize=2.5)  # fmt: skip
-    canvas.text(x, y - 0.27, text, color=plots._ink(color), fontsize=6.5)
+    canvas.text(x, y - 0.27, text, color=style.ink(color), fontsize=6.5)
 
 
 def _many(canvas, colors) -> None:

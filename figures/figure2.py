@@ -9,7 +9,7 @@ from __future__ import annotations
 import shared
 from matplotlib.figure import Figure
 
-from ccakit.models import model_info
+from ccakit.models.registry import model_info
 
 # title, what differs, and from the image up: (box, whether it is done anew for each condition)
 SYSTEMS = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shared
 from matplotlib.figure import Figure
 
-from ccakit import plots
+from ccakit.show import style
 
 
 def draw() -> Figure:
@@ -29,7 +29,7 @@ def draw() -> Figure:
 
 
 def _equation(canvas, x: float, y: float, number: str, **options) -> None:
-    canvas.text(x, y, f"Eq. {number}", color=plots.PALETTE[4], fontweight="bold", **options)
+    canvas.text(x, y, f"Eq. {number}", color=style.PALETTE[4], fontweight="bold", **options)
 
 
 def _stack(canvas, x: float, y: float, names, width: float = 0.72, gap: float = 0.3, color=shared.SHARED) -> list:
@@ -58,7 +58,7 @@ def _embedding(canvas) -> None:
     places = _stack(canvas, 0.62, 1.5, steps, 0.96)
     canvas.arrow((0.62, 1.18), (0.62, 1.4))
     for i in range(5):
-        canvas.box(0.3 + 0.16 * i, 2.5, 0.13, 0.13, "", plots.PALETTE[4] if i == 0 else plots.PALETTE[5])
+        canvas.box(0.3 + 0.16 * i, 2.5, 0.13, 0.13, "", style.PALETTE[4] if i == 0 else style.PALETTE[5])
     canvas.arrow((0.62, places[-1] + 0.1), (0.62, 2.42))
     canvas.text(0.62, 2.68, "$x_0$: [CLS], N patches")
     _equation(canvas, 0.62, 2.85, "1")

@@ -11,7 +11,7 @@ import numpy as np
 import shared
 from matplotlib.figure import Figure
 
-from ccakit import pictures
+from ccakit.show import pictures
 
 
 def pick(split, count: int, seed: int = 0) -> np.ndarray:
@@ -29,9 +29,9 @@ def pick(split, count: int, seed: int = 0) -> np.ndarray:
 
 def draw(run=None, images: int = 5, seed: int = 0) -> Figure:
     """Heatmaps of `images` test images of a run (by default the demo's), at the text's width."""
-    run = run or shared.open_run()
+    run = run or shared.run_or_demo()
     chosen = pick(run.split, images, seed)
-    figure = pictures.heatmaps(run.saved, run.inputs, run.split, chosen, run.picture)
+    figure = pictures.heatmaps(run, chosen)
     columns = len(run.split.attributes) + 1
     side = shared.TEXT / columns
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015)
@@ -48,7 +48,7 @@ def draw(run=None, images: int = 5, seed: int = 0) -> Figure:
 
 def main(argv=None):
     given = shared.arguments(__doc__, argv, shared.RUN, ("--images", dict(type=int, default=5)))
-    return shared.write(draw(shared.open_run(given.run), given.images), "figure4", given.out)
+    return shared.write(draw(shared.run_or_demo(given.run), given.images), "figure4", given.out)
 
 
 if __name__ == "__main__":

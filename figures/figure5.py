@@ -14,14 +14,14 @@ import numpy as np
 import shared
 from matplotlib.figure import Figure
 
-from ccakit import plots
+from ccakit.show import plots, style
 
 
 def draw(runs, points: int = 150, seed: int = 0) -> Figure:
     """One run (at a column's width) or two side by side (at the text's), of the same data."""
     images = shared.some_images(runs[0], points, seed)
     with plots.plt.rc_context(shared.lettering()):
-        figure = plots._figure(shared.COLUMN if len(runs) == 1 else shared.TEXT, 4.6)
+        figure = style.new_figure(shared.COLUMN if len(runs) == 1 else shared.TEXT, 4.6)
         parts = figure.subfigures(1, len(runs), wspace=0.03, squeeze=False)[0]
         for part, run in zip(parts, runs):
             _ring(part, run, images, seed)
@@ -31,22 +31,22 @@ def draw(runs, points: int = 150, seed: int = 0) -> Figure:
 def _ring(part, run, images, seed: int) -> None:
     """One run: half of the attributes above, the rest below, all together between."""
     attributes, k = run.split.attributes, len(run.split.attributes)
-    labels, across, colors = run.split.label_matrix(), -(-k // 2), plots.attribute_colors(k)
+    labels, across, colors = run.split.label_matrix(), -(-k // 2), style.attribute_colors(k)
     grid = part.add_gridspec(3, across, height_ratios=[1, 3, 1])
     spaces = shared.in_spaces(run, images)
     for c, (points, rows) in enumerate(zip(spaces, images)):
         ax = part.add_subplot(grid[0 if c < across else 2, c % across])
-        shared.scatter_values(ax, plots._tsne(points, seed), labels[rows, c], attributes.values[c], size=2.5)
-        ax.set_title(shared.wrapped(attributes.title(c), 10), color=plots._ink(colors[c]), pad=2,
+        shared.scatter_values(ax, style.tsne(points, seed), labels[rows, c], attributes.values[c], size=2.5)
+        ax.set_title(shared.wrapped(attributes.title(c), 10), color=style.ink(colors[c]), pad=2,
                      fontweight="bold", fontsize=shared.SMALL + 0.5)  # fmt: skip
-        plots._bare(ax, colors[c]).set_box_aspect(1)
+        style.bare_axes(ax, colors[c]).set_box_aspect(1)
     middle = part.add_subplot(grid[1, :])
-    joint = plots._tsne(np.concatenate(spaces), seed)
+    joint = style.tsne(np.concatenate(spaces), seed)
     each = np.repeat(np.arange(k), [len(of) for of in images])
     order = np.random.default_rng(seed).permutation(len(each))  # so that no attribute lies on top of all others
     middle.scatter(*joint[order].T, s=4, c=[colors[c] for c in each[order]], linewidth=0)
-    plots._bare(middle).set_box_aspect(1)
-    kind = "without condition" if shared.name_of(run) == "triplet" else "conditional"
+    style.bare_axes(middle).set_box_aspect(1)
+    kind = "without condition" if run.system == "triplet" else "conditional"
     score = shared.scores(run)["map_weighted"]
     middle.set_title(f"{kind}: {shared.title_of(run)}, mAP {score:.1f}", fontsize=7.5, fontweight="bold")
 
@@ -55,11 +55,11 @@ def main(argv=None):
     other = ("--other", dict(type=Path, help="the run to the right; a triplet network by default"))
     alone = ("--alone", dict(action="store_true", help="draw the one run only"))
     given = shared.arguments(__doc__, argv, shared.RUN, other, alone, shared.POINTS)
-    base = shared.open_run(given.run)
+    base = shared.run_or_demo(given.run)
     if given.other:
-        runs = [base, shared.open_run(given.other)]
+        runs = [base, shared.run_or_demo(given.other)]
     else:
-        runs = [base] if given.alone else shared.compared([shared.name_of(base), "triplet"], base)
+        runs = [base] if given.alone else shared.compared([base.system, "triplet"], base)
     return shared.write(draw(runs, given.points), "figure5", given.out)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import shared
 from matplotlib.figure import Figure
 
-from ccakit import plots
-from ccakit.embedding import embed_rows
+from ccakit.evaluation.embedding import embed_rows
+from ccakit.show import plots, style
 
 TOP = 3
 
@@ -28,12 +28,12 @@ def ranked(run, condition: int, top: int = TOP) -> tuple[np.ndarray, np.ndarray]
 
 def draw(run=None, seed: int = 0, attributes=()) -> Figure:
     """A row an attribute (of all, or of those named): its name, a success, a failure; at the text's width."""
-    run = run or shared.open_run()
+    run = run or shared.run_or_demo()
     of_run, rng = run.split.attributes, np.random.default_rng(seed)
     chosen = [of_run.condition(name) for name in attributes or of_run.names]
-    k, colors = len(chosen), plots.attribute_colors(len(of_run))
+    k, colors = len(chosen), style.attribute_colors(len(of_run))
     with plots.plt.rc_context(shared.lettering()):
-        figure = plots._figure(shared.TEXT, 0.98 * k + 0.35)
+        figure = style.new_figure(shared.TEXT, 0.98 * k + 0.35)
         parts = figure.subfigures(1, 2, width_ratios=[1.16, 1], wspace=0.015)
         grids = [part.subplots(k, TOP + 1, squeeze=False) for part in parts]
         for row, c in enumerate(chosen):
@@ -46,7 +46,7 @@ def draw(run=None, seed: int = 0, attributes=()) -> Figure:
             name = shared.wrapped(of_run.title(c), 9)
             first = grids[0][row, 0]
             first.set_ylabel(name, rotation=0, ha="right", va="center", y=0.68, fontweight="bold", fontsize=7,
-                             color=plots._ink(colors[c]), labelpad=3)  # fmt: skip
+                             color=style.ink(colors[c]), labelpad=3)  # fmt: skip
             share = 100 * mistakes.mean() if len(mistakes) else np.nan
             first.text(-0.1, 0.2, f"mistakes:\n{share:.0f}%", transform=first.transAxes, ha="right", va="center")
         for part, grid, title in zip(parts, grids, ("all three right", "a mistake among the three")):
@@ -76,12 +76,12 @@ def _row(axes, run, condition: int, query, found) -> None:
     value = run.split.attributes.value
     _show(axes[0], run.picture(int(query[0])), value(condition, int(query[2])))
     for ax, (image, _, label) in zip(axes[1:], found):
-        mark, frame = ("✓", plots.RIGHT) if label == query[2] else ("✗", plots.WRONG)
+        mark, frame = ("✓", style.RIGHT) if label == query[2] else ("✗", style.WRONG)
         _show(ax, run.picture(int(image)), f"{mark} {value(condition, int(label))}", frame)
 
 
 def _show(ax, picture, text: str, frame: str | None = None) -> None:
-    plots._picture(ax, picture, frame=frame)
+    style.show_picture(ax, picture, frame=frame)
     for spine in ax.spines.values():
         spine.set_linewidth(1.8)
     ax.set_xlabel(shared.wrapped(text, 13), fontsize=shared.SMALL, labelpad=1.5)
@@ -96,7 +96,7 @@ def _level(axes) -> None:
 
 def main(argv=None):
     given = shared.arguments(__doc__, argv, shared.RUN, ("--seed", dict(type=int, default=0)))
-    return shared.write(draw(shared.open_run(given.run), given.seed), "figureA2", given.out)
+    return shared.write(draw(shared.run_or_demo(given.run), given.seed), "figureA2", given.out)
 
 
 if __name__ == "__main__":

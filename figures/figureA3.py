@@ -9,37 +9,38 @@ from __future__ import annotations
 import shared
 from matplotlib.figure import Figure
 
-from ccakit import entanglement, plots
+from ccakit.evaluation import entanglement
+from ccakit.show import plots, style
 
 
 def draw(run=None, points: int = 250, seed: int = 0) -> Figure:
     """A panel an attribute, four in a row, its values named below if they are at most 12."""
-    run = run or shared.open_run()
+    run = run or shared.run_or_demo()
     attributes, k = run.split.attributes, len(run.split.attributes)
-    images, labels, colors = shared.some_images(run, points, seed), run.split.label_matrix(), plots.attribute_colors(k)
+    images, labels, colors = shared.some_images(run, points, seed), run.split.label_matrix(), style.attribute_colors(k)
     spaces = shared.in_spaces(run, images)
     with plots.plt.rc_context(shared.lettering()):
-        figure = plots._figure(shared.TEXT, 2.3 * -(-k // 4))
+        figure = style.new_figure(shared.TEXT, 2.3 * -(-k // 4))
         grid = figure.subplots(-(-k // 4), 4, squeeze=False)
         for ax in grid.ravel()[k:]:
             ax.set_axis_off()
         for c, ax in enumerate(grid.ravel()[:k]):
             values, rows = attributes.values[c], images[c]
-            shared.scatter_values(ax, plots._tsne(spaces[c], seed), labels[rows, c], values, 4)
-            ax.set_title(attributes.title(c), color=plots._ink(colors[c]), fontweight="bold")
-            plots._bare(ax, colors[c])
+            shared.scatter_values(ax, style.tsne(spaces[c], seed), labels[rows, c], values, 4)
+            ax.set_title(attributes.title(c), color=style.ink(colors[c]), fontweight="bold")
+            style.bare_axes(ax, colors[c])
             shared.name_values(ax, values)
     return figure
 
 
 def matrix(run) -> Figure:
     """The entanglement matrix of the run's spaces, at the text's width."""
-    return plots.entanglement_matrix(entanglement.of_model(run.saved, run.inputs, run.split), shared.title_of(run))
+    return plots.entanglement_matrix(entanglement.of_model(run), shared.title_of(run))
 
 
 def main(argv=None):
     given = shared.arguments(__doc__, argv, shared.RUN, ("--points", dict(type=int, default=250)))
-    run = shared.open_run(given.run)
+    run = shared.run_or_demo(given.run)
     return [*shared.write(draw(run, given.points), "figureA3", given.out),
             *shared.write(matrix(run), "figureA3_matrix", given.out)]  # fmt: skip
 

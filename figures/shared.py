@@ -19,16 +19,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
-from ccakit import plots
-from ccakit.checkpoint import load_model
-from ccakit.config import TrainConfig, from_dict
-from ccakit.data.layout import read_dataset
-from ccakit.demo import DemoRun, open_demo, project_folder, redrawn
-from ccakit.embedding import embed_images, rank
-from ccakit.inputs import inputs_for
-from ccakit.models import model_info
-from ccakit.pictures import reader
-from ccakit.training import data_facts, train
+from ccakit.commands.demo import open_demo
+from ccakit.data.split import SPLITS
+from ccakit.evaluation.embedding import embed_images, rank
+from ccakit.evaluation.run import Run, open_run, project_folder
+from ccakit.models.registry import model_info
+from ccakit.settings import from_dict
+from ccakit.show import style
+from ccakit.training.config import TrainConfig
+from ccakit.training.run_folder import data_facts
+from ccakit.training.trainer import train
 
 COLUMN, TEXT = 3.3, 7.0  # inches: one column, and the text's width
 SMALL = 6.0  # points: the least that is set in a figure of that size
@@ -54,39 +54,23 @@ RUNS = ("--runs", dict(nargs="*", default=[], metavar="NAME=FOLDER", help="runs 
 def write(figure: Figure, name: str, out: Path) -> list[Path]:
     """NAME.png (300 dpi) and NAME.pdf (with real fonts) in `out`; prints and returns the paths."""
     with plt.rc_context({"pdf.fonttype": 42}):
-        paths = [plots.save(figure, out / f"{name}.{kind}", dpi=300) for kind in ("png", "pdf")]
+        paths = [style.save(figure, out / f"{name}.{kind}", dpi=300) for kind in ("png", "pdf")]
     print(*paths, sep="\n")
     return paths
 
 
-def open_run(folder: Path | None = None) -> DemoRun:
-    """A run with its test split: of a folder that `ccakit train` or `demo` wrote, else the demo's.
-
-    The data set's path in the run's config.json is taken from the project's folder, if it is relative.
-    """
-    if folder is None:
-        return open_demo()
-    settings = json.loads((folder / "config.json").read_text())
-    saved, dataset = load_model(folder), read_dataset(project_folder() / settings["data"])
-    inputs = inputs_for(saved.model, dataset["test"], saved.transform, cache=settings["cache"], progress=False)
-    picture = redrawn(dataset, "test") if dataset.name == "garments" else reader(dataset["test"])
-    kept = folder / "metrics.json"
-    metrics = json.loads(kept.read_text()) if kept.exists() else {}
-    return DemoRun(folder, saved, dataset, dataset["test"], inputs, picture, metrics)
+def run_or_demo(folder: Path | None = None) -> Run:
+    """A run on its test split: of a folder that `ccakit train` or `demo` wrote, else the demo's."""
+    return open_demo() if folder is None else open_run(folder, splits=SPLITS)
 
 
-def name_of(run: DemoRun) -> str:
-    """The system of a run, as `ccakit params --list` has it."""
-    return run.saved.recipe["name"]
-
-
-def title_of(run: DemoRun) -> str:
+def title_of(run: Run) -> str:
     """The system of a run, as the paper's tables have it."""
-    return model_info(name_of(run)).title
+    return model_info(run.system).title
 
 
-def compared(names: Sequence[str], base: DemoRun, given: Sequence[str] = (), folder: Path | None = None,
-             benchmark: Path = BENCHMARK) -> list[DemoRun]:
+def compared(names: Sequence[str], base: Run, given: Sequence[str] = (), folder: Path | None = None,
+             benchmark: Path = BENCHMARK) -> list[Run]:
     """A run of each system on the data of `base`, all trained alike.
 
     given: "NAME=FOLDER", taken as they are. The others: the benchmark's runs, if it has all of them on this very data;
@@ -100,15 +84,15 @@ def compared(names: Sequence[str], base: DemoRun, given: Sequence[str] = (), fol
     return [_run_of(name, base, folders.get(name), folder) for name in names]
 
 
-def _is_of(path: Path, base: DemoRun) -> bool:
+def _is_of(path: Path, base: Run) -> bool:
     """Whether a finished run of the same data is there."""
     if not ((path / "model.safetensors").exists() and (path / "data.json").exists()):
         return False
     return json.loads((path / "data.json").read_text())["digest"] == data_facts(base.dataset)["digest"]
 
 
-def _run_of(name: str, base: DemoRun, there: Path | None, folder: Path) -> DemoRun:
-    if there is None and name == name_of(base):
+def _run_of(name: str, base: Run, there: Path | None, folder: Path) -> Run:
+    if there is None and name == base.system:
         return base
     if there is None:
         there = folder / name
@@ -117,22 +101,22 @@ def _run_of(name: str, base: DemoRun, there: Path | None, folder: Path) -> DemoR
             settings = from_dict(TrainConfig, json.loads((base.folder / "config.json").read_text()))
             begun = (there / "config.json").exists()
             train(replace(settings, model=name, out=there, data=base.dataset.root, resume=begun), quiet=True)
-    return open_run(there)
+    return run_or_demo(there)
 
 
-def scores(run: DemoRun) -> dict[str, float]:
+def scores(run: Run) -> dict[str, float]:
     """mAP in percent of every attribute on the test split, and "map_weighted"."""
-    metrics = run.metrics or rank(run.saved.model, run.inputs, run.split).to_dict()
+    metrics = run.metrics or rank(run.model, run.inputs, run.split).to_dict()
     return {**metrics["map_per_attribute"], "map_weighted": metrics["map_weighted"]}
 
 
-def some_images(run: DemoRun, points: int, seed: int = 0) -> list[np.ndarray]:
+def some_images(run: Run, points: int, seed: int = 0) -> list[np.ndarray]:
     """For every attribute, at most `points` test images that have a label of it, drawn by seed."""
     labels, rng = run.split.label_matrix(), np.random.default_rng(seed)
     return [rng.permutation(np.flatnonzero(of >= 0))[:points] for of in labels.T]
 
 
-def in_spaces(run: DemoRun, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+def in_spaces(run: Run, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The embeddings of some images of each attribute in its own space: K arrays (n, E)."""
     every, place = np.unique(np.concatenate(images), return_inverse=True)
     embeddings = embed_images(run.saved.model, run.inputs, every)
@@ -142,7 +126,7 @@ def in_spaces(run: DemoRun, images: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def scatter_values(ax: Axes, places: np.ndarray, labels: np.ndarray, values: Sequence[str], size: float = 4) -> None:
     """Points coloured by value."""
-    colors = plots.value_colors(len(values))
+    colors = style.value_colors(len(values))
     ax.scatter(*places.T, s=size, c=[colors[label] for label in labels], linewidth=0)
 
 
@@ -152,7 +136,7 @@ def name_values(ax: Axes, values: Sequence[str], width: int = 15) -> None:
         ax.set_xlabel(f"{len(values)} values")
         return
     handles = [ax.scatter([], [], s=12, color=color, linewidth=0, label=wrapped(value, width))
-               for color, value in zip(plots.value_colors(len(values)), values)]  # fmt: skip
+               for color, value in zip(style.value_colors(len(values)), values)]  # fmt: skip
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.005), ncols=2, frameon=False,
               handletextpad=0, columnspacing=0.3, labelspacing=0.2, borderpad=0.2)  # fmt: skip
 
@@ -165,7 +149,7 @@ def wrapped(text: str, width: int) -> str:
 def lettering(size: float = SMALL, **more) -> dict:
     """The style of `plots`, with text of `size` points, one more for titles."""
     keys = ("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
-    return {**plots.STYLE, **dict.fromkeys(keys, size), "axes.titlesize": size + 1, **more}
+    return {**style.STYLE, **dict.fromkeys(keys, size), "axes.titlesize": size + 1, **more}
 
 
 class Canvas:
@@ -214,4 +198,4 @@ class Canvas:
         self.ax.add_patch(Circle((x, y + 0.33 * s), 0.09 * s, facecolor="0.75", edgecolor="none"))
         shape = [(-0.1, 0.22), (0.1, 0.22), (0.3, -0.02), (0.22, -0.08), (0.1, 0.05), (0.22, -0.4), (-0.22, -0.4),
                  (-0.1, 0.05), (-0.22, -0.08), (-0.3, -0.02)]  # fmt: skip
-        self.ax.fill(*zip(*((x + s * a, y + s * b) for a, b in shape)), color=plots.PALETTE[1], linewidth=0)
+        self.ax.fill(*zip(*((x + s * a, y + s * b) for a, b in shape)), color=style.PALETTE[1], linewidth=0)

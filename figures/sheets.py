@@ -10,10 +10,11 @@ import numpy as np
 import shared
 from matplotlib.figure import Figure
 
-from ccakit import plots
-from ccakit.benchmark import PER_ATTRIBUTE, read_rows
-from ccakit.protocol import audit_paper
-from ccakit.standings import paper_rows, spread, standings, told
+from ccakit.audit.paper import audit_paper
+from ccakit.audit.tables import paper_rows
+from ccakit.benchmark.results import PER_ATTRIBUTE, read_rows
+from ccakit.benchmark.standings import spread, standings, told
+from ccakit.show import style
 
 
 @dataclass
@@ -84,7 +85,7 @@ def _draw_block(canvas: shared.Canvas, block: Block, y: float, head: int, notes:
         for i, row in enumerate(block.rows):
             y -= LINE if i else 0.75 * LINE
             for j, (x, cell) in enumerate(zip(places, row)):
-                color = plots._ink(plots.WRONG) if (i, j) in block.marked else "black"
+                color = style.ink(style.WRONG) if (i, j) in block.marked else "black"
                 weight = "bold" if cell.startswith("**") else "normal"
                 canvas.text(x, y - 0.25 * LINE, cell.strip("*"), ha="right" if j else "left", va="baseline",
                             color=color, fontweight=weight)  # fmt: skip

@@ -8,13 +8,13 @@ from importlib.resources import files
 import shared
 import sheets
 
-from ccakit.protocol import audit_paper, shipped
+from ccakit.audit.paper import audit_paper, shipped
 
 
 def make(run=None, audit: dict | None = None) -> sheets.Sheet:
     """The printed figures against the split files' counts; the claims that fail; the drawn data of a run."""
-    run, audit = run or shared.open_run(), audit or audit_paper()
-    printed = json.loads(files("ccakit").joinpath("paper.json").read_text())["statistics"]["rows"]
+    run, audit = run or shared.run_or_demo(), audit or audit_paper()
+    printed = json.loads(files("ccakit.audit").joinpath("paper.json").read_text())["statistics"]["rows"]
     wrong = [each for each in audit["claims"] if each["where"] == "Table 1" and not each["holds"]]
     facts, rows, marked = shipped()["datasets"], [], set()
     for i, row in enumerate(printed):
@@ -52,7 +52,7 @@ def _ours(run) -> sheets.Block:
 
 def main(argv=None):
     given = shared.arguments(__doc__, argv, shared.RUN)
-    return sheets.write_sheet(make(shared.open_run(given.run)), "table1", given.out)
+    return sheets.write_sheet(make(shared.run_or_demo(given.run)), "table1", given.out)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shared
 import sheets
 
-from ccakit.protocol import audit_paper
-from ccakit.standings import paper_rows
+from ccakit.audit.paper import audit_paper
+from ccakit.audit.tables import paper_rows
 
 RESULTS = "garments"
 

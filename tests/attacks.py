@@ -17,7 +17,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from ccakit.data.layout import DataError
+from ccakit.errors import DataError
 
 SECONDS = 5  # of processor time, for one file
 A_BATCH = 10  # files an example of hypothesis damages

@@ -21,7 +21,7 @@ def _seeded():
 @pytest.fixture(scope="session")
 def draw(tmp_path_factory):
     """draw(train, valid, test): a new folder with so many garments, drawn at 64 pixels."""
-    from ccakit.data.garments import write_garments
+    from ccakit.data.drawn import write_garments
 
     def drawn(*counts: int, name: str = "garments", **options) -> Path:
         root = tmp_path_factory.mktemp("data") / name

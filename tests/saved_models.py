@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ccakit.attributes import Attributes
-from ccakit.checkpoint import SavedModel
-from ccakit.data.images import ImageTransform
-from ccakit.models import create_model
-from ccakit.progress import Progress
-from ccakit.storage import write_json
-from ccakit.training_state import put_state, read_state, save_state
+from ccakit.data.transform import ImageTransform
+from ccakit.disk import write_json
+from ccakit.models.registry import create_model
+from ccakit.models.saved import SavedModel
+from ccakit.training.checkpoints import put_state, read_state, save_state
+from ccakit.training.progress import Progress
 
 ATTRIBUTES = Attributes(("neck_design", "tone"), (("V", "round"), ("dark", "light")))
 LITE = dict(trunk_options={"width": 32, "num_heads": 2})

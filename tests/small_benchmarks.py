@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ccakit.benchmark as module
-from ccakit.command_config import BenchmarkConfig
+from ccakit.benchmark import runs as module
+from ccakit.benchmark.config import BenchmarkConfig
 
 MODELS, SEEDS, MODES = ("csn", "triplet"), (0, 1), ("spaces", "triplets")
 SMALL = "lite_width=32 lite_heads=2"

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from ccakit.attributes import Attributes
-from ccakit.checkpoint import SavedModel, load_model, save_model
-from ccakit.data.images import ImageTransform
-from ccakit.models import create_model, list_models
+from ccakit.data.transform import ImageTransform
+from ccakit.models.registry import create_model, list_models
+from ccakit.models.saved import SavedModel, load_model, save_model
 
 K, B = 3, 2
 VALUES = (3, 2, 4)

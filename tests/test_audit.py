@@ -15,17 +15,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import ccakit.audit.images as looking
-from ccakit import audit
 from ccakit.attributes import Attributes
+from ccakit.audit import dataset as audit
+from ccakit.audit import images as looking
 from ccakit.audit.labels import several_valued
-from ccakit.audit.report import beside_table1
+from ccakit.audit.report import table
+from ccakit.audit.tables import beside_table1
 from ccakit.cli import main, parse
-from ccakit.data.errors import DataError
-from ccakit.data.garments import write_garments
-from ccakit.data.layout import Split, write_dataset
-from ccakit.data.triplets import ValueIndex
-from ccakit.data.whole import cut_short, kind_of
+from ccakit.data.drawn import write_garments
+from ccakit.data.images import cut_short, kind_of
+from ccakit.data.layout import write_dataset
+from ccakit.data.split import Split
+from ccakit.errors import DataError
+from ccakit.training.samplers import ValueIndex
 
 TOY = Attributes(("tone", "size"), (("dark", "mid", "light"), ("small", "large")))
 ROWS = {  # (image, condition, label): every value twice, every query answered
@@ -68,7 +70,7 @@ def test_a_clean_data_set_is_clean(tmp_path, capsys):
     assert result["splits"]["train"]["attributes"] == {"tone": {"images": [2, 2, 2]}, "size": {"images": [3, 3]}}
     tone = result["splits"]["test"]["attributes"]["tone"]
     assert tone == {"images": [3, 2, 0], "queries": [1, 1, 0], "candidates": [2, 1, 0], "unanswered": 0, "ceiling": 100}
-    assert "nothing found" in audit.table(result)
+    assert "nothing found" in table(result)
     assert main(["audit", str(tmp_path / "toy"), "--strict"]) == 0
     assert "16 looked at: 7 JPEG, 9 PNG; sizes 12x12 to 17x17" in capsys.readouterr().out
 
@@ -121,7 +123,7 @@ def test_a_broken_image_is_found(tmp_path, capsys, name, damage, kind, what):
     assert [each["path"] for each in result["images"][kind]] == [name]
     assert result["images"][kind][0]["listed"] == [[split, line]] and what in result["images"][kind][0]["what"]
     assert name in result["findings"][0]["text"] and f"{split}, line {line}" in result["findings"][0]["text"]
-    assert f"1 {kind}" in audit.table(result)
+    assert f"1 {kind}" in table(result)
     assert main(["audit", str(root)]) == 0 and main(["audit", "--strict", str(root)]) == 1
     assert main(["audit", "--strict", "--no-images", str(root)]) == 0
     capsys.readouterr()
@@ -301,7 +303,7 @@ def test_lists_alone_are_enough(tmp_path):
     assert result["splits"]["train"]["labels_only"] and result["splits"]["train"]["images"] == 6
     assert result["splits"]["train"]["attributes"]["tone"]["images"] == [2, 2, 2]
     assert list(result["leakage"]) == ["valid/test"]
-    text = audit.table(result)
+    text = table(result)
     assert "images: none of 10 is here" in text and "label_train.txt (12 rows) found alone" in text
     assert len(json.dumps(result)) < 8000, "missing images are not listed when all are"
     with pytest.raises(DataError, match="is not a folder"):
@@ -358,7 +360,7 @@ def test_json_and_plot_of_the_command(tmp_path, capsys):
     out = capsys.readouterr().out
     result = json.loads(out.splitlines()[-1])
     assert result == json.loads(json.dumps(audit.audit(root)))
-    assert audit.table(result) in out
+    assert table(result) in out
     assert plot.stat().st_size < 80_000 and Image.open(plot).size[0] > 400
     with pytest.raises(SystemExit):
         main(["audit", "--paper", "--plot", str(plot)])
@@ -383,7 +385,7 @@ def test_the_plot_draws_every_count(tmp_path):
 ])  # fmt: skip
 def test_the_real_splits(splits, tmp_path, name, share, unanswered, ceiling, classes):
     from ccakit.audit.plot import plot
-    from ccakit.plots import save
+    from ccakit.show.style import save
 
     result = audit.audit(splits / name)
     test = result["splits"]["test"]

@@ -12,7 +12,7 @@ from conftest import ROOT
 from systems import close, pillow_crop, plain_box, plain_crop
 from torch.nn import functional as F
 
-from ccakit.models.asen_pp import attended_boxes, cut_out, cut_picture
+from ccakit.models.crops import attended_boxes, cut_out, cut_picture
 
 
 @pytest.fixture(scope="module")

@@ -12,25 +12,17 @@ import numpy as np
 import pytest
 from small_benchmarks import MODELS, MODES, SEEDS, SMALL, config, status_of, watch_training
 
-from ccakit.benchmark import (
-    COLUMNS,
-    PER_ATTRIBUTE,
-    Run,
-    benchmark,
-    plan,
-    read_rows,
-    settings_digest,
-    settings_of,
-    write_rows,
-)
+from ccakit.benchmark.config import BenchmarkConfig
+from ccakit.benchmark.plan import Trial, plan, settings_of
+from ccakit.benchmark.results import COLUMNS, PER_ATTRIBUTE, read_rows, write_rows
+from ccakit.benchmark.runs import benchmark, settings_digest
+from ccakit.benchmark.speed import measure_speed
+from ccakit.benchmark.standings import text_table
 from ccakit.cli import main, parse
-from ccakit.command_config import BenchmarkConfig
-from ccakit.data.errors import DataError
 from ccakit.data.layout import read_dataset
-from ccakit.models import list_models
-from ccakit.speed import measure_speed
-from ccakit.standings import text_table
-from ccakit.training import Trainer
+from ccakit.errors import DataError
+from ccakit.models.registry import list_models
+from ccakit.training.trainer import Trainer
 
 ORDER = [info.name for info in list_models()]
 
@@ -220,7 +212,7 @@ def test_rows_of_other_settings_in_a_file_do_not_count(finished, garments, tmp_p
 
 
 def test_the_digest_follows_what_changes_a_result(garments):
-    dataset, run = read_dataset(garments), Run("spaces", "", "csn", 0)
+    dataset, run = read_dataset(garments), Trial("spaces", "", "csn", 0)
 
     def digest(run=run, data=dataset, **options):
         given = config(garments, **{"out": Path("somewhere"), **options})
@@ -233,9 +225,9 @@ def test_the_digest_follows_what_changes_a_result(garments):
     other = read_dataset(garments)
     other["train"].labels[0, 2] = 1 - min(1, other["train"].labels[0, 2])
     others = [digest(budget="epochs=2"), digest(lr=1e-4), digest(freeze="none"), digest(batch_size=8),
-              digest(image_size=96), digest(pretrained=False), digest(Run("triplets", "", "csn", 0)),
-              digest(Run("spaces", "", "asen", 0)), digest(Run("spaces", "", "csn", 1)),
-              digest(Run("spaces", "margin=0.5", "csn", 0)), digest(data=other)]  # fmt: skip
+              digest(image_size=96), digest(pretrained=False), digest(Trial("triplets", "", "csn", 0)),
+              digest(Trial("spaces", "", "asen", 0)), digest(Trial("spaces", "", "csn", 1)),
+              digest(Trial("spaces", "margin=0.5", "csn", 0)), digest(data=other)]  # fmt: skip
     assert len({*same, *others}) == 1 + len(others)
 
 
@@ -244,7 +236,7 @@ def test_the_digest_follows_what_changes_a_result(garments):
 
 def test_the_plan_is_all_systems_of_a_seed_first():
     given = BenchmarkConfig(models="asen, csn,asen", seeds="2,0", modes=("triplets",), variants=("", "margin=0.3"))
-    assert plan(given) == [Run("triplets", variant, name, seed) for seed in (2, 0) for variant in ("", "margin=0.3")
+    assert plan(given) == [Trial("triplets", variant, name, seed) for seed in (2, 0) for variant in ("", "margin=0.3")
                            for name in ("asen", "csn")]  # fmt: skip
     assert BenchmarkConfig().model_names() == ORDER
     folders = {run.folder for run in plan(BenchmarkConfig(variants=("", "a=1", "a=1 b=2", "a=2")))}
@@ -280,7 +272,7 @@ def test_each_trunk_has_its_own_weights(garments):
     dataset = read_dataset(garments)
 
     def weights(name, **options):
-        return settings_of(config(garments, Path("out"), **options), Run("spaces", "", name, 0), dataset).weights
+        return settings_of(config(garments, Path("out"), **options), Trial("spaces", "", name, 0), dataset).weights
 
     vit, cnn = Path("vit.safetensors"), Path("cnn.safetensors")
     for name, own in (("cca-type2", vit), ("triplet", vit), ("csn", cnn)):
@@ -301,8 +293,8 @@ def test_a_varied_budget_is_the_rows_budget(garments, tmp_path):
 
 def test_variants_change_a_setting_and_are_named(garments, tmp_path, trained):
     dataset, given = read_dataset(garments), config(garments, tmp_path / "out", seeds="0")
-    run = Run("spaces", f"query=fc-wq {SMALL}", "cca-type2", 0)
-    settings, plain = settings_of(given, run, dataset), settings_of(given, Run("spaces", "", "cca-type2", 0), dataset)
+    run = Trial("spaces", f"query=fc-wq {SMALL}", "cca-type2", 0)
+    settings, plain = settings_of(given, run, dataset), settings_of(given, Trial("spaces", "", "cca-type2", 0), dataset)
     assert (settings.query, settings.lite_width, settings.lite_heads) == ("fc-wq", 32, 2) and plain.query == "fc"
     assert {k for k, v in vars(settings).items() if v != vars(plain)[k]} == {"query", "lite_width", "lite_heads", "out"}
     rows = benchmark(config(garments, tmp_path / "out", seeds="0", models="cca-type2", modes=("spaces",),
@@ -346,7 +338,7 @@ def test_what_systems_cost(garments, tmp_path, monkeypatch):
     dataset = read_dataset(garments)
     names = ("triplet", "networks", "asen-pp", "cca-type2")
     given = config(garments, tmp_path / "out", models=",".join(names))
-    runs = [Run("spaces", SMALL, name, seed) for name in names for seed in (0, 1)]
+    runs = [Trial("spaces", SMALL, name, seed) for name in names for seed in (0, 1)]
     stages, real = {}, Trainer.step
 
     def step(self, inputs, extra):
@@ -376,7 +368,7 @@ def test_the_last_stage_is_measured_under_a_time_budget(garments, tmp_path, monk
         return result
 
     monkeypatch.setattr(Trainer, "step", step)
-    measure_speed(config(garments, tmp_path / "out", budget="4m"), [Run("spaces", SMALL, "asen-pp", 0)],
+    measure_speed(config(garments, tmp_path / "out", budget="4m"), [Trial("spaces", SMALL, "asen-pp", 0)],
                   read_dataset(garments))  # fmt: skip
     assert seen == {"local", "align"}
 

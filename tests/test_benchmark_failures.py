@@ -7,19 +7,15 @@ import shutil
 import pytest
 from small_benchmarks import MODELS, SMALL, config, status_of, watch_training
 
-import ccakit.benchmark as module
-from ccakit.benchmark import (
-    Run,
-    at_chance,
-    benchmark,
-    describe,
-    read_rows,
-)
+from ccakit.benchmark import runs as module
+from ccakit.benchmark.config import BenchmarkConfig
+from ccakit.benchmark.plan import Trial
+from ccakit.benchmark.results import at_chance, read_rows
+from ccakit.benchmark.runs import benchmark, describe
+from ccakit.benchmark.speed import measure_speed
+from ccakit.benchmark.standings import markdown, standings, text_table
 from ccakit.cli import main
-from ccakit.command_config import BenchmarkConfig
 from ccakit.data.layout import read_dataset
-from ccakit.speed import measure_speed
-from ccakit.standings import markdown, standings, text_table
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +80,10 @@ def test_a_system_that_cannot_be_built_does_not_stop_the_others(options, models,
 def test_a_run_at_chance_is_shown_as_that(garments, tmp_path, monkeypatch):
     real = module.evaluate
 
-    def evaluate(saved, inputs, split):
-        metrics = real(saved, inputs, split)
+    def evaluate(run):
+        metrics = real(run)
         chance = metrics["random_map_weighted"]
-        return {**metrics, "map_weighted": chance + (0.99 if saved.recipe["name"] == "csn" else 1.01)}
+        return {**metrics, "map_weighted": chance + (0.99 if run.system == "csn" else 1.01)}
 
     monkeypatch.setattr(module, "evaluate", evaluate)
     rows = benchmark(config(garments, tmp_path / "out", modes=("spaces",), seeds="0"))
@@ -153,5 +149,5 @@ def test_too_many_unreadable_training_images_fail_the_runs(spoilt, tmp_path, fre
 
 def test_speed_is_measured_beside_unreadable_images(spoilt, tmp_path):
     given = config(spoilt, tmp_path / "out", max_unreadable=0.05)
-    found = measure_speed(given, [Run("spaces", SMALL, "csn", 0)], read_dataset(spoilt))
+    found = measure_speed(given, [Trial("spaces", SMALL, "csn", 0)], read_dataset(spoilt))
     assert min(found["spaces", SMALL, "csn"].values()) > 0

@@ -114,7 +114,7 @@ def test_training_modes():
 def test_training_modes_notice_another_gradient(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(5, 3, 32, 32, generator=generator)
-    from ccakit.models import create_model
+    from ccakit.models.registry import create_model
 
     model = create_model("cca-type2", conditions=2, pretrained=False, image_size=32)
     extra = {"gather": torch.tensor([0, 1, 2, 3, 4, 0]), "condition": torch.tensor([0, 1] * 3)}

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from ccakit.cli import COMMANDS, main, parse
-from ccakit.config import Budget, TrainConfig, from_dict, from_preset, parse_budget, to_dict
+from ccakit.settings import from_dict, from_preset, to_dict
+from ccakit.training.config import Budget, TrainConfig, parse_budget
 
 
 def test_help_needs_no_heavy_import():

@@ -9,7 +9,7 @@ import cv2
 import pytest
 
 from ccakit.cli import main
-from ccakit.demo import open_demo
+from ccakit.commands.demo import open_demo
 
 RUN = Path(__file__).resolve().parent.parent / "runs/demo"
 KEYS = {"map_weighted", "map_macro", "map_per_attribute", "random_map_weighted", "pointing_game", "pointing_chance",

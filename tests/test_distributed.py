@@ -20,10 +20,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ccakit import distributed
-from ccakit.config import TrainConfig
-from ccakit.objectives import Steps
-from ccakit.training import Trainer, train
+from ccakit import processes as distributed
+from ccakit.training import batchnorm
+from ccakit.training.batches import Steps
+from ccakit.training.config import TrainConfig
+from ccakit.training.trainer import Trainer, train
 
 TINY = dict(lite_width=32, lite_depth=2, lite_heads=2, batch_size=16, image_size=64, budget="epochs=2", lr=1e-4,
             triplets_per_epoch=64, head_norm="none")  # fmt: skip
@@ -99,7 +100,7 @@ def functions(out: str) -> None:
     torch.testing.assert_close(part.grad / n, torch.from_numpy(distributed.part_of(wanted.numpy())))
     assert float(distributed.total(part.detach().sum())) == pytest.approx(float(whole.sum()), abs=1e-5)
     norm, x = torch.nn.BatchNorm1d(3), part.detach().requires_grad_()
-    ours, single = distributed.GlobalBatchNorm(torch.nn.BatchNorm1d(3)), whole.clone().requires_grad_()
+    ours, single = batchnorm.GlobalBatchNorm(torch.nn.BatchNorm1d(3)), whole.clone().requires_grad_()
     wished = norm(single)
     (wished * wanted).sum().backward()
     got = distributed.gather(ours(x))

@@ -14,12 +14,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from sklearn.metrics import mutual_info_score
 
-from ccakit import entanglement as module
-from ccakit import plots
 from ccakit.attributes import Attributes
-from ccakit.entanglement import Entanglement, entanglement, normalise
+from ccakit.evaluation import entanglement as module
+from ccakit.evaluation.entanglement import Entanglement, entanglement, normalise
+from ccakit.evaluation.probes import NEIGHBOURS, PROBES, expected_ap_of_two
 from ccakit.metrics import average_precision, expected_random_ap
-from ccakit.probes import NEIGHBOURS, PROBES, expected_ap_of_two
+from ccakit.show import plots, style
 
 SIZES = (3, 4, 2)
 THREE = Attributes.numbered(dict(zip(("sleeve_length", "tone", "neck"), SIZES)))
@@ -64,7 +64,7 @@ def test_doctests():
 
 
 def test_importing_it_does_not_import_torch():
-    code = "import sys, ccakit.entanglement; sys.exit('torch' in sys.modules)"
+    code = "import sys, ccakit.evaluation.entanglement; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -350,25 +350,25 @@ def test_eight_attributes_and_2500_images_take_seconds():
 def test_of_a_model_on_drawn_garments(tmp_path):
     from types import SimpleNamespace
 
-    from ccakit.data.garments import write_garments
-    from ccakit.data.images import ImageTransform
+    from ccakit.data.drawn import write_garments
+    from ccakit.data.inputs import ImageInputs
     from ccakit.data.layout import read_dataset
-    from ccakit.embedding import rank
-    from ccakit.inputs import ImageInputs
-    from ccakit.models import create_model
+    from ccakit.data.transform import ImageTransform
+    from ccakit.evaluation.embedding import rank
+    from ccakit.models.registry import create_model
 
     write_garments(tmp_path / "data", 2, 2, 200, size=64, workers=1, progress=False)
     split = read_dataset(tmp_path / "data")["test"]
     model = create_model("cca-type2", conditions=8, trunk="lite", pretrained=False, image_size=64)
     inputs = ImageInputs(split, ImageTransform(tuple(model.image_size)))
-    saved = SimpleNamespace(model=model)
-    result = module.of_model(saved, inputs, split)
+    run = SimpleNamespace(model=model, inputs=inputs, split=split)
+    result = module.of_model(run)
     expected = rank(model, inputs, split).map_per_attribute
     np.testing.assert_allclose(np.diag(result.matrix), expected, atol=1e-6)
     assert result.names == split.attributes.names and isinstance(result, Entanglement)
     split.queries = None
     with pytest.raises(ValueError, match="no queries"):
-        module.of_model(saved, inputs, split)
+        module.of_model(run)
 
 
 def test_the_plot_says_what_rows_and_columns_are_and_every_number(tmp_path):
@@ -386,7 +386,7 @@ def test_the_plot_says_what_rows_and_columns_are_and_every_number(tmp_path):
     assert f"({result.explained_normalised[1, 0]:.2f})" in texts
     title = figure.get_suptitle()
     assert title.startswith("built by hand, mAP\nscore") and f"{result.score_beyond_labels:.2f}" in title
-    plots.save(figure, tmp_path / "matrix.png")
+    style.save(figure, tmp_path / "matrix.png")
     renderer, width = FigureCanvasAgg(figure).get_renderer(), figure.bbox.width
     words = [*axes.get_xticklabels(), *axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label, figure._suptitle]
     for box in (word.get_window_extent(renderer) for word in words):

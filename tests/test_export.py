@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from ccakit.attributes import Attributes
-from ccakit.checkpoint import SavedModel, save_model
 from ccakit.cli import main
-from ccakit.data.images import ImageTransform
-from ccakit.export import PARTS, ExportError, export_onnx
-from ccakit.models import create_model, list_models
+from ccakit.data.transform import ImageTransform
+from ccakit.hub.onnx import PARTS, ExportError, export_onnx
+from ccakit.models.registry import create_model, list_models
+from ccakit.models.saved import SavedModel, save_model
 
 ATTRIBUTES = Attributes(("neck_design", "tone"), (("V", "round", "none"), ("dark", "light")))
 CLASSIFY = [info.name for info in list_models() if info.classifies]
@@ -156,14 +156,14 @@ def test_exporting_leaves_the_model_and_the_modules_as_they_were(tmp_path):
 def test_what_cannot_be_exported_says_why(tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="asen-pp cannot be exported to ONNX: its local branch reads the picture"):
         export_onnx(saved_model("asen-pp", crop="image"), tmp_path / "a")
-    monkeypatch.setattr("ccakit.export.MOST_BYTES", 1000)
+    monkeypatch.setattr("ccakit.hub.onnx.MOST_BYTES", 1000)
     with pytest.raises(ExportError, match="2 GiB"):
         export_onnx(saved_model("csn"), tmp_path / "c")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_result_that_differs_is_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("ccakit.export.TOLERANCE", 0.0)
+    monkeypatch.setattr("ccakit.hub.onnx.TOLERANCE", 0.0)
     with pytest.raises(ExportError, match="differs from torch"):
         export_onnx(saved_model("csn"), tmp_path)
     assert not list(tmp_path.iterdir())

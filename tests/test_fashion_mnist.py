@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ccakit.data.layout import DataError, read_dataset
+from ccakit.data.layout import read_dataset
+from ccakit.errors import DataError
 
 SCRIPT = Path(__file__).resolve().parent.parent / "data_prep" / "fashion_mnist.py"
 sys.path.insert(0, str(SCRIPT.parent))

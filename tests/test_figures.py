@@ -14,10 +14,9 @@ from conftest import ROOT
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from ccakit import plots
-from ccakit.config import DemoConfig
-from ccakit.demo import demo
-from ccakit.protocol import audit_paper
+from ccakit.audit.paper import audit_paper
+from ccakit.commands import demo
+from ccakit.show import style
 
 sys.path.insert(0, str(ROOT / "figures"))
 import shared  # noqa: E402
@@ -36,10 +35,10 @@ def module(name):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("figures")
-    config = DemoConfig(out=root / "run", data=root / "data", train=160, valid=40, test=80, budget="epochs=2",
+    config = demo.Config(out=root / "run", data=root / "data", train=160, valid=40, test=80, budget="epochs=2",
                         pictures=False)  # fmt: skip
-    demo(config)
-    return shared.open_run(config.out)
+    demo.run(config)
+    return shared.run_or_demo(config.out)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +157,7 @@ def test_an_attribute_has_one_colour_in_every_figure(drawn, run):
     assert set(inks) == set(names) and all(len(set(colors)) == 1 for colors in inks.values())
     assert all(len(colors) >= 5 for colors in inks.values())  # Figures 4, 5 (twice), A2 and A3
     assert len({colors[0] for colors in inks.values()}) == len(names)
-    colors = [to_hex(color) for color in plots.attribute_colors(len(names))]
+    colors = [to_hex(color) for color in style.attribute_colors(len(names))]
     frames = [to_hex(ax.spines["top"].get_edgecolor()) for ax in drawn["figureA3"].axes[: len(names)]]
     assert frames == colors
     for half in drawn["figure5"].subfigs:
@@ -197,7 +196,7 @@ def test_figureA2_of_some_attributes(run):
 
 
 def test_figure1_counts_what_is_there():
-    from ccakit.models import create_model
+    from ccakit.models.registry import create_model
 
     figure1 = module("figure1")
     for name in ("triplet", "cca-type2"):
@@ -223,7 +222,7 @@ ROW = {"dataset": "garments", "mode": "spaces", "variant": "", "seed": 0, "statu
 
 
 def rows_file(path, *changes):
-    from ccakit.benchmark import write_rows
+    from ccakit.benchmark.results import write_rows
 
     write_rows(path, [{**ROW, **change} for change in changes])
     return path

@@ -17,11 +17,13 @@ import tiny_vit  # noqa: F401 - registers the trunk of the run
 import torch
 from safetensors.torch import load_file
 
-from ccakit.checkpoint import load_model
 from ccakit.cli import main
-from ccakit.config import DEMO_PRESETS, DemoConfig, TrainConfig, to_dict
-from ccakit.data.garments import write_garments
-from ccakit.hub import PretrainedModel
+from ccakit.commands.demo import Config as DemoConfig
+from ccakit.data.drawn import write_garments
+from ccakit.hub.pretrained import PretrainedModel
+from ccakit.models.saved import load_model
+from ccakit.settings import to_dict
+from ccakit.training.config import TrainConfig
 
 STEPS = 4 * 1e-3  # how far Adam moves a weight in four steps, where its gradient is rounding alone
 OLD = Path(__file__).parent / "fixtures/0.1"
@@ -84,7 +86,7 @@ def test_a_run_goes_on_from_a_checkpoint_of_before(folder):
 def test_the_settings_of_before_are_settings_now():
     """A demo that 0.1 trained is known again, and not trained a second time."""
     kept = json.loads((OLD / "demo/demo.json").read_text())["demo"]
-    config = DemoConfig(**DEMO_PRESETS["smoke"])
+    config = DemoConfig(**DemoConfig.presets["smoke"])
     settings = to_dict(TrainConfig(model=config.model, budget=config.budget, seed=config.seed))
     assert {name: json.loads(json.dumps(value)) for name, value in settings.items() if name in kept} == {
         name: value for name, value in kept.items() if name != "about"}  # fmt: skip

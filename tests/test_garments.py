@@ -12,21 +12,14 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import ccakit.data.garments.write as write
-from ccakit.data.garments import (
-    COUNTS,
-    GARMENTS,
-    SHARES,
-    VERSION,
-    contact_sheet,
-    draw_garment,
-    draw_value,
-    redraw,
-    write_garments,
-)
-from ccakit.data.garments.draw import find_plan
-from ccakit.data.garments.plan import ZONES
-from ccakit.data.layout import DataError, read_dataset
+from ccakit.data import drawn as write
+from ccakit.data.drawn import redraw, write_garments
+from ccakit.data.layout import read_dataset
+from ccakit.errors import DataError
+from ccakit.garments.draw import draw_garment, draw_value, find_plan
+from ccakit.garments.plan import ZONES
+from ccakit.garments.sheet import contact_sheet
+from ccakit.garments.values import COUNTS, GARMENTS, SHARES, VERSION
 
 K = len(GARMENTS)
 N = 3000

@@ -13,12 +13,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from PIL import Image
 
 from ccakit.attributes import Attributes
-from ccakit.data.files import CONTROL, leaves, read_filenames
 from ccakit.data.images import image_size, read_image
-from ccakit.data.layout import DataError, Split, read_all_values, read_dataset, read_rows, rows_of, write_dataset
+from ccakit.data.layout import read_dataset, rows_of, write_dataset
 from ccakit.data.meta import MOST_VALUES, read_meta
-from ccakit.data.rows import read_regions
-from ccakit.data.triplet_files import read_csn_triplets, read_triplets, write_triplets
+from ccakit.data.rows import read_all_values, read_regions, read_rows
+from ccakit.data.split import Split
+from ccakit.data.text import CONTROL, leaves, read_filenames
+from ccakit.data.triplet_lists import read_csn_triplets, read_triplets, write_triplets
+from ccakit.errors import DataError
 
 ATTRIBUTES = Attributes(("sleeve", "tone"), (("none", "short", "long"), ("dark", "light")))
 IMAGES = 8

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from attacks import attack
 
-from ccakit.data.files import CONTROL, leaves
+from ccakit.data.text import CONTROL, leaves
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "data_prep"))
 

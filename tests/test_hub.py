@@ -15,17 +15,20 @@ import torch
 from huggingface_hub import ModelCard, hub_mixin
 from PIL import Image
 
-from ccakit import hub, model_card
 from ccakit.attributes import Attributes
-from ccakit.checkpoint import SavedModel, load_model, save_model, write_json
 from ccakit.cli import main, parse
-from ccakit.config import TrainConfig, to_dict
-from ccakit.data.errors import DataError
-from ccakit.data.garments import write_garments
-from ccakit.data.images import ImageTransform, read_image
-from ccakit.hub import PretrainedModel
-from ccakit.models import create_model
-from ccakit.training import train
+from ccakit.data.drawn import write_garments
+from ccakit.data.images import read_image
+from ccakit.data.transform import ImageTransform
+from ccakit.disk import write_json
+from ccakit.errors import DataError
+from ccakit.hub import model_card, pretrained
+from ccakit.hub.pretrained import PretrainedModel
+from ccakit.models.registry import create_model
+from ccakit.models.saved import SavedModel, load_model, save_model
+from ccakit.settings import to_dict
+from ccakit.training.config import TrainConfig
+from ccakit.training.trainer import train
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -181,7 +184,7 @@ def test_pushing_uploads_model_and_card_under_the_repositorys_name(model, files,
         asked.append((repo_id, options))
         return str(tmp_path)
 
-    monkeypatch.setattr(hub, "snapshot_download", download)
+    monkeypatch.setattr(pretrained, "snapshot_download", download)
     monkeypatch.setattr(hub_mixin, "hf_hub_download", lambda **options: str(tmp_path / options["filename"]))
     again = PretrainedModel.from_pretrained("me/necks", revision="v1")
     assert torch.equal(again.spaces(files), model.spaces(files))
@@ -197,7 +200,7 @@ def test_what_is_neither_a_folder_nor_a_repository_is_one_clear_error(name, monk
     def offline(**options):
         raise OSError("no network")
 
-    monkeypatch.setattr(hub, "snapshot_download", offline)
+    monkeypatch.setattr(pretrained, "snapshot_download", offline)
     monkeypatch.setattr(hub_mixin, "hf_hub_download", offline)
     with pytest.raises(DataError, match="is no folder here.*Give a folder with model.safetensors"):
         PretrainedModel.from_pretrained(name)

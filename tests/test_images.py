@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from ccakit.data.errors import DataError
-from ccakit.data.images import ImageTransform, image_size, read_image
+from ccakit.data.images import image_size, read_image
+from ccakit.data.transform import ImageTransform
+from ccakit.errors import DataError
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow writes the files that are read here")
 RNG = np.random.default_rng(0)
@@ -223,7 +224,7 @@ def photo(height: int, width: int, seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def garments(tmp_path_factory) -> list[np.ndarray]:
     """Two drawn garments, large."""
-    from ccakit.data.garments import redraw, write_garments
+    from ccakit.data.drawn import redraw, write_garments
     from ccakit.data.layout import read_dataset
 
     root = tmp_path_factory.mktemp("garments")

@@ -14,17 +14,11 @@ import numpy as np
 import pytest
 
 from ccakit.attributes import Attributes
-from ccakit.data.files import leaves, read_filenames, read_numbers, split_lines
-from ccakit.data.layout import (
-    DataError,
-    Dataset,
-    Split,
-    read_all_values,
-    read_dataset,
-    read_rows,
-    rows_of,
-    write_dataset,
-)
+from ccakit.data.layout import read_dataset, rows_of, write_dataset
+from ccakit.data.rows import read_all_values, read_rows
+from ccakit.data.split import Dataset, Split
+from ccakit.data.text import leaves, read_filenames, read_numbers, split_lines
+from ccakit.errors import DataError
 
 ATTRIBUTES = Attributes(
     ("sleeve", "tone", "collar"), (("none", "short", "long"), ("dark", "light"), tuple("abcde"))

@@ -14,12 +14,13 @@ import torch
 from safetensors.torch import save_file
 from saved_models import ATTRIBUTES, change_json, change_tensors, load_state, saved_model, two_checkpoints
 
-from ccakit.checkpoint import load_model, save_model
 from ccakit.cli import main
-from ccakit.data.errors import DataError
-from ccakit.data.layout import Split
-from ccakit.inputs import FeatureInputs, ImageInputs, keep_features
-from ccakit.models import TrunkError, create_model
+from ccakit.data.inputs import FeatureInputs, ImageInputs, keep_features
+from ccakit.data.split import Split
+from ccakit.errors import DataError
+from ccakit.models.registry import create_model
+from ccakit.models.saved import load_model, save_model
+from ccakit.models.trunks.frozen import TrunkError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -103,7 +104,7 @@ def test_a_pickle_given_as_weights_is_refused_and_not_run(kind, name, evil, mark
 
 
 def test_weights_from_the_command_line_are_refused_in_one_line(evil, marker, tmp_path, capsys):
-    from ccakit.data.garments import write_garments
+    from ccakit.data.drawn import write_garments
 
     write_garments(tmp_path / "data", 8, 4, 4, size=32, progress=False)
     (tmp_path / "w.pth").write_bytes(evil["zip"])

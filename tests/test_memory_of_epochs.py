@@ -13,8 +13,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import memory_of_epochs  # noqa: E402
 from benchmarks.common import Disagreement  # noqa: E402
-from ccakit.data.garments import write_garments  # noqa: E402
-from ccakit.training import Trainer  # noqa: E402
+from ccakit.data.drawn import write_garments  # noqa: E402
+from ccakit.training.trainer import Trainer  # noqa: E402
 
 
 def test_growth_by_hand():

@@ -9,9 +9,10 @@ import timm
 import torch
 from torch.nn import functional as F
 
-from ccakit.models import TrunkError, create_model, list_models
-from ccakit.models.lite import Halving, LiteBackbone, imagenet_file
-from ccakit.models.trunk import create_vit
+from ccakit.models.registry import create_model, list_models
+from ccakit.models.trunks.frozen import TrunkError
+from ccakit.models.trunks.lite import Halving, LiteBackbone, imagenet_file
+from ccakit.models.trunks.vit import create_vit
 
 TRUNKS = {
     "lite": dict(trunk="lite", image_size=64, trunk_options=dict(depth=3, width=32, num_heads=2)),

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 
-from ccakit import attention, plots
 from ccakit.attributes import Attributes
+from ccakit.show import notebook, plots, style
+from ccakit.show.heat import heatmap, outline, overlay
 
 THREE = Attributes(("sleeve_length", "tone", "neck"), (("short", "long"), ("dark", "mid", "light"), ("round", "V")))
 
@@ -29,14 +30,14 @@ def shown(axes):
 
 def test_an_attribute_has_one_colour_and_no_two_share_it():
     for n in (1, 4, 8, 9, 12):
-        assert len(set(plots.attribute_colors(n))) == n
-        assert len(set(plots.value_colors(n))) == n
-    assert plots.attribute_colors(4) == plots.attribute_colors(9)[:4]
+        assert len(set(style.attribute_colors(n))) == n
+        assert len(set(style.value_colors(n))) == n
+    assert style.attribute_colors(4) == style.attribute_colors(9)[:4]
 
 
 def test_titles_can_be_read_on_white():
-    for color in plots.PALETTE:
-        ink = np.array(plots._ink(color))
+    for color in style.PALETTE:
+        ink = np.array(style.ink(color))
         linear = np.where(ink <= 0.04045, ink / 12.92, ((ink + 0.055) / 1.055) ** 2.4)
         assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 4.5
         hue = ink * (np.max(to_rgb(color)) / ink.max())
@@ -67,13 +68,13 @@ def test_small_png_is_the_figure_in_few_colours():
     figure = plots.training_curve([{"step": 0, "loss": 0.2}, {"step": 9, "loss": 0.1, "valid_map_weighted": 50}])
     full = io.BytesIO()
     figure.savefig(full, dpi=100, bbox_inches="tight")
-    small = plots.small_png(figure, 100)
+    small = notebook.small_png(figure, 100)
     assert len(small) < 0.6 * len(full.getvalue())
     a, b = (cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in (small, full.getvalue()))
     assert a.shape == b.shape and np.abs(a.astype(int) - b).mean() < 2
     assert len(np.unique(a.reshape(-1, 3), axis=0)) <= 256
-    few = cv2.imdecode(np.frombuffer(plots.small_png(figure, 100, most=0), np.uint8), cv2.IMREAD_COLOR)
-    for color in (plots.PALETTE[0], plots.PALETTE[4]):  # the loss, and the best
+    few = cv2.imdecode(np.frombuffer(notebook.small_png(figure, 100, most=0), np.uint8), cv2.IMREAD_COLOR)
+    for color in (style.PALETTE[0], style.PALETTE[4]):  # the loss, and the best
         assert (few == np.round(255 * np.array(to_rgb(color)))[::-1]).all(axis=-1).any()
 
 
@@ -83,12 +84,12 @@ def test_a_notebook_shows_figures_small_and_one_at_its_own_size(monkeypatch):
     shell = InteractiveShell.instance()
     monkeypatch.setattr(shell, "run_line_magic", lambda *given: None)
     monkeypatch.setattr("IPython.get_ipython", lambda: shell)
-    plots.in_notebook(dpi=50)
+    notebook.in_notebook(dpi=50)
     figure = plots.training_curve([{"step": 0, "loss": 0.2}])
     data, _ = shell.display_formatter.format(figure)
-    assert data["image/png"] == plots.small_png(figure, 50)
+    assert data["image/png"] == notebook.small_png(figure, 50)
     figure.shown_dpi = 80
-    assert shell.display_formatter.format(figure)[0]["image/png"] == plots.small_png(figure, 80)
+    assert shell.display_formatter.format(figure)[0]["image/png"] == notebook.small_png(figure, 80)
     InteractiveShell.clear_instance()
 
 
@@ -103,10 +104,10 @@ def test_heatmap_grid_draws_what_attention_gives(pictures, tmp_path):
     for row, picture in enumerate(pictures[:2]):
         np.testing.assert_array_equal(shown(grid[row, 0]), picture)
         for condition in range(3):
-            heat = attention.heatmap(maps[row, condition].mean(0), (40, 30))
-            expected = attention.overlay(picture, heat, 0.5)
+            heat = heatmap(maps[row, condition].mean(0), (40, 30))
+            expected = overlay(picture, heat, 0.5)
             if (row, condition) == (0, 1):
-                expected = attention.outline(expected, regions[:2, 2:], width=1)
+                expected = outline(expected, regions[:2, 2:], width=1)
             ax, label = grid[row, condition + 1], labels[row, condition]
             if label < 0:
                 assert ax.get_xlabel() == "not worn" and shown(ax).min() > 170  # faded
@@ -114,7 +115,7 @@ def test_heatmap_grid_draws_what_attention_gives(pictures, tmp_path):
                 np.testing.assert_array_equal(shown(ax), expected)
                 assert ax.get_xlabel() == THREE.values[condition][label]
     assert [ax.get_title() for ax in grid[0]] == ["", "sleeve\nlength", "tone", "neck"]
-    path = plots.save(figure, tmp_path / "new" / "grid.png")
+    path = style.save(figure, tmp_path / "new" / "grid.png")
     assert cv2.imread(str(path)).std() > 10
 
 
@@ -144,7 +145,7 @@ def test_tsne_spaces_shows_every_space_and_keeps_clusters_apart():
     *sides, middle = figure.axes
     assert [ax.get_title() for ax in sides] == ["sleeve length", "tone", "neck"]
     assert [len(c.get_offsets()) for c in middle.collections] == [40, 40, 40]
-    for color, group in zip(plots.PALETTE, middle.collections):
+    for color, group in zip(style.PALETTE, middle.collections):
         assert to_hex(group.get_facecolor()[0]).upper() == color.upper()
     for ax, values in zip(sides, THREE.values):
         groups = [np.asarray(c.get_offsets()) for c in ax.collections]

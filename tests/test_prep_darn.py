@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from picture_server import Server, picture, serving
 
-from ccakit.data.errors import DataError
-from ccakit.data.layout import read_all_values, read_dataset
+from ccakit.data.layout import read_dataset
+from ccakit.data.rows import read_all_values
+from ccakit.errors import DataError
 
 FOLDER = Path(__file__).resolve().parent.parent / "data_prep"
 sys.path.insert(0, str(FOLDER))

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "data_prep"))
 import deepfashion
 from common import DataError
 
-from ccakit.data.layout import read_all_values, read_dataset
+from ccakit.data.layout import read_dataset
+from ccakit.data.rows import read_all_values
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ["a-line", "abstract print", "faux fur", "cap sleeve", "boho chic", "animal", "lace", "mini", "crew neck",

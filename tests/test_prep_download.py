@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from picture_server import FAST, Server, picture, serving
 
-from ccakit.data.errors import DataError
+from ccakit.errors import DataError
 
 FOLDER = Path(__file__).resolve().parent.parent / "data_prep"
 sys.path.insert(0, str(FOLDER))

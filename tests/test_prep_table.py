@@ -19,7 +19,8 @@ import table
 from common import DataError
 from table import Columns
 
-from ccakit.data.layout import read_all_values, read_dataset
+from ccakit.data.layout import read_dataset
+from ccakit.data.rows import read_all_values
 
 ROOT = Path(__file__).resolve().parent.parent
 COLOURS, HEELS = ["blue, light", 'the "red"', "grün"], ["2", "10", "3.5"]

@@ -14,10 +14,12 @@ import cv2
 import numpy as np
 import pytest
 
-from ccakit.data.errors import DataError
-from ccakit.data.layout import SPLITS, Dataset, read_all_values, read_dataset
-from ccakit.data.triplet_files import read_triplets
-from ccakit.data.triplets import Relations, ShuffledBatches, TripletSampler
+from ccakit.data.layout import read_dataset
+from ccakit.data.rows import read_all_values
+from ccakit.data.split import SPLITS, Dataset
+from ccakit.data.triplet_lists import read_triplets
+from ccakit.errors import DataError
+from ccakit.training.samplers import Relations, ShuffledBatches, TripletSampler
 
 FOLDER = Path(__file__).resolve().parent.parent / "data_prep"
 sys.path.insert(0, str(FOLDER))

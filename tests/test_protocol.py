@@ -11,14 +11,14 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from ccakit import protocol
 from ccakit.attributes import Attributes
+from ccakit.audit import paper as protocol
 from ccakit.audit.claims import claims
 from ccakit.cli import main
 from ccakit.metrics import random_map
 
 QUERIES = {"FashionAI": 3600, "DARN": 4293, "DeepFashion": 5525}
-TABLES = json.loads(files("ccakit").joinpath("paper.json").read_text())
+TABLES = json.loads(files("ccakit.audit").joinpath("paper.json").read_text())
 FACTS = protocol.shipped()["datasets"]
 
 
@@ -35,7 +35,7 @@ def rows_of_counts(counts: dict[str, list[int]]) -> np.ndarray:
 
 def test_the_facts_are_those_of_the_split_files(splits, tmp_path):
     protocol.write_facts(splits, tmp_path / "facts.json")
-    shipped = files("ccakit").joinpath("protocol.json").read_text()
+    shipped = files("ccakit.audit").joinpath("protocol.json").read_text()
     derived = json.loads((tmp_path / "facts.json").read_text())
     assert derived == protocol.shipped() and (tmp_path / "facts.json").read_text() == shipped
     listed = dict(line.split()[::-1] for line in (splits / "SHA256SUMS").read_text().splitlines())
@@ -215,6 +215,6 @@ def test_the_command_prints_it(capsys, result):
 
 
 def test_it_needs_no_heavy_import():
-    code = "import sys; from ccakit import protocol; protocol.audit_paper(); " \
+    code = "import sys; from ccakit.audit import paper; paper.audit_paper(); " \
            "sys.exit(any(m in sys.modules for m in ('torch', 'cv2', 'matplotlib', 'PIL')))"  # fmt: skip
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

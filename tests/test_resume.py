@@ -18,20 +18,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
-from ccakit import checkpoint, reporting, run_folder, storage, training, training_state
+from ccakit import disk
 from ccakit.cli import main
-from ccakit.config import TrainConfig
-from ccakit.data import files
-from ccakit.data.errors import DataError
-from ccakit.stopping import Stopped
-from ccakit.training import Trainer, train
+from ccakit.errors import DataError
+from ccakit.models import saved
+from ccakit.training import checkpoints, reporting, run_folder, trainer
+from ccakit.training.config import TrainConfig
+from ccakit.training.stopping import Stopped
+from ccakit.training.trainer import Trainer, train
 
 TINY = dict(lite_width=32, lite_depth=1, lite_heads=2, batch_size=16, image_size=64, budget="epochs=2",
             evaluate_every=1, checkpoint_every=1)  # fmt: skip
 WRITES = ("save_tensors", "write_text", "write_json", "_remove", "sync", "file_digest")
-WRITERS = (storage, training_state, checkpoint, run_folder, training)
+WRITERS = (disk, safetensors.torch, checkpoints, saved, run_folder, trainer)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def die_in_writing(count: int) -> None:
             left[0] -= 1
             if left[0] == 0:
                 if real.__name__ == "save_tensors":  # half a file
-                    files.partial_of(Path(args[1])).write_bytes(b"half")
+                    disk.partial_of(Path(args[1])).write_bytes(b"half")
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(*args, **kwargs)
 
@@ -186,7 +188,7 @@ def test_a_damaged_last_checkpoint_is_told_and_the_one_before_taken(garments, tm
 
 def test_a_full_disk_is_one_clear_error_and_loses_nothing(garments, tmp_path, monkeypatch, capsys):
     train(settings(garments, tmp_path / "whole"), quiet=True)
-    real, calls = storage.save_file, []
+    real, calls = safetensors.torch.save_file, []
 
     def full(tensors, path):
         calls.append(path)
@@ -194,12 +196,12 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(garments, tmp_path, mo
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(tensors, path)
 
-    monkeypatch.setattr(storage, "save_file", full)
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
     told = "step-00000003: cannot be written .No space left on device.*--resume then goes on from step-00000002"
     with pytest.raises(DataError, match=told):
         train(settings(garments, tmp_path / "run"), quiet=True)
     assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == ["step-00000001", "step-00000002"]
-    monkeypatch.setattr(storage, "save_file", real)
+    monkeypatch.setattr(safetensors.torch, "save_file", real)
     go_on(garments, tmp_path / "run")
     assert result(tmp_path / "run") == result(tmp_path / "whole")
 
@@ -221,10 +223,10 @@ class NoSpace:
 
 
 @pytest.mark.parametrize("file,owner,name,given,there", [
-    ("model.safetensors", storage, "save_file", "/run/.model.safetensors", "step-00000005"),
+    ("model.safetensors", safetensors.torch, "save_file", "/run/.model.safetensors", "step-00000005"),
     ("log.csv", run_folder, "open", "/run/log.csv", "step-00000005"),
-    ("train.json", storage, "open", "/run/.train.json", "step-00000010"),
-    ("config.json", storage, "open", "/run/.config.json", "the beginning"),
+    ("train.json", disk, "open", "/run/.train.json", "step-00000010"),
+    ("config.json", disk, "open", "/run/.config.json", "the beginning"),
     ("tensorboard", reporting.SummaryWriter, "add_scalar", "SummaryWriter", "step-00000005"),
 ])  # fmt: skip
 def test_any_file_of_a_run_that_a_full_disk_refuses_is_named(garments, tmp_path, monkeypatch, file, owner, name, given,
@@ -259,7 +261,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("owner,name,file", [
-    (training, "save_model", "model.safetensors"), (reporting.Reporter, "evaluation", "log.csv"),
+    (trainer, "save_model", "model.safetensors"), (reporting.Reporter, "evaluation", "log.csv"),
 ])  # fmt: skip
 def test_a_disk_that_fills_up_is_one_clear_error(garments, small_disk, tmp_path, monkeypatch, owner, name, file):
     """The disk is full from the first evaluation on; when there is room again, the run ends as if it had been so."""
@@ -285,7 +287,7 @@ def test_a_disk_that_fills_up_is_one_clear_error(garments, small_disk, tmp_path,
 
 def test_embeddings_that_a_full_disk_refuses_are_one_line(garments, tmp_path, monkeypatch, capsys):
     train(settings(garments, tmp_path / "run", budget="steps=1"), quiet=True)
-    monkeypatch.setattr(storage, "save_file", no_space)
+    monkeypatch.setattr(safetensors.torch, "save_file", no_space)
     assert main(["embed", "--run", str(tmp_path / "run")]) == 1
     told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note: ")]
     assert len(told) == 1 and "run/embeddings_test.safetensors: cannot be written (No space left on device)" in told[0]
@@ -306,7 +308,7 @@ def test_checkpoints_are_kept_as_many_as_wanted_and_leftovers_go(garments, tmp_p
     folder = tmp_path / "run/checkpoints"
     assert sorted(p.name for p in folder.iterdir()) == ["step-00000003", "step-00000004", "step-00000005"]
     (folder / ".partial-999999999").mkdir()
-    training_state.remove_leftovers(folder)
+    checkpoints.remove_leftovers(folder)
     assert not list(folder.glob(".partial*"))
 
 
@@ -334,7 +336,7 @@ def test_resume_on_other_data_says_what_differs(garments, draw, tmp_path):
         first, *others = query.read_text().splitlines(keepends=True)
         query.write_text("".join(others))
         candidates.write_text(candidates.read_text() + first)  # labels are the candidates' rows, then the queries'
-        assert told(other) == f"{split} has other files, labels, queries or candidates"
+        assert told(other) == f"{split} has other text, labels, queries or candidates"
     other = tmp_path / "other"
     shutil.copytree(garments, other)
     (other / "meta.json").write_text((other / "meta.json").read_text().replace("neck_design", "neckline"))
@@ -348,7 +350,7 @@ def test_a_run_restarted_by_the_launcher_goes_on_without_resume(garments, tmp_pa
 
 
 def test_a_loader_that_hangs_or_dies_names_the_batch(garments, tmp_path, monkeypatch):
-    from ccakit.objectives import Steps
+    from ccakit.training.batches import Steps
 
     real = Steps.__getitem__
 
@@ -368,7 +370,7 @@ def test_accumulated_batches_make_one_step_of_the_optimizer(garments, tmp_path):
     """The optimizer's gradient is the mean of the batches' gradients, each by itself."""
     made = Trainer(settings(garments, tmp_path / "run", accumulate=2, checkpoint_every=0), quiet=True)
     made.open_training()
-    from ccakit.objectives import Steps
+    from ccakit.training.batches import Steps
 
     steps, model = Steps(made.objective, 0, made.inputs), made.saved.model
     model.train()
@@ -391,7 +393,7 @@ def test_activations_computed_anew_give_the_same_weights(garments, tmp_path):
     options = dict(lite_depth=3, budget="steps=3", checkpoint_every=0)
     for name, on in (("kept", False), ("anew", True)):
         train(settings(garments, tmp_path / name, checkpoint_activations=on, **options), quiet=True)
-    a, b = (checkpoint.load_model(tmp_path / name).model.state_dict() for name in ("kept", "anew"))
+    a, b = (saved.load_model(tmp_path / name).model.state_dict() for name in ("kept", "anew"))
     for name in a:
         np.testing.assert_allclose(a[name], b[name], atol=1e-6, err_msg=name)
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ccakit.benchmark import read_rows
+from ccakit.benchmark.results import read_rows
+from ccakit.benchmark.standings import ablations_markdown, markdown
 from ccakit.cli import COMMANDS, main, parse
-from ccakit.data.garments import write_garments
-from ccakit.models import list_models
-from ccakit.standings import ablations_markdown, markdown
+from ccakit.data.drawn import write_garments
+from ccakit.models.registry import list_models
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

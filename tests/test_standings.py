@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from ccakit.benchmark import read_rows
-from ccakit.models import list_models
-from ccakit.standings import ablations_markdown, markdown, paper_rows, spread, standings, text_table, told
+from ccakit.audit.tables import paper_rows
+from ccakit.benchmark.results import read_rows
+from ccakit.benchmark.standings import ablations_markdown, markdown, spread, standings, text_table, told
+from ccakit.models.registry import list_models
 
 ORDER = [info.name for info in list_models()]
-PAPER = json.loads((ROOT / "ccakit" / "paper.json").read_text())
+PAPER = json.loads((ROOT / "ccakit/audit/paper.json").read_text())
 IN_PAPER = {"triplet": "Triplet network", "csn": "CSN", "asen": "ASEN", "camnet": "CAMNet", "m2fashion": "M2Fashion",
             "asen-pp": "ASEN++", "adde": "ADDE-C", "tf-csn": "TF-CSN", "tf-asen": "TF-ASEN",
             "cca-type1": "CCA (Type-1)", "cca-type2": "CCA (Type-2)"}  # fmt: skip

@@ -12,14 +12,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ccakit.config import TrainConfig
 from ccakit.data.layout import read_dataset
-from ccakit.models import create_model, list_models
 from ccakit.models.asen_pp import FIRST_STAGE
 from ccakit.models.base import choose_losses
 from ccakit.models.classifier import ValueClassifier
-from ccakit.objectives import SpacesObjective, TripletObjective
-from ccakit.training import Trainer, learning_rate
+from ccakit.models.registry import create_model, list_models
+from ccakit.training.config import TrainConfig
+from ccakit.training.objectives import SpacesObjective, TripletObjective
+from ccakit.training.setup import learning_rate
+from ccakit.training.trainer import Trainer
 
 INFO = {info.name: info for info in list_models()}
 OWN = {

@@ -27,9 +27,10 @@ from systems import (
     spoil,
 )
 
-from ccakit.models import TrunkError, create_model
 from ccakit.models.asen_pp import FIRST_STAGE, SLOW
-from ccakit.models.feature_map import create_map_trunk
+from ccakit.models.registry import create_model
+from ccakit.models.trunks.cnn import create_map_trunk
+from ccakit.models.trunks.frozen import TrunkError
 
 # ---------------------------------------------------------------------------------------------------- the interface
 
@@ -296,7 +297,7 @@ def test_the_systems_are_those_of_the_benchmark():
     asked = ["triplet", "csn", "asen", "asen-v2", "asen-pp", "camnet", "m2fashion", "adde", "tf-csn", "tf-asen",
              "networks", "cca-type1", "cca-type2"]  # fmt: skip
     assert set(asked) <= set(NAMES)
-    titles, tables = [INFO[name].title for name in NAMES], json.loads((ROOT / "ccakit/paper.json").read_text())
+    titles, tables = [INFO[name].title for name in NAMES], json.loads((ROOT / "ccakit/audit/paper.json").read_text())
     for dataset in ("FashionAI", "DARN", "DeepFashion", "Zappos50K"):
         printed = [title for title in tables[dataset]["rows"] if title != "Random baseline"]
         assert [title for title in titles if title in printed] == printed, dataset

@@ -10,8 +10,8 @@ import torch
 from systems import TRUNKS, B, K, a_map, close, make, pictures, pillow_crop, plain_box, plain_crop
 from torch.nn import functional as F
 
-from ccakit.models import create_model
 from ccakit.models.csn import ConditionMask
+from ccakit.models.registry import create_model
 
 
 def fc(layer, x):

@@ -15,17 +15,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ccakit.checkpoint import load_model
 from ccakit.cli import main
-from ccakit.config import TrainConfig, from_preset
-from ccakit.data.errors import DataError
-from ccakit.data.images import ImageTransform
+from ccakit.data.inputs import FeatureInputs, ImageInputs, keep_features
 from ccakit.data.layout import read_dataset
-from ccakit.embedding import attention_maps, embed_images, embed_rows
-from ccakit.inputs import FeatureInputs, ImageInputs, keep_features
-from ccakit.progress import Progress
-from ccakit.reporting import notice_collapse
-from ccakit.training import learning_rate, train
+from ccakit.data.transform import ImageTransform
+from ccakit.errors import DataError
+from ccakit.evaluation.embedding import attention_maps, embed_images, embed_rows
+from ccakit.models.saved import load_model
+from ccakit.settings import from_preset
+from ccakit.training.config import TrainConfig
+from ccakit.training.progress import Progress
+from ccakit.training.reporting import notice_collapse
+from ccakit.training.setup import learning_rate
+from ccakit.training.trainer import train
 
 TINY = dict(lite_width=32, lite_depth=2, lite_heads=2, batch_size=16, evaluate_every=1)
 
@@ -103,7 +105,7 @@ class Stop(Exception):
 
 def test_resume_ends_where_an_unbroken_run_does(garments, tmp_path, monkeypatch):
     train(settings(garments, tmp_path / "whole", budget="epochs=3"), quiet=True)
-    from ccakit.training import Trainer
+    from ccakit.training.trainer import Trainer
 
     broken, epochs = settings(garments, tmp_path / "broken", budget="epochs=3"), []
     real = Trainer._epoch
@@ -149,7 +151,7 @@ def test_flips_do_not_go_with_kept_features(garments, tmp_path):
 @pytest.mark.parametrize("mode", ["spaces", "triplets"])
 def test_collapse_is_noticed(garments, tmp_path, caplog, mode):
     """A model blind to the image gives one point a condition: training says so, and what to change."""
-    from ccakit.training import Trainer
+    from ccakit.training.trainer import Trainer
 
     options = dict(mode=mode, budget="epochs=1", lr=1e-9, triplets_per_epoch=96, head_norm="none")
     trainer = Trainer(settings(garments, tmp_path / "run", **options), quiet=True)
@@ -171,7 +173,7 @@ def test_a_run_that_finds_its_way_out_has_not_collapsed(caplog):
 
 @pytest.mark.parametrize("blind", [(), (3,)])
 def test_one_space_of_eight_that_is_a_point_is_a_collapse(garments, tmp_path, blind):
-    from ccakit.training import Trainer
+    from ccakit.training.trainer import Trainer
 
     options = dict(model="networks", budget="epochs=1", lr=1e-9, head_norm="none")
     trainer = Trainer(settings(garments, tmp_path / "run", **options), quiet=True)
@@ -181,7 +183,7 @@ def test_one_space_of_eight_that_is_a_point_is_a_collapse(garments, tmp_path, bl
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(garments, tmp_path):
-    from ccakit.training import Trainer
+    from ccakit.training.trainer import Trainer
 
     trainer = Trainer(settings(garments, tmp_path / "run"), quiet=True)
     trainer.saved.model.head.fc.bias.data.fill_(float("nan"))
@@ -190,7 +192,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(garments, tmp_path):
 
 
 def test_flips_are_left_to_right_for_about_half_of_the_images(garments):
-    from ccakit.objectives import Steps, objective_for
+    from ccakit.training.batches import Steps
+    from ccakit.training.objectives import objective_for
 
     split = read_dataset(garments)["train"]
     config = settings(garments, garments, batch_size=48)
@@ -203,7 +206,7 @@ def test_flips_are_left_to_right_for_about_half_of_the_images(garments):
 
 
 def test_mining_becomes_active_on_time(garments, tmp_path, monkeypatch):
-    from ccakit.objectives import SpacesObjective
+    from ccakit.training.objectives import SpacesObjective
 
     seen, real = [], SpacesObjective.step
 
@@ -244,7 +247,7 @@ def test_the_paper_preset_runs_with_a_small_trunk(garments, tmp_path):
     config = from_preset(TrainConfig, "paper")
     small = dict(data=garments, out=tmp_path / "run", trunk="vit_tiny_patch16_224", pretrained=False, image_size=64,
                  budget="steps=2", batch_size=4, workers=1)  # fmt: skip
-    code = f"from ccakit.config import *; from pathlib import Path, PosixPath; from ccakit.training import train; " \
+    code = f"from ccakit.training.config import *; from pathlib import Path, PosixPath; from ccakit.training.trainer import train; " \
            f"print(train({dataclasses.replace(config, **small)!r}, quiet=True)[1]['steps'])"  # fmt: skip
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)  # accelerate keeps its precision
     assert run.stdout.split()[-1:] == ["2"], run.stderr
@@ -255,10 +258,11 @@ def test_the_paper_preset_runs_with_a_small_trunk(garments, tmp_path):
 PAPERS_TRUNK = """
 import json, sys, torch
 from pathlib import Path
-from ccakit.config import TrainConfig, from_preset
-from ccakit.embedding import embed_images
-from ccakit.objectives import Steps
-from ccakit.training import Trainer
+from ccakit.settings import from_preset
+from ccakit.training.config import TrainConfig
+from ccakit.evaluation.embedding import embed_images
+from ccakit.training.batches import Steps
+from ccakit.training.trainer import Trainer
 from dataclasses import replace
 config = replace(from_preset(TrainConfig, "paper"), data=Path(sys.argv[1]), out=Path(sys.argv[2]), pretrained=False,
                  image_size=32, batch_size=2, workers=0, checkpoint_activations=True, budget="steps=10", warmup=0.0)
@@ -288,7 +292,7 @@ def test_the_papers_trunk_makes_a_step_in_bf16_with_activations_computed_anew(ga
 
 
 def test_one_precision_after_the_other_in_one_process(garments, tmp_path):
-    from ccakit.training import Trainer
+    from ccakit.training.trainer import Trainer
 
     for precision in ("no", "bf16", "no"):
         options = dict(mixed_precision=precision, budget="steps=1")
@@ -301,7 +305,7 @@ def test_one_precision_after_the_other_in_one_process(garments, tmp_path):
 
 def losses_of(config, until=None):
     """Train; the loss of each step. until: break the run off before this step, after its checkpoint."""
-    from ccakit.training import Trainer
+    from ccakit.training.trainer import Trainer
 
     trainer, losses = Trainer(config, quiet=True), []
     real = trainer.step
@@ -336,8 +340,8 @@ def test_accumulated_batches_of_triplets_are_one_large_batch(garments, tmp_path)
 
 
 def test_how_many_batches_are_taken_together():
-    from ccakit.config import parse_budget
-    from ccakit.progress import Progress
+    from ccakit.training.config import parse_budget
+    from ccakit.training.progress import Progress
 
     def groups(budget, steps_per_epoch, accumulate):
         progress, found = Progress(), []
@@ -378,8 +382,8 @@ def test_learning_rate_warms_up_and_falls_to_zero():
 
 
 def test_kept_features_are_the_stems_output_and_follow_their_key(garments, tmp_path):
-    from ccakit.models import create_model
-    from ccakit.training import Trainer
+    from ccakit.models.registry import create_model
+    from ccakit.training.trainer import Trainer
 
     saved = Trainer(settings(garments, tmp_path / "run"), quiet=True).saved
     split = read_dataset(garments, splits=("valid",))["valid"]

@@ -10,10 +10,10 @@ import pytest
 import torch
 from saved_models import change_json, change_tensors, load_state, saved_model, two_checkpoints
 
-from ccakit.data.errors import DataError
-from ccakit.run_folder import COLUMNS, keep_rows
-from ccakit.storage import file_digest, write_json
-from ccakit.training_state import FILES, last_good_state, read_state, sealed
+from ccakit.disk import file_digest, write_json
+from ccakit.errors import DataError
+from ccakit.training.checkpoints import FILES, last_good_state, read_state, sealed
+from ccakit.training.run_folder import COLUMNS, keep_rows
 
 
 @pytest.fixture

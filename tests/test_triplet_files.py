@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from ccakit.attributes import Attributes
-from ccakit.data.errors import DataError
-from ccakit.data.layout import Split
-from ccakit.data.triplet_files import (
+from ccakit.data.split import Split
+from ccakit.data.triplet_lists import (
     read_csn_triplets,
     read_triplets,
     repeating,
@@ -20,7 +19,8 @@ from ccakit.data.triplet_files import (
     with_condition,
     write_triplets,
 )
-from ccakit.triplet_evaluation import bootstrap, evaluate_triplets, score_triplets, triplet_distances, triplet_table
+from ccakit.errors import DataError
+from ccakit.evaluation.triplets import bootstrap, evaluate_triplets, score_triplets, triplet_distances, triplet_table
 
 TWO = Attributes.numbered({"class": 3, "gender": 2})
 

@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ccakit.data.triplets import BalancedBatches, Relations, ShuffledBatches, TripletSampler
 from ccakit.loss import same_value
+from ccakit.training.samplers import BalancedBatches, Relations, ShuffledBatches, TripletSampler
 
 # condition 0: values 0 (one image), 1 (six), 2 (three); condition 1: values 0 and 1, few labelled
 ROWS = np.array(

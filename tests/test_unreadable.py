@@ -12,14 +12,15 @@ import torch
 from torch.utils.data import DataLoader
 
 from ccakit.cli import main
-from ccakit.config import TrainConfig
-from ccakit.data.errors import DataError
-from ccakit.data.images import ImageTransform
+from ccakit.data.inputs import FeatureInputs, ImageInputs, UnreadableImage, inputs_for
 from ccakit.data.layout import read_dataset
-from ccakit.embedding import embed_images, rank, readable
-from ccakit.inputs import FeatureInputs, ImageInputs, UnreadableImage, inputs_for
-from ccakit.objectives import Steps, objective_for
-from ccakit.training import Trainer, train
+from ccakit.data.transform import ImageTransform
+from ccakit.errors import DataError
+from ccakit.evaluation.embedding import embed_images, rank, readable
+from ccakit.training.batches import Steps
+from ccakit.training.config import TrainConfig
+from ccakit.training.objectives import objective_for
+from ccakit.training.trainer import Trainer, train
 
 TINY = dict(image_size=64, lite_width=32, lite_depth=1, lite_heads=2, batch_size=16, budget="steps=12")
 BAD = {3: "is missing", 7: "is broken, or no image", 40: "is empty"}
@@ -270,7 +271,7 @@ def test_evaluation_leaves_them_out_and_counts_them(whole, run, tmp_path, capsys
 
 
 def test_the_ranking_is_that_of_the_lists_without_them(whole, tmp_path, run):
-    from ccakit.checkpoint import load_model
+    from ccakit.models.saved import load_model
 
     saved, root = load_model(run / "False"), tmp_path / "garments"
     shutil.copytree(whole, root)
@@ -310,7 +311,7 @@ def test_embed_gives_nan_and_lists_them(whole, run, tmp_path, capsys, cache):
 
 
 def test_whole_data_give_the_same_embeddings_as_ever(whole, run):
-    from ccakit.checkpoint import load_model
+    from ccakit.models.saved import load_model
 
     saved, split = load_model(run / "False"), read_dataset(whole)["valid"]
     strict, lenient = (embed_images(saved.model, ImageInputs(split, saved.transform, m)) for m in (0.0, 1.0))

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from ccakit import attention
 from ccakit.attributes import Attributes
-from ccakit.data.errors import DataError
-from ccakit.data.images import ImageTransform
-from ccakit.models import create_model, list_models
-from ccakit.switcher_engine import SIDE, SwitcherEngine, encode_png, read_upload
-from ccakit.widgets import Candidates, ConditionSwitcher, show
+from ccakit.data.transform import ImageTransform
+from ccakit.errors import DataError
+from ccakit.models.registry import create_model, list_models
+from ccakit.show.heat import heatmap, outline, overlay
+from ccakit.show.switcher import SIDE, Candidates, SwitcherEngine, encode_png, read_upload
+from ccakit.show.widget import ConditionSwitcher, show
 
 FOUR = Attributes.numbered({"sleeve_length": 3, "tone": 4, "neck": 2, "coat": 2})
 IDS = [10, 11, 12, 13]
@@ -97,11 +97,11 @@ def test_what_is_drawn_is_the_heat_over_the_picture_and_the_region(switcher):
     switcher.engine.labels[10, 1] = 0  # without a label it would be faded
     for condition, head in ((3, None), (3, 1), (1, 0)):
         maps = (switcher.engine.model.weight[condition] + tokens[0]).detach().numpy()
-        heat = attention.heatmap(maps.mean(0) if head is None else maps[head], (56, 42))
-        expected = attention.overlay(switcher.engine.images[0], heat, 0.5)
+        heat = heatmap(maps.mean(0) if head is None else maps[head], (56, 42))
+        expected = overlay(switcher.engine.images[0], heat, 0.5)
         np.testing.assert_array_equal(pixels(rendered(switcher, 0, condition, head, 0.5, False)), expected)
         if condition == 3:  # the only one of image 10 with a region
-            expected = attention.outline(expected, [[0.1, 0.1, 0.5, 0.6]])
+            expected = outline(expected, [[0.1, 0.1, 0.5, 0.6]])
         np.testing.assert_array_equal(pixels(rendered(switcher, 0, condition, head, 0.5)), expected)
 
 

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ccakit.data.errors import DataError
-from ccakit.data.layout import Dataset, Split
-from ccakit.data.whole import cut_short, kind_of
+from ccakit.data.images import cut_short, kind_of
+from ccakit.data.split import Dataset, Split
+from ccakit.errors import DataError
 
 Places = dict[str, list[tuple[str, int]]]  # a path, normalised -> the splits and indices where it is listed
 MOST_BYTES = 1 << 30  # of a file; a thread holds one

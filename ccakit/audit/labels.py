@@ -8,8 +8,8 @@ import numpy as np
 
 from ccakit.attributes import Attributes
 from ccakit.data.findings import relevant
-from ccakit.data.layout import SPLITS, Dataset, Split
 from ccakit.data.rows import distinct, read_all_values, read_rows
+from ccakit.data.split import SPLITS, Dataset, Split
 
 
 def per_value(rows: np.ndarray, sizes: tuple[int, ...]) -> list[list[int]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from ccakit.plots import STYLE, WRONG, _figure, _ink, attribute_colors, plt
+from ccakit.show.plots import plt
+from ccakit.show.style import STYLE, WRONG, attribute_colors, ink, new_figure
 
 LINES = {"train": "-", "test": "--", "valid": ":"}
 FEW = 2  # images a value needs, to be anchor and positive, or query and answer
@@ -21,11 +22,11 @@ def plot(result: dict) -> Figure:
     rows = -(-len(names) // columns)
     most = 1.5 * max(max(of["images"]) for split in splits.values() for of in split["attributes"].values())
     with plt.rc_context(STYLE):
-        figure = _figure(2.5 * columns + 0.3, 1.55 * rows + 0.5)
+        figure = new_figure(2.5 * columns + 0.3, 1.55 * rows + 0.5)
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for c, (ax, name) in enumerate(zip(grid.flat, names)):
             counts = {split: splits[split]["attributes"][name]["images"] for split in LINES if split in splits}
-            color = _ink(attribute_colors(len(names))[c])
+            color = ink(attribute_colors(len(names))[c])
             _panel(ax, counts, color)
             ax.set_title(name.replace("_", " "), color=color, fontweight="bold")
             ax.set_xlabel(f"{len(result['attributes'][name])} values, most images first")

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from importlib.resources import files
+from ccakit.data.text import count
 
-from ccakit.data.files import count
-
-ASEN_RELEASE = {"DARN": "ASEN's release, from which the paper has its splits, counts 214,619 images"}
 SAYS = {
     "missing": "missing", "outside": "links that lead out of the folder", "empty": "empty",
     "truncated": "truncated", "unreadable": "unreadable",
@@ -15,22 +11,6 @@ SAYS = {
 SHOWN = 5  # examples a finding names
 
 
-def beside_table1(name: str, sizes: tuple[int, ...], splits: dict, listed: int) -> dict | None:
-    """Attributes, classes and images here and in the paper's Table 1; None if the data set is none of its four.
-
-    listed: how many different images the lists name. Training labels without names count one image each.
-    """
-    plain = "".join(letter for letter in name.lower() if letter.isalnum()).removeprefix("ut")
-    rows = json.loads(files("ccakit").joinpath("paper.json").read_text())["statistics"]["rows"]
-    paper = next((row for row in rows if row["dataset"].lower() == plain), None)
-    if paper is None:
-        return None
-    alone = sum(of["images"] for of in splits.values() if of["labels_only"])
-    here = {"attributes": len(sizes), "classes": sum(sizes), "images": listed + alone}
-    lacks = [split for split in ("train", "valid", "test") if split not in splits]
-    note = "; ".join(filter(None, [f"here without {' and '.join(lacks)}" if lacks else "",
-                                   ASEN_RELEASE.get(paper["dataset"], "")]))  # fmt: skip
-    return {"dataset": paper["dataset"], "here": here, "paper": {key: paper[key] for key in here}, "note": note}
 
 
 def findings(result: dict, notes: list[str]) -> list[dict]:

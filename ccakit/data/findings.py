@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccakit.data.files import count
 from ccakit.data.rows import distinct
+from ccakit.data.text import count
 
 if TYPE_CHECKING:
-    from ccakit.data.layout import Split
+    from ccakit.data.split import Split
 
 
 def split_findings(split: Split) -> list[str]:

@@ -15,28 +15,25 @@ blur (48): such pictures are decoded whole.
 from __future__ import annotations
 
 import io
-import math
 import os
+import re
 import stat
-from dataclasses import asdict, dataclass
+import struct
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from PIL import Image
-from torch.nn.functional import interpolate
 
-from ccakit.data.errors import DataError
-from ccakit.data.whole import jpeg_ends
+from ccakit.errors import DataError
 
 MAX_PIXELS = 89_478_485  # a quarter of a GiB as RGB; where Pillow, too, begins to warn of decompression bombs
 MAX_BYTES = 1 << 30
 REMEDY = "Put the image there again, or take its line out of the lists."
 SMALLER = "Make the image smaller."
 EXIF_ORIENTATION = 0x0112
-MODES = {"bicubic": "bicubic", "bilinear": "bilinear", "nearest": "nearest-exact"}
 KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 OPTIONAL = ("JPEG", "WEBP", "GIF", "JPEG2000", "AVIF")  # what a build of OpenCV may lack (JPEG: arithmetic coding)
 BY_PILLOW = ("CMYK", "LAB", "YCbCr", "PA")  # color models that OpenCV's readers guess, each in its own way
@@ -216,83 +213,79 @@ def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     shrinks = height <= image.shape[0] and width <= image.shape[1]
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in a JPEG's scan; FF00 and RSTn belong to the scan
+ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
 
 
-@dataclass(frozen=True)
-class ImageTransform:
-    """What timm's evaluation transform does: shorter side to size / crop_pct, central crop, mean and std.
+def cut_short(data: bytes) -> str:
+    """What is missing from a JPEG, PNG, WebP, GIF or BMP file; "" if nothing is, or the kind is another.
 
-    size: (h, w). interpolation: bicubic, bilinear or nearest, with antialiasing as PIL has it.
+    A JPEG that was cut and given an end marker anew is not recognised.
+
+    >>> cut_short(b"\\xff\\xd8\\xff\\xda\\x00\\x02abc\\xff\\xd9"), cut_short(b"\\xff\\xd8\\xff\\xda\\x00\\x02abc")
+    ('', 'the JPEG has no end marker')
     """
+    if data.startswith(b"\xff\xd8"):
+        return "" if jpeg_ends(data) else "the JPEG has no end marker"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _png(data)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _length(data, struct.unpack("<I", data[4:8])[0] + 8, "WebP")
+    if data[:3] == b"GIF":
+        return "" if data.rstrip(b"\0").endswith(b"\0;") else "the GIF has no trailer"
+    if data[:2] == b"BM" and len(data) >= 6:
+        return _length(data, struct.unpack("<I", data[2:6])[0], "BMP")
+    return ""
 
-    size: tuple[int, int] = (224, 224)
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    interpolation: str = "bicubic"
-    crop_pct: float = 0.9
 
-    def __post_init__(self) -> None:
-        if self.interpolation not in MODES:
-            raise ValueError(f"interpolation {self.interpolation!r} is none of {', '.join(MODES)}")
-        if len(self.size) != 2 or min(self.size) < 1 or not 0 < self.crop_pct <= 1:
-            raise ValueError(f"size {self.size} is not (h, w), or crop_pct {self.crop_pct} not in (0, 1]")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"mean {self.mean} and std {self.std} are not three numbers, std above 0")
+def kind_of(data: bytes) -> str:
+    """The kind of an image file by its first bytes: JPEG, PNG, WebP, GIF, BMP, TIFF or other."""
+    starts = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WebP"
+    return next((kind for start, kind in starts.items() if data.startswith(start)), "other")
 
-    @classmethod
-    def from_timm(cls, config: dict[str, Any]) -> ImageTransform:
-        """The transform of timm's `resolve_data_config`."""
-        if config.get("crop_mode", "center") != "center":
-            raise ValueError(f"crop_mode {config['crop_mode']!r} is not supported; only 'center' is")
-        kept = {key: config[key] for key in ("mean", "std", "interpolation", "crop_pct")}
-        return cls.from_dict({"size": config["input_size"][1:], **kept})
 
-    @classmethod
-    def from_dict(cls, settings: dict[str, Any]) -> ImageTransform:
-        """The inverse of `to_dict`."""
-        return cls(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in settings.items()})
+def _length(data: bytes, needs: int, kind: str) -> str:
+    return f"the {kind} needs {needs} bytes and has {len(data)}" if len(data) < needs else ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """The settings, as JSON has them."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
-    @property
-    def at_least(self) -> tuple[int, int] | None:
-        """The (height, width) that `read_image` may reduce a picture to: twice what this shrinks it to."""
-        if self.interpolation == "nearest":  # takes single pixels, of which a reduced picture has others
-            return None
-        return tuple(2 * math.floor(side / self.crop_pct) for side in self.size)
+def jpeg_ends(data: bytes) -> bool:
+    """Whether a JPEG has its end marker. Segments are walked, so that one inside them (a thumbnail's) does not count;
+    what follows the end does not matter (a phone's film or sound), nor what stands between segments."""
+    at = 2
+    while at + 2 <= len(data):
+        if data[at] != 0xFF:
+            at = data.find(b"\xff", at)
+            if at < 0:
+                return False
+            continue
+        kind = data[at + 1]
+        if kind == 0xD9:
+            return True
+        if kind == 0xFF or kind in ALONE:
+            at += 1 if kind == 0xFF else 2
+            continue
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if kind == 0xDA:  # a scan follows; it ends where the next marker stands
+            found = MARKER.search(data, at)
+            if found is None:
+                return False
+            at = found.end() - 2
+    return False
 
-    def __call__(self, image: np.ndarray) -> torch.Tensor:
-        """(H, W, 3) uint8 RGB -> (3, h, w) float32. ValueError for one so narrow that it cannot be enlarged."""
-        to = self._resized(*image.shape[:2])
-        if math.prod(to) > max(MAX_PIXELS, math.prod(image.shape[:2])):
-            raise ValueError(f"has {image.shape[1]} x {image.shape[0]} pixels, too narrow for {self.size}")
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # (1, 3, H, W)
-        if to != image.shape[:2]:
-            antialias = self.interpolation != "nearest"
-            pixels = interpolate(pixels, to, mode=MODES[self.interpolation], antialias=antialias)
-        (h, w), (top, left) = self.size, self._corner(to)
-        pixels = pixels[0, :, top : top + h, left : left + w]
-        pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-        for channel, mean, std in zip(pixels, self.mean, self.std):
-            channel.sub_(mean).div_(std)
-        return pixels
 
-    def view(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """The part of a (height, width) picture that the crop keeps: x0, y0, x1, y1, fractions of width and height."""
-        to = self._resized(height, width)
-        (h, w), (top, left) = self.size, self._corner(to)
-        return left / to[1], top / to[0], (left + w) / to[1], (top + h) / to[0]
-
-    def _corner(self, to: tuple[int, int]) -> tuple[int, int]:
-        """Top and left of the central crop in a picture of size `to`."""
-        return tuple(round((a - b) / 2) for a, b in zip(to, self.size))
-
-    def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """The size before the crop: as small as covers size / crop_pct, proportions kept."""
-        h, w = (math.floor(side / self.crop_pct) for side in self.size)
-        whole = int if h == w else round  # timm's two ways
-        if height * w <= width * h:
-            return h, max(w, whole(h * width / height))
-        return max(h, whole(w * height / width)), w
+def _png(data: bytes) -> str:
+    """Walk the chunks: each whole, its CRC right, IEND the last."""
+    at, view = 8, memoryview(data)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", view[at : at + 8])
+        end = at + 12 + length
+        if end > len(data):
+            break
+        if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack(">I", view[end - 4 : end])[0]:
+            return f"the checksum of the PNG's {kind.decode('latin-1')} chunk does not fit"
+        if kind == b"IEND":
+            return ""
+        at = end
+    return "the PNG has no end chunk"

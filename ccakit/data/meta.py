@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ccakit.attributes import Attributes
-from ccakit.data.errors import DataError
-from ccakit.data.files import read_utf8
+from ccakit.data.text import read_utf8
+from ccakit.errors import DataError
 
 MOST_VALUES = 1_000_000
 FORM = '{"NAME": {"ATTRIBUTES": ["a", ...], "ATTRIBUTES_NUM": {"a": 3, ...}}}'

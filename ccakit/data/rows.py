@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ccakit.attributes import Attributes
-from ccakit.data.errors import DataError
-from ccakit.data.files import read_filenames, read_numbers
 from ccakit.data.meta import read_meta
+from ccakit.data.text import read_filenames, read_numbers
+from ccakit.errors import DataError
 
 NUMBERING = "Number attributes and values as the other lists do, or as DeepFashion (from 1, and over all)."
 Say = str | Callable[[int], str]

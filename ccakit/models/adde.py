@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ccakit.models.base import HEAD_NORMS, ConditionalModel, Outputs, choose_losses
 from ccakit.models.classifier import ValueClassifier
-from ccakit.models.feature_map import MapTrunk
+from ccakit.models.trunks.cnn import MapTrunk
 
 
 class ADDE(ConditionalModel):

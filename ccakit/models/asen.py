@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ccakit.models.base import ConditionalModel, Head
-from ccakit.models.frozen import FrozenStem
+from ccakit.models.trunks.frozen import FrozenStem
 
 
 class AttributeAttention(nn.Module):

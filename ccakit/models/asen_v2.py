@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ccakit.models.base import ConditionalModel
-from ccakit.models.feature_map import MapTrunk
+from ccakit.models.trunks.cnn import MapTrunk
 
 
 class ScaledAttention(nn.Module):

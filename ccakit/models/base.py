@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ccakit.models.frozen import FrozenStem
+from ccakit.models.trunks.frozen import FrozenStem
 
 HEAD_NORMS = ("none", "batchnorm")
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ccakit.models.base import ConditionalModel, Head
-from ccakit.models.feature_map import MapTrunk
+from ccakit.models.trunks.cnn import MapTrunk
 
 
 class CAMNet(ConditionalModel):

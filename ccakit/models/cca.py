@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ccakit.models.base import ConditionalModel, Head
 from ccakit.models.last_block import LastBlock
-from ccakit.models.trunk import Trunk
+from ccakit.models.trunks.vit import Trunk
 
 TOKEN_TYPES = ("type1", "type2")
 QUERIES = ("fc", "fc-wq")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ccakit.distributed import total
+from ccakit.processes import total
 
 
 class ValueClassifier(nn.Module):

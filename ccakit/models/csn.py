@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ccakit.distributed import gather
 from ccakit.models.base import ConditionalModel, Head, Outputs, choose_losses
-from ccakit.models.frozen import FrozenStem
+from ccakit.models.trunks.frozen import FrozenStem
+from ccakit.processes import gather
 
 MASKS = ("learned", "preset", "fixed")
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ccakit.models.asen import ASEN
 from ccakit.models.base import Outputs, choose_losses
 from ccakit.models.classifier import ValueClassifier
-from ccakit.models.frozen import FrozenStem
+from ccakit.models.trunks.frozen import FrozenStem
 
 
 class M2Fashion(ASEN):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ccakit.models.base import ConditionalModel
 from ccakit.models.triplet import TripletNetwork
-from ccakit.models.trunk import Trunk
+from ccakit.models.trunks.vit import Trunk
 
 
 class Networks(ConditionalModel):

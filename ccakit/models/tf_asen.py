@@ -6,7 +6,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from ccakit.models.asen import ASEN
-from ccakit.models.trunk import Trunk
+from ccakit.models.trunks.vit import Trunk
 
 
 class TFASEN(ASEN):

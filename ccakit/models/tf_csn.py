@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ccakit.models.csn import CSN
 from ccakit.models.last_block import LastBlock
-from ccakit.models.trunk import Trunk
+from ccakit.models.trunks.vit import Trunk
 
 
 class TFCSN(CSN):

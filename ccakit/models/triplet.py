@@ -6,9 +6,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from ccakit.models.base import ConditionalModel, Head
-from ccakit.models.feature_map import MapTrunk
 from ccakit.models.last_block import LastBlock
-from ccakit.models.trunk import Trunk
+from ccakit.models.trunks.cnn import MapTrunk
+from ccakit.models.trunks.vit import Trunk
 
 
 class TripletNetwork(ConditionalModel):

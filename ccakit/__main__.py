@@ -1,0 +1,5 @@
+"""`python -m ccakit` is `ccakit`."""
+
+from ccakit.cli import entry
+
+entry()

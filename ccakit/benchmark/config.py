@@ -1,0 +1,99 @@
+"""Settings of `ccakit benchmark`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Optional
+
+from ccakit.training.config import parse_budget
+
+
+@dataclass
+class BenchmarkConfig:
+    """Train systems under one protocol, all seeds, and compare them: one table a data set, resumable."""
+
+    data: Path = Path("data/garments")
+    """The data set's folder."""
+    out: Path = Path("runs/benchmark")
+    """Where runs are kept; a benchmark that was stopped goes on from here."""
+    results: Optional[Path] = None
+    """The CSV file; OUT/DATASET.csv by default."""
+    models: str = "all"
+    """Systems, separated by commas (`ccakit params --list`), or all."""
+    seeds: str = "0,1,2"
+    """Seeds of training, separated by commas."""
+    modes: tuple[Literal["triplets", "spaces"], ...] = ("spaces", "triplets")
+    """The paper's triplets, all spaces of every image, or both."""
+    variants: tuple[str, ...] = ("",)
+    """Settings of `ccakit train` to vary, such as "query=fc-wq" or "lite_depth=2 lite_heads=8"; "" is none."""
+    budget: str = "epochs=10"
+    """Of each run: epochs=N (equal images) or a time such as 4m (equal seconds)."""
+    trunk: str = "lite"
+    """Of the systems that read a vision transformer's tokens."""
+    cnn_trunk: str = "lite"
+    """Of the systems that read a CNN's map."""
+    freeze: str = "backbone"
+    """As in `ccakit train`; what is frozen is computed once an image and kept."""
+    pretrained: bool = True
+    """Start the trunks from ImageNet weights."""
+    weights: Optional[Path] = None
+    """A local weights file for the trunk in the place of the download."""
+    cnn_weights: Optional[Path] = None
+    """The same for the CNN trunk; WEIGHTS where both trunks are of one name."""
+    image_size: Optional[int] = None
+    """Pixels a side; the trunk's own by default."""
+    batch_size: int = 64
+    """Triplets (mode triplets) or images (mode spaces) a step."""
+    lr: float = 1e-3
+    """AdamW's learning rate."""
+    evaluate_every: int = 2
+    """Epochs between evaluations on valid."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """For GPUs."""
+    workers: int = 0
+    """Loader processes."""
+    max_unreadable: float = 0.01
+    """The share of training images that may be unreadable; these are replaced by other draws, and counted."""
+    skip_unreadable: bool = False
+    """Leave unreadable images of valid and test out, and count them; without, runs that meet one fail."""
+    jobs: int = 1
+    """Runs at the same time, each with its part of the threads."""
+    speed: bool = True
+    """Measure what each system costs when the runs are done."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+    def __post_init__(self) -> None:
+        parse_budget(self.budget)
+        self.seed_list()
+        if not self.model_names():
+            raise ValueError("models: at least one")
+        if self.jobs < 1 or self.batch_size < 2 or self.evaluate_every < 1:
+            raise ValueError("jobs and evaluate_every: at least 1; batch_size: at least 2")
+        if not 0 <= self.max_unreadable <= 1:
+            raise ValueError(f"max_unreadable={self.max_unreadable}: a share, 0 to 1")
+        if not self.modes or not self.variants:
+            raise ValueError("modes and variants: at least one of each")
+        for variant in self.variants:
+            if any("=" not in word for word in variant.split()):
+                raise ValueError(f'variant {variant!r}: settings such as "query=fc-wq lite_depth=2"')
+
+    def model_names(self) -> list[str]:
+        """The systems, in the order given."""
+        if self.models == "all":
+            from ccakit.models.registry import list_models
+
+            return [info.name for info in list_models()]
+        return list(dict.fromkeys(name.strip() for name in self.models.split(",") if name.strip()))
+
+    def seed_list(self) -> list[int]:
+        """The seeds as numbers."""
+        try:
+            return [int(seed) for seed in self.seeds.split(",")]
+        except ValueError:
+            raise ValueError(f"seeds {self.seeds!r}: whole numbers separated by commas") from None
+
+    def results_file(self, dataset: str) -> Path:
+        """Where the rows go."""
+        return self.results or self.out / f"{dataset}.csv"

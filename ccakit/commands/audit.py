@@ -1,0 +1,53 @@
+"""`ccakit audit`: of a data set, or of the paper's tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+
+@dataclass
+class Config:
+    """Audit a data set: counts, broken and doubled images, leakage, ceilings; or, with --paper, the paper's tables."""
+
+    data: Path = Path("data/garments")
+    """The data set's folder; `ccakit audit DIR` is short for `ccakit audit --data DIR`."""
+    paper: bool = False
+    """Audit the tables of the paper instead, from label counts that come with ccakit."""
+    images: bool = True
+    """Look at every image; without, the lists alone."""
+    threads: int = 0
+    """Images looked at at the same time; 0 is one a core, at most 8."""
+    plot: Optional[Path] = None
+    """Draw images per value to this file (PNG or PDF)."""
+    strict: bool = False
+    """Exit with 1 if something breaks training or evaluation: images missing or unreadable, splits that share some."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise ValueError(f"threads={self.threads}: 0 or more")
+        if self.paper and self.plot is not None:
+            raise ValueError("--plot draws a data set; there is none with --paper")
+
+
+def run(config: Config) -> dict:
+    if config.paper:
+        from ccakit.audit import paper
+
+        result = paper.audit_paper()
+        print(paper.table(result))
+        return result
+    from ccakit.audit.dataset import audit
+    from ccakit.audit.report import table
+
+    result = audit(config.data, config.images, config.threads, progress=True)
+    print(table(result))
+    if config.plot is not None:
+        from ccakit.audit.plot import plot
+        from ccakit.show.style import save
+
+        print(f"images per value: {save(plot(result), config.plot, dpi=90)}")
+    return result

@@ -1,0 +1,39 @@
+"""`ccakit embed`: every image of a split under every condition, as safetensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Optional
+
+from ccakit.commands.evaluate import RunConfig, open_for
+
+
+@dataclass
+class Config(RunConfig):
+    """Write the embedding of every image of a split under every condition."""
+
+    split: Literal["train", "valid", "test"] = "test"
+    """Which split to embed."""
+    skip_unreadable: bool = False
+    """Give unreadable images embeddings of NaN, and list them, in the place of an error."""
+    out: Optional[Path] = None
+    """The file to write; RUN/embeddings_SPLIT.safetensors by default, with a .json of file names beside it."""
+
+
+def run(config: Config) -> dict:
+    from ccakit import processes
+    from ccakit.evaluation.embedding import embed_images, save_embeddings
+
+    opened = open_for(config)
+    inputs = opened.inputs
+    out = config.out or config.run / f"embeddings_{config.split}.safetensors"
+    embeddings = embed_images(opened.model, inputs, batch_size=config.batch_size, progress="embedding")
+    facts = {"shape": list(embeddings.shape), "conditions": list(opened.attributes.names), "file": str(out),
+             "unreadable": inputs.report()}  # fmt: skip
+    if processes.is_main():
+        save_embeddings(out, embeddings, {**facts, "filenames": opened.split.filenames})
+    print(f"{embeddings.shape[0]} images x {embeddings.shape[1]} spaces x {embeddings.shape[2]} in {out}")
+    if inputs.unreadable:
+        print(f"unreadable: {len(inputs.unreadable)} images, whose embeddings are NaN; {out.with_suffix('.json')}")
+    return facts

@@ -1,0 +1,60 @@
+"""`ccakit evaluate`: the table of a trained model on a split of its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Optional
+
+
+@dataclass
+class RunConfig:
+    """What commands on a trained model share."""
+
+    run: Path = Path("runs/demo")
+    """A run folder, or any folder with model.safetensors and model.json."""
+    data: Optional[Path] = None
+    """The data set; the run's own by default."""
+    batch_size: int = 64
+    """Images a forward pass."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+
+def open_for(config: RunConfig):
+    """Open the run that a command's settings name, and say what is odd about its data."""
+    from ccakit.commands import print_findings
+    from ccakit.evaluation.run import open_run
+
+    opened = open_run(config.run, config.split, data=config.data, skip_unreadable=config.skip_unreadable, progress=True)
+    print_findings(opened.dataset)
+    return opened
+
+
+@dataclass
+class Config(RunConfig):
+    """Rank a split under every condition by a trained model: mAP as in Tables 2-4, heatmaps scored."""
+
+    split: Literal["valid", "test"] = "test"
+    """Which split to rank."""
+    seed: int = 0
+    """Of the bootstrap."""
+    skip_unreadable: bool = False
+    """Leave queries and candidates of unreadable images out, and count them, in the place of an error."""
+
+
+def run(config: Config) -> dict:
+    from ccakit import processes
+    from ccakit.disk import write_json
+    from ccakit.evaluation.evaluate import evaluate, table
+    from ccakit.evaluation.triplets import triplet_table
+
+    opened = open_for(config)
+    metrics = evaluate(opened, batch_size=config.batch_size, seed=config.seed)
+    title = f"{opened.system} on {opened.dataset.name}, {config.split}"
+    print(table(metrics, title))
+    if "triplet_accuracy" in metrics:
+        print(triplet_table(metrics, title))
+    if processes.is_main():
+        write_json(config.run / f"metrics_{opened.dataset.name}_{config.split}.json", metrics)
+    return metrics

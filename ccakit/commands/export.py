@@ -1,0 +1,58 @@
+"""`ccakit export`: a trained model for others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+
+@dataclass
+class Config:
+    """Write a trained model for others: safetensors and JSON with a model card, and ONNX if wanted."""
+
+    run: Path = Path("runs/demo")
+    """A run folder, or any folder with model.safetensors and model.json."""
+    out: Path = Path("runs/export")
+    """The folder to write, which may not be a run's."""
+    onnx: bool = False
+    """Write encode, spaces and embed as ONNX files as well, checked with onnxruntime (pip install 'ccakit[export]')."""
+    card: bool = True
+    """Write the model card README.md; one that is there is replaced."""
+    licence: Optional[str] = None
+    """The saved model's licence, for the card, such as apache-2.0."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+
+def run(config: Config) -> dict:
+    facts = export_run(config)
+    told = "".join(f"; {part}.onnx differs from torch by {value:.1e}" for part, value in facts["onnx"].items())
+    print(f"{facts['system']} with {len(facts['conditions'])} conditions in {config.out}{told}")
+    return facts
+
+
+def export_run(config: Config) -> dict:
+    """`ccakit export`: a run's model for others, in `config.out`; returns what was written, for people and machines.
+
+    ONNX files that an earlier export left there go, as they may be of another model.
+    """
+    from ccakit.hub.onnx import PARTS, export_onnx
+    from ccakit.hub.pretrained import PretrainedModel, refuse_run
+
+    refuse_run(config.out)
+    model, card, onnx = PretrainedModel.from_pretrained(config.run), config.out / "README.md", {}
+    for name in ("onnx.json", *(f"{part}.onnx" for part in PARTS)):
+        (config.out / name).unlink(missing_ok=True)
+    if config.onnx:
+        parts = export_onnx(model.saved, config.out)["parts"]
+        onnx = {part: values["max_difference"] for part, values in parts.items()}
+    had_card = card.is_file()
+    text = model.generate_model_card(source=str(config.out), licence=config.licence, onnx=config.onnx).content
+    model.save_pretrained(config.out)
+    if config.card:
+        card.write_text(text)
+    elif not had_card:
+        card.unlink()
+    return {"out": str(config.out), "system": model.saved.recipe["name"], "conditions": list(model.conditions),
+            "onnx": onnx}  # fmt: skip

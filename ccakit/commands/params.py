@@ -1,0 +1,30 @@
+"""`ccakit params`: parameters counted, and the systems that there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Config:
+    """Count the parameters of every part, beside the paper's claims of section 4.4."""
+
+    trunk: str = "vit_base_r50_s16_224"
+    """A trunk; the paper's by default."""
+    conditions: int = 8
+    """K."""
+    list: bool = False
+    """List the systems and trunks instead."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+
+def run(config: Config) -> dict:
+    from ccakit.models.parameters import count_parts, list_systems
+
+    if config.list:
+        print(list_systems())
+        return {}
+    result, text = count_parts(config.trunk, config.conditions)
+    print(text)
+    return result

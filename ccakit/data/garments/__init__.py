@@ -1,9 +1,0 @@
-"""The drawn default: garments under FashionAI's eight attributes and 54 values. See `draw_garment`."""
-
-from .draw import Garment, draw_garment, draw_value
-from .sheet import contact_sheet
-from .values import COUNTS, GARMENTS, SHARES, VERSION
-from .write import redraw, write_garments
-
-__all__ = ["COUNTS", "GARMENTS", "SHARES", "VERSION", "Garment", "contact_sheet", "draw_garment", "draw_value",
-           "redraw", "write_garments"]  # fmt: skip

@@ -1,0 +1,83 @@
+"""A split of a data set, and a data set: what was read of ASEN's layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ccakit.attributes import Attributes
+from ccakit.data.rows import distinct
+from ccakit.errors import DataError
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(eq=False)
+class Split:
+    """The images of a split and their labels.
+
+    filenames: n paths relative to `root`. labels: (R, 3) int64 rows (image, condition, label); for valid and
+    test the candidates' rows, then the queries'. queries (Q, 3) and candidates (C, 3): valid and test only.
+    regions: (M, 6) float64 rows (image, condition, x0, y0, x1, y1), fractions of width and height; an image
+    and condition may have several boxes, and their union is the region.
+    """
+
+    name: str
+    root: Path
+    attributes: Attributes
+    filenames: list[str]
+    labels: np.ndarray
+    queries: np.ndarray | None = None
+    candidates: np.ndarray | None = None
+    regions: np.ndarray | None = None
+
+    def path(self, image: int) -> Path:
+        """Where an image lies."""
+        return Path(self.root) / self.filenames[image]
+
+    def label_matrix(self) -> np.ndarray:
+        """(n, K) int64 labels, -1 where there is none; of several values, the first row's."""
+        matrix = np.full((len(self.filenames), len(self.attributes)), -1, np.int64)
+        image, condition, label = self.labels.T
+        _, first = np.unique(image * len(self.attributes) + condition, return_index=True)
+        matrix[image[first], condition[first]] = label[first]
+        return matrix
+
+    @property
+    def multi_valued(self) -> int:
+        """How many (image, condition) have several values: those `label_matrix` cannot hold."""
+        pairs = distinct(self.labels)[:, :2]  # sorted, so that those of several values lie side by side
+        return len(distinct(pairs[1:][(pairs[1:] == pairs[:-1]).all(axis=1)]))
+
+
+@dataclass
+class Dataset:
+    """The splits that are present, and what was found on reading them, in words for people."""
+
+    root: Path
+    name: str
+    attributes: Attributes
+    splits: dict[str, Split]
+    findings: list[str] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, split: str) -> Split:
+        """A split; DataError names the file it lacks."""
+        if split in self.splits:
+            return self.splits[split]
+        if split not in SPLITS:
+            raise DataError(self.root, f"has no split {split!r}", f"The splits are {', '.join(SPLITS)}.")
+        lacks = [path for path in _files(self.root, split) if not path.is_file()]
+        if lacks:
+            remedy = "Put it there, or use another split."
+            raise DataError(lacks[0], f"is missing, which the split {split!r} needs", remedy)
+        raise DataError(self.root, f"was read without the split {split!r}", "Ask read_dataset for it.")
+
+
+def _files(root: Path, split: str) -> list[Path]:
+    """The files that a split needs."""
+    lists = ("filenames", "label") if split == "train" else ("filenames", "candidate", "query")
+    return [Path(root) / f"{each}_{split}.txt" for each in lists]

@@ -1,0 +1,95 @@
+"""What is done to a picture before a model sees it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from ccakit.data.images import MAX_PIXELS
+
+MODES = {"bicubic": "bicubic", "bilinear": "bilinear", "nearest": "nearest-exact"}
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """What timm's evaluation transform does: shorter side to size / crop_pct, central crop, mean and std.
+
+    size: (h, w). interpolation: bicubic, bilinear or nearest, with antialiasing as PIL has it.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    interpolation: str = "bicubic"
+    crop_pct: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in MODES:
+            raise ValueError(f"interpolation {self.interpolation!r} is none of {', '.join(MODES)}")
+        if len(self.size) != 2 or min(self.size) < 1 or not 0 < self.crop_pct <= 1:
+            raise ValueError(f"size {self.size} is not (h, w), or crop_pct {self.crop_pct} not in (0, 1]")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"mean {self.mean} and std {self.std} are not three numbers, std above 0")
+
+    @classmethod
+    def from_timm(cls, config: dict[str, Any]) -> ImageTransform:
+        """The transform of timm's `resolve_data_config`."""
+        if config.get("crop_mode", "center") != "center":
+            raise ValueError(f"crop_mode {config['crop_mode']!r} is not supported; only 'center' is")
+        kept = {key: config[key] for key in ("mean", "std", "interpolation", "crop_pct")}
+        return cls.from_dict({"size": config["input_size"][1:], **kept})
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> ImageTransform:
+        """The inverse of `to_dict`."""
+        return cls(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in settings.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings, as JSON has them."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @property
+    def at_least(self) -> tuple[int, int] | None:
+        """The (height, width) that `read_image` may reduce a picture to: twice what this shrinks it to."""
+        if self.interpolation == "nearest":  # takes single pixels, of which a reduced picture has others
+            return None
+        return tuple(2 * math.floor(side / self.crop_pct) for side in self.size)
+
+    def __call__(self, image: np.ndarray) -> torch.Tensor:
+        """(H, W, 3) uint8 RGB -> (3, h, w) float32. ValueError for one so narrow that it cannot be enlarged."""
+        to = self._resized(*image.shape[:2])
+        if math.prod(to) > max(MAX_PIXELS, math.prod(image.shape[:2])):
+            raise ValueError(f"has {image.shape[1]} x {image.shape[0]} pixels, too narrow for {self.size}")
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # (1, 3, H, W)
+        if to != image.shape[:2]:
+            antialias = self.interpolation != "nearest"
+            pixels = interpolate(pixels, to, mode=MODES[self.interpolation], antialias=antialias)
+        (h, w), (top, left) = self.size, self._corner(to)
+        pixels = pixels[0, :, top : top + h, left : left + w]
+        pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        for channel, mean, std in zip(pixels, self.mean, self.std):
+            channel.sub_(mean).div_(std)
+        return pixels
+
+    def view(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """The part of a (height, width) picture that the crop keeps: x0, y0, x1, y1, fractions of width and height."""
+        to = self._resized(height, width)
+        (h, w), (top, left) = self.size, self._corner(to)
+        return left / to[1], top / to[0], (left + w) / to[1], (top + h) / to[0]
+
+    def _corner(self, to: tuple[int, int]) -> tuple[int, int]:
+        """Top and left of the central crop in a picture of size `to`."""
+        return tuple(round((a - b) / 2) for a, b in zip(to, self.size))
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """The size before the crop: as small as covers size / crop_pct, proportions kept."""
+        h, w = (math.floor(side / self.crop_pct) for side in self.size)
+        whole = int if h == w else round  # timm's two ways
+        if height * w <= width * h:
+            return h, max(w, whole(h * width / height))
+        return max(h, whole(w * height / width)), w

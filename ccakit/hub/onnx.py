@@ -1,0 +1,182 @@
+"""Export to ONNX: `encode`, `spaces` and `embed` as a file each, for any batch size, checked with onnxruntime.
+
+    encode.onnx   images (B, 3, h, w) -> tokens               once an image
+    spaces.onnx   tokens -> embeddings (B, K, E)              all conditions
+    embed.onnx    tokens, condition (B,) -> embedding (B, E)  one condition an image
+    onnx.json     conditions, values and image transform; also in each file's metadata
+
+Exported by tracing (`dynamo=False`), some fifteen times faster here than `torch.export`, with the same result.
+"""
+
+from __future__ import annotations
+
+import builtins
+import copy
+import json
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import ccakit
+from ccakit.disk import write_json
+from ccakit.models.asen_pp import ASENPP
+from ccakit.models.base import ConditionalModel
+from ccakit.models.networks import Networks
+from ccakit.models.saved import SavedModel
+from ccakit.models.trunks.timm_weights import first_line
+
+PARTS = {"encode": ("tokens", ("images",)), "spaces": ("embeddings", ("tokens",)),
+         "embed": ("embedding", ("tokens", "condition"))}  # fmt: skip
+OPSET, TOLERANCE, MOST_BYTES = 17, 1e-4, 2**31 - 2**20  # protobuf's limit is 2 GiB
+INSTALL = "pip install 'ccakit[export]'"
+
+
+class ExportError(ValueError):
+    """A model that cannot be exported; the message says why."""
+
+
+def why_not(model: ConditionalModel) -> str | None:
+    """Why a system cannot be exported; None where it can."""
+    if isinstance(model, ASENPP) and model.crop == "image":
+        return "its local branch reads the picture again, so that tokens alone do not hold what `spaces` needs"
+    if sum(t.numel() * t.element_size() for t in model.state_dict().values()) > MOST_BYTES:
+        return "it has more than 2 GiB of weights, the most that one ONNX file holds"
+    return None
+
+
+def export_onnx(saved: SavedModel, folder: str | Path) -> dict:
+    """Write the ONNX files and onnx.json into `folder`; returns what onnx.json holds.
+
+    Each file is run by onnxruntime on random inputs, at batch sizes 1 and 5, and has to give torch's result within
+    1e-4 (absolute, and relative for tokens, which are no unit vectors); `max_difference` is what was found.
+    Raises ExportError for a system that cannot be exported, a result that differs, or where `ccakit[export]` is not
+    installed.
+    """
+    _needs()
+    if reason := why_not(saved.model):
+        raise ExportError(f"{saved.recipe['name']} cannot be exported to ONNX: {reason}")
+    folder, model = Path(folder), copy.deepcopy(saved.model).cpu().float().eval().requires_grad_(False)
+    facts, partial = _facts(saved), folder / f".partial-{os.getpid()}"
+    partial.mkdir(parents=True, exist_ok=True)
+    try:
+        for part in PARTS:
+            _write(model, part, partial / f"{part}.onnx", facts, saved.transform.size)
+            facts["parts"][part]["max_difference"] = _difference(model, part, partial, saved.transform.size)
+        for part in PARTS:
+            os.replace(partial / f"{part}.onnx", folder / f"{part}.onnx")
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    write_json(folder / "onnx.json", facts)
+    return facts
+
+
+
+
+def _needs() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise ExportError(f"exporting needs {error.name}: {INSTALL}") from error
+
+
+def _facts(saved: SavedModel) -> dict:
+    attributes = saved.attributes
+    return {
+        "ccakit": ccakit.__version__, "system": saved.recipe["name"], "opset": OPSET,
+        "conditions": list(attributes.names),
+        "values": {name: list(values) for name, values in zip(attributes.names, attributes.values)},
+        "transform": saved.transform.to_dict(), "embed_dim": saved.model.embed_dim,
+        "parts": {part: {"file": f"{part}.onnx", "inputs": list(inputs), "output": output}
+                  for part, (output, inputs) in PARTS.items()},
+    }  # fmt: skip
+
+
+class _Part(nn.Module):
+    """One of the model's methods as a module."""
+
+    def __init__(self, model: ConditionalModel, part: str) -> None:
+        super().__init__()
+        self.model, self.part = model, part
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        if self.part == "embed" and isinstance(self.model, Networks):  # which sorts images by condition: not traceable
+            spaces, condition = self.model.spaces(inputs[0]), inputs[1]
+            return spaces.gather(1, condition[:, None, None].expand(-1, 1, spaces.shape[-1]))[:, 0]
+        return getattr(self.model, self.part)(*inputs)
+
+
+def _inputs(model: ConditionalModel, part: str, batch: int, size: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Random inputs of a part: normal pixels, their tokens, conditions in turn."""
+    images = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(batch))
+    if part == "encode":
+        return (images,)
+    with torch.no_grad():
+        tokens = model.encode(images)
+    return (tokens,) if part == "spaces" else (tokens, torch.arange(batch) % model.conditions)
+
+
+@contextmanager
+def _traceable() -> Iterator[None]:
+    """`len(tensor)`, which a trace takes for a constant, stands for `tensor.shape[0]` in the systems' modules."""
+
+    def length(x) -> int:
+        return x.shape[0] if isinstance(x, Tensor) else builtins.len(x)
+
+    modules = [module for name, module in sys.modules.items() if name.startswith("ccakit.models.")]
+    for module in modules:
+        module.len = length
+    try:
+        yield
+    finally:
+        for module in modules:
+            vars(module).pop("len", None)
+
+
+def _write(model: ConditionalModel, part: str, file: Path, facts: dict, size: tuple[int, int]) -> None:
+    """Export one part, and put the facts into the file's metadata."""
+    import onnx
+
+    output, names = PARTS[part]
+    axes = {name: {0: "batch"} for name in (*names, output)}
+    with warnings.catch_warnings(), _traceable():
+        warnings.simplefilter("ignore")  # of the tracer, about branches on what is fixed in a trained model
+        try:
+            torch.onnx.export(_Part(model, part).eval(), _inputs(model, part, 3, size), str(file),
+                              input_names=list(names), output_names=[output], dynamic_axes=axes,
+                              opset_version=OPSET, dynamo=False)  # fmt: skip
+        except Exception as error:  # noqa: BLE001 - of the exporter's many kinds
+            raise ExportError(f"{facts['system']}: {part} cannot be exported to ONNX ({first_line(error)})") from error
+    graph = onnx.load(str(file))
+    onnx.helper.set_model_props(graph, {key: value if isinstance(value, str) else json.dumps(value)
+                                        for key, value in facts.items() if key != "parts"})  # fmt: skip
+    onnx.checker.check_model(graph)
+    onnx.save(graph, str(file))
+
+
+def _difference(model: ConditionalModel, part: str, folder: Path, size: tuple[int, int]) -> float:
+    """The greatest difference between torch and onnxruntime at two batch sizes; ExportError where it is too great."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(folder / f"{part}.onnx"), providers=["CPUExecutionProvider"])
+    greatest, names = 0.0, PARTS[part][1]
+    for batch in (1, 5):
+        inputs = _inputs(model, part, batch, size)
+        with torch.no_grad():
+            wanted = getattr(model, part)(*inputs)
+        try:
+            found = torch.from_numpy(session.run(None, {name: t.numpy() for name, t in zip(names, inputs)})[0])
+        except Exception as error:  # noqa: BLE001 - of onnxruntime's own kinds
+            told = f"{part}.onnx does not run at batch {batch}: it is not kept ({first_line(error)})"
+            raise ExportError(told) from error
+        greatest = max(greatest, float((found - wanted).abs().max()))
+        if not torch.allclose(found, wanted, atol=TOLERANCE, rtol=TOLERANCE if part == "encode" else 0):
+            raise ExportError(f"{part}.onnx differs from torch by {greatest:.1e} at batch {batch}: it is not kept")
+    return greatest

@@ -1,0 +1,126 @@
+"""The trunk of the systems that read a CNN's feature map: a timm CNN cut where its stride is 16, or `lite`'s CNN.
+
+    images -> stem (the CNN, if frozen; may be cached) -> features -> tail -> tokens
+
+`tokens` are here a map (B, C, h, w): 1024 x 14 x 14 for a ResNet-50 cut after its third stage, at 224 pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from ccakit.models.trunks.frozen import FrozenStem, TrunkError
+from ccakit.models.trunks.lite import LITE, create_lite
+from ccakit.models.trunks.timm_weights import build
+
+STRIDE = 16
+WORKING_CNNS = ("resnet50 (the paper's)", "resnet34", "resnet18", "efficientnet_b0", "lite (ours, for CPUs)")
+
+
+class MapTrunk(FrozenStem):
+    """A CNN and, for `lite`, the 1x1 convolution after it that its transformer has as well.
+
+    freeze: "none", or "backbone" ("all" is the same): the CNN is not trained.
+    """
+
+    def __init__(self, backbone: nn.Module, proj: nn.Module, channels: int, image_size: tuple[int, int],
+                 freeze: str | int = "none") -> None:
+        super().__init__()
+        if freeze not in ("none", "backbone", "all"):
+            raise TrunkError(f"freeze={freeze}: a CNN is frozen as a whole (backbone) or not at all (none)")
+        self.backbone, self.proj = backbone, proj
+        self.embed_dim = channels
+        self.grid_size = tuple(math.ceil(side / STRIDE) for side in image_size)
+        self.freezes_backbone = freeze != "none"
+        self.freeze_stem()
+
+    def frozen_modules(self) -> list[nn.Module]:
+        return [self.backbone] if self.freezes_backbone else []
+
+    def stem(self, images: Tensor) -> Tensor:
+        """(B, 3, height, width) -> the frozen CNN's map; the images themselves where nothing is frozen."""
+        if not self.freezes_backbone:
+            return images
+        with torch.no_grad():
+            return self.backbone(images)
+
+    def tail(self, features: Tensor) -> Tensor:
+        """The stem's output -> tokens (B, C, h, w)."""
+        return self.proj(features if self.freezes_backbone else self.backbone(features))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, height, width) -> tokens (B, C, h, w)."""
+        return self.tail(self.stem(images))
+
+
+class CnnBackbone(nn.Module):
+    """A timm CNN cut after the stage whose stride is 16: (B, 3, height, width) -> (B, C, height/16, width/16)."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images)[-1]
+
+
+def create_map_trunk(
+    name: str,
+    *,
+    pretrained: bool = True,
+    weights: str | Path | None = None,
+    image_size: int | None = None,
+    freeze: str | int = "none",
+    **options,
+) -> tuple[MapTrunk, dict]:
+    """A CNN trunk and timm's settings of its images.
+
+    name: a timm CNN, or `lite`. pretrained, weights, image_size: as in `ccakit.models.trunks.vit.create_vit`.
+    options: `lite`'s width (C); its depth and heads are the transformer's. Raises TrunkError for anything else.
+    """
+    if name == LITE:
+        vit = create_lite(image_size=image_size or 128, pretrained=pretrained, weights=weights, **options)
+        embed = vit.patch_embed
+        size = vit.pretrained_cfg["input_size"][1:]
+        return MapTrunk(embed.backbone, embed.proj, vit.embed_dim, size, freeze), dict(vit.pretrained_cfg)
+    stage = _stage(name)
+    net = build(name, ", ".join(WORKING_CNNS), pretrained=pretrained, weights=weights, features_only=True,
+                out_indices=(stage,), **options)  # fmt: skip
+    settings = dict(net.pretrained_cfg)
+    size = (image_size,) * 2 if image_size else tuple(settings["input_size"][1:])
+    channels = net.feature_info.channels()[-1]
+    return MapTrunk(CnnBackbone(net), nn.Identity(), channels, size, freeze), settings
+
+
+def _stage(name: str) -> int:
+    """The index of the last feature map of stride 16 that a timm CNN offers; TrunkError where there is none."""
+    works = f"what works: {', '.join(WORKING_CNNS)}, and timm's other CNNs"
+    if not timm.is_model(name):
+        raise TrunkError(f"no trunk {name!r}; {works}")
+    if is_transformer(name):
+        raise TrunkError(f"{name} is a vision transformer, and this system reads a CNN's feature map; {works}")
+    try:
+        with torch.device("meta"):
+            net = timm.create_model(name, pretrained=False, features_only=True)
+    except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
+        raise TrunkError(f"{name} has no feature maps to read ({error}); {works}") from error
+    layout = getattr(net, "output_fmt", "NCHW")  # EfficientNet's features carry none
+    if str(getattr(layout, "value", layout)) != "NCHW":
+        raise TrunkError(f"{name} gives its maps channels last; {works}")
+    info = net.feature_info
+    stages = [index for index, stride in zip(info.out_indices, info.reduction()) if stride == STRIDE]
+    if not stages:
+        raise TrunkError(f"{name} has no feature map of stride {STRIDE}; {works}")
+    return stages[-1]
+
+
+def is_transformer(name: str) -> bool:
+    """Whether timm builds a plain vision transformer, or a hybrid one, by this name."""
+    return timm.is_model(name) and timm.model_entrypoint(name).__module__.split(".")[-1] in (
+        "vision_transformer", "vision_transformer_hybrid", "deit",
+    )  # fmt: skip

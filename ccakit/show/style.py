@@ -1,0 +1,81 @@
+"""Colours, text and empty figures that all pictures share; t-SNE."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+# Paul Tol's "muted" scheme, told apart with any common colour blindness; ordered so that neighbours differ most
+PALETTE = ("#332288", "#CC6677", "#44AA99", "#DDCC77", "#882255", "#88CCEE", "#117733", "#AA4499", "#999933")
+RIGHT, WRONG = "#009E73", "#D55E00"  # Okabe and Ito's green and vermilion
+STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
+         "legend.fontsize": 7, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def attribute_colors(n: int) -> list[str]:
+    """A colour for each of n conditions: the first n of PALETTE; above nine, n evenly spaced hues."""
+    return list(PALETTE[:n]) if n <= len(PALETTE) else sns.husl_palette(n).as_hex()
+
+
+def ink(color: str) -> tuple[float, ...]:
+    """The colour, darkened until it can be read as text on white (contrast 4.5, as WCAG asks for)."""
+    rgb = np.array(to_rgb(color))
+    while np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722] > 0.183:
+        rgb *= 0.97
+    return tuple(rgb)
+
+
+def value_colors(n: int) -> list[str]:
+    """A colour for each of the n values of one attribute: seaborn's colour-blind set; above ten, viridis."""
+    return sns.color_palette("colorblind" if n <= 10 else "viridis", n).as_hex()
+
+
+def save(figure: Figure, path: str | Path, dpi: int = 120) -> Path:
+    """Write the figure (PNG, PDF: by the ending), making the folder; returns the path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=dpi)
+    return path
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, inches. Closed for pyplot, so that a notebook shows it once, and none piles up."""
+    figure = plt.figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+    plt.close(figure)
+    return figure
+
+
+def show_picture(axes: Axes, image: np.ndarray, text: str = "", frame: str | None = None) -> None:
+    """A picture without ticks, a text under it, and a coloured frame or none."""
+    axes.imshow(image, interpolation="antialiased")
+    axes.set(xticks=[], yticks=[])
+    axes.set_xlabel("\n".join(textwrap.wrap(text, 15)), labelpad=2, fontsize=7)
+    for spine in axes.spines.values():
+        spine.set(visible=frame is not None, color=frame, linewidth=3)
+
+
+def bare_axes(ax: Axes, color: str = "0.7") -> Axes:
+    ax.set(xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set(visible=True, color=color)
+    return ax
+
+
+def tsne(points: np.ndarray, seed: int) -> np.ndarray:
+    """(n, E) -> (n, 2). On one thread: for so few points a second one costs more than it brings, and where
+    cores are shared, many times as much (measured: 30 s instead of 0.7 s for 150 points)."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+    if len(points) < 5:  # too few for neighbourhoods: side by side
+        return np.stack([np.arange(len(points)), np.zeros(len(points))], axis=1)
+    tsne = TSNE(init="pca", perplexity=min(30, (len(points) - 1) / 3), max_iter=500, random_state=seed)
+    with threadpool_limits(1):
+        return tsne.fit_transform(points)

@@ -1,0 +1,169 @@
+"""Settings of training: fields are the flags, the YAML keys and what a run folder keeps."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, Optional
+
+
+@dataclass
+class TrainConfig:
+    """Train one system on a data set in the layout; the defaults are the demo's, for 2 cores."""
+
+    presets: ClassVar[dict[str, dict]] = {
+        "smoke": dict(budget="epochs=3", evaluate_every=3),
+        "demo": {},
+        "paper": dict(trunk="vit_base_r50_s16_224", freeze="none", cache=False, mode="triplets", mining="all", lr=1e-4,
+                      head_norm="none", weight_decay=0.05, budget="epochs=200", flip=True, workers=8,
+                      mixed_precision="bf16"),
+    }  # fmt: skip
+
+    data: Path = Path("data/garments")
+    """The data set's folder (see ccakit.data.layout)."""
+    out: Path = Path("runs/train")
+    """The run folder: config, log, checkpoints, best model, metrics."""
+    seed: int = 0
+    """Everything random follows it."""
+
+    model: str = "cca-type2"
+    """A name of `ccakit params --list`."""
+    trunk: str = "lite"
+    """`lite`, or a timm vision transformer such as vit_base_r50_s16_224 (the paper's)."""
+    pretrained: bool = True
+    """Start the trunk from ImageNet weights (timm's download; `lite`: from pip)."""
+    weights: Optional[Path] = None
+    """A local weights file in the place of that download."""
+    image_size: Optional[int] = None
+    """Pixels a side; the trunk's own by default."""
+    lite_width: int = 128
+    """Width D of `lite`."""
+    lite_depth: int = 1
+    """Transformer blocks of `lite`, the last of them the system's; 1 is CCA right on the CNN's map."""
+    lite_heads: int = 4
+    """Attention heads of `lite`."""
+    embed_dim: Optional[int] = None
+    """E of Eq. 7; D by default."""
+    head_norm: Literal["none", "batchnorm"] = "batchnorm"
+    """A normalisation between the FC and the L2 of Eq. 7, which the paper has not: blocks that start from random
+    weights learn faster with it, and do not collapse."""
+    query: Literal["fc", "fc-wq"] = "fc"
+    """CCA: the FC of Eq. 2, 3 in the place of W_q, or before it."""
+    residual: bool = True
+    """CCA: keep x_[CLS] beside the attention's output."""
+    without: tuple[str, ...] = ()
+    """Losses of the system's own to leave out: embedding_norm, mask_norm (csn, tf-csn), classify (m2fashion, adde),
+    local, align (asen-pp)."""
+    freeze: str = "backbone"
+    """none, backbone (a hybrid's CNN), a number of blocks, or all before the last block."""
+    cache: bool = True
+    """Compute the frozen part's output once an image and keep it (float16) beside the data."""
+
+    mode: Literal["triplets", "spaces"] = "spaces"
+    """The paper's triplets (Eq. 8-9), or every labelled condition of every image in the batch (ours)."""
+    batch_size: int = 64
+    """Triplets (mode triplets) or images (mode spaces) a step."""
+    balance: Optional[tuple[int, int, int]] = None
+    """Mode spaces: conditions x values x images of each a batch; chosen when images carry one label each."""
+    triplets_per_epoch: int = 100_000
+    """Mode triplets: how many an epoch draws, as ASEN does."""
+    negatives: Literal["asen", "asen++"] = "asen"
+    """Mode triplets: uniform over images of other values, or over the other values first."""
+    margin: float = 0.2
+    """m of Eq. 9, in cosine distance."""
+    mining: Literal["all", "active", "all-then-active"] = "all-then-active"
+    """Mean over all triplets, over those with a loss, or the first and then the second."""
+    active_from: float = 0.4
+    """all-then-active: the share of the budget after which only active triplets count."""
+
+    budget: str = "epochs=15"
+    """How long to train: epochs=N, steps=N, or a time such as 90s or 4m."""
+    lr: float = 1e-3
+    """AdamW's learning rate after warm-up; cosine to 0 after it."""
+    weight_decay: float = 0.05
+    """AdamW's weight decay."""
+    warmup: float = 0.05
+    """The share of the budget over which the learning rate rises."""
+    evaluate_every: int = 1
+    """Epochs between evaluations on the valid split, whose best weighted mAP is kept."""
+    flip: bool = False
+    """Flip images left to right at random (not with cached features)."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """For GPUs."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged before each step of the optimizer."""
+    checkpoint_activations: bool = False
+    """Compute the trunk's blocks a second time on the way back, in the place of keeping what they computed: less
+    memory, more time."""
+    compile: bool = False
+    """Compile the model (torch.compile), which helps on GPUs and in long runs."""
+    workers: int = 0
+    """Loader processes; 0 loads in the main one."""
+    loader_timeout: float = 0.0
+    """Seconds after which a loader process that gives no batch ends the run, with the batch it was at; 0: never."""
+    checkpoint_every: int = 0
+    """Steps between checkpoints, beside the one at every evaluation; 0: only that one."""
+    keep: int = 2
+    """How many checkpoints to keep."""
+    max_unreadable: float = 0.01
+    """The share of training images that may be unreadable; these are replaced by other draws and listed in the run's
+    unreadable.json. More of them end the run."""
+    skip_unreadable: bool = False
+    """Leave unreadable images of the valid split out, in the place of ending the run."""
+    resume: bool = False
+    """Go on from the run folder's last checkpoint."""
+    json: bool = False
+    """End with one machine-readable line."""
+
+    def __post_init__(self) -> None:
+        parse_budget(self.budget)
+        if not (self.freeze in ("none", "backbone", "all") or self.freeze.isdigit()):
+            raise ValueError(f"freeze={self.freeze}: none, backbone, all or a number of blocks")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size={self.batch_size}: at least 2")
+        if min(self.margin, self.lr, self.weight_decay, self.workers) < 0 or not 0 <= self.active_from <= 1:
+            raise ValueError("margin, lr, weight_decay, workers: 0 or more; active_from: a share, 0 to 1")
+        sizes = [v for v in (self.image_size, self.embed_dim, *(self.balance or ())) if v is not None]
+        if min([1, *sizes]) < 1:
+            raise ValueError("image_size, embed_dim and balance: at least 1")
+        if min(self.accumulate, self.keep) < 1 or min(self.checkpoint_every, self.loader_timeout) < 0:
+            raise ValueError("accumulate and keep: at least 1; checkpoint_every and loader_timeout: 0 or more")
+        if not 0 <= self.max_unreadable <= 1:
+            raise ValueError(f"max_unreadable={self.max_unreadable}: a share, 0 to 1")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup={self.warmup}: a share of the budget, 0 or more and below 1")
+        if self.evaluate_every < 1 or self.triplets_per_epoch < 1:
+            raise ValueError("evaluate_every and triplets_per_epoch: at least 1")
+
+
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: `amount` epochs, steps or seconds."""
+
+    kind: Literal["epochs", "steps", "seconds"]
+    amount: float
+
+
+def parse_budget(text: str) -> Budget:
+    """"epochs=20", "steps=500", "90s", "4m", "1.5h" -> Budget; ValueError says what is allowed."""
+    counted = re.fullmatch(r"(epochs|steps)=([1-9]\d*)", text)
+    if counted:
+        return Budget(counted[1], int(counted[2]))
+    timed = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if timed and float(timed[1]) > 0:
+        return Budget("seconds", float(timed[1]) * _UNITS[timed[2]])
+    raise ValueError(f"budget {text!r}: epochs=N, steps=N, or a time such as 90s, 4m or 1.5h")
+
+
+
+
+
+
+
+

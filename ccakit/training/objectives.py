@@ -1,0 +1,179 @@
+"""The two ways to train, behind one door: batches of an epoch, and the loss of one of them.
+
+`triplets` is the paper's Eq. 8-9: one condition a triplet; anchor, positive and negative go through the trunk in
+one pass, each distinct image once. `spaces` is ours: one pass an image gives all K spaces, so every labelled
+condition of every image takes part, and every valid triplet in the batch counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ccakit import processes
+from ccakit.data.split import Split
+from ccakit.loss import spaces_loss, spread, triplet_loss
+from ccakit.models.base import Outputs
+from ccakit.training import batchnorm
+from ccakit.training.samplers import (
+    BalancedBatches,
+    Relations,
+    ShuffledBatches,
+    TripletBatch,
+    TripletSampler,
+    ValueIndex,
+)
+
+TRIES = 500  # draws of a triplet under its condition, before one of any condition does
+REDRAW = 1  # sets the random numbers of replacements apart from those of flips
+
+
+@dataclass
+class StepResult:
+    """What a step says of itself: the loss, valid triplets, the batch's spread (0: collapsed), the system's own
+    losses by name, unweighted."""
+
+    loss: Tensor
+    triplets: int
+    spread: float
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+class TripletObjective:
+    """Eq. 8-9 over drawn triplets."""
+
+    def __init__(self, split: Split, config) -> None:
+        self.sampler = TripletSampler(
+            split.labels, len(split.attributes), batch_size=config.batch_size,
+            triplets_per_epoch=config.triplets_per_epoch, negatives=config.negatives, seed=config.seed,
+        )  # fmt: skip
+        self.margin, self.labels = config.margin, torch.from_numpy(split.label_matrix())
+
+    def images(self, batch: TripletBatch) -> np.ndarray:
+        """The distinct images of the whole batch."""
+        return batch.distinct()[0]
+
+    def prepare(self, batch: TripletBatch) -> tuple[np.ndarray, dict[str, Tensor]]:
+        """The images of this process's triplets to load, (U,), and what the loss needs beside them."""
+        whole, batch = batch, TripletBatch(*map(processes.part_of, _rows(batch)))
+        images, gather = batch.distinct()
+        weight = {"weight": _weights(images, whole)} if processes.processes() > 1 else {}
+        gather, condition = torch.from_numpy(gather), torch.from_numpy(np.tile(batch.condition, 3))
+        labels = self.labels[torch.from_numpy(images)[gather], condition]
+        return images, {"gather": gather, "condition": condition, "labels": labels, **weight}
+
+    def redraw(self, batch: TripletBatch, bad: set[int], rng: np.random.Generator) -> TripletBatch:
+        """The batch, its triplets with a bad image replaced by others, of the same condition where there are any."""
+        rows = np.stack(_rows(batch), axis=1)
+        drawn = [row if bad.isdisjoint(row[:3]) else self._another(row[3], bad, rng) for row in rows.tolist()]
+        return TripletBatch(*np.array([row for row in drawn if row], np.int64).reshape(-1, 4).T)
+
+    def _another(self, condition: int, bad: set[int], rng: np.random.Generator) -> tuple[int, ...] | None:
+        for tries in range(2 * TRIES):
+            *images, drawn = triplet = self.sampler._draw(rng)
+            if bad.isdisjoint(images) and (drawn == condition or tries >= TRIES):
+                return triplet
+        return None
+
+    def step(self, model, inputs: Tensor, extra: dict[str, Tensor], mining: str, cached: bool) -> StepResult:
+        def compare(embeddings: Tensor) -> tuple[Tensor, int]:
+            anchor, positive, negative = embeddings.chunk(3)
+            return triplet_loss(anchor, positive, negative, self.margin, mining), len(anchor)
+
+        batchnorm.weigh_rows(_plain(model).trunk, extra.get("weight"))
+        out = model(inputs, extra["condition"], gather=extra["gather"], cached=cached, labels=extra["labels"])
+        out, condition = _gathered(out, 3), processes.gather_sides(extra["condition"], 3)
+        of = [out.embedding[condition == c, None] for c in condition.unique()]
+        # the widest condition: of the few images that a batch has of one, some lie close by chance
+        return _result(model, out, compare, max(map(spread, of)))
+
+
+class SpacesObjective:
+    """Eq. 9 over every valid triplet of a batch, under all conditions at once."""
+
+    def __init__(self, split: Split, config) -> None:
+        rows, conditions = split.labels, len(split.attributes)
+        ValueIndex(rows, conditions)  # raises where no triplet exists
+        layout = config.balance or (one_label_each(rows) and (2, 5, 6))
+        if layout:
+            self.sampler = BalancedBatches(rows, conditions, layout=layout, seed=config.seed)
+        else:
+            self.sampler = ShuffledBatches(rows, batch_size=config.batch_size, seed=config.seed)
+        self.rows, self.relations = rows, Relations(rows, conditions, len(split.filenames))
+        self.margin, self.labels = config.margin, torch.from_numpy(split.label_matrix())
+
+    def images(self, batch: np.ndarray) -> np.ndarray:
+        """The distinct images of the whole batch."""
+        return batch
+
+    def prepare(self, batch: np.ndarray) -> tuple[np.ndarray, dict[str, Tensor]]:
+        """This process's images to load, (U,), and what the loss needs: the relation is the whole batch's."""
+        part = processes.part_of(batch)
+        return part, {"relation": torch.from_numpy(self.relations.of(batch)), "labels": self.labels[part]}
+
+    def redraw(self, batch: np.ndarray, bad: set[int], rng: np.random.Generator) -> np.ndarray:
+        """The batch with other labelled images in the place of bad ones, which share a value where there are any."""
+        rows, batch = self.rows, batch.tolist()
+        for image in [image for image in batch if image in bad]:
+            _, condition, label = rng.choice(rows[rows[:, 0] == image])
+            same = rows[(rows[:, 1] == condition) & (rows[:, 2] == label), 0]
+            pools = (np.setdiff1d(pool, [*batch, *bad]) for pool in (same, rows[:, 0]))
+            pool = next((pool for pool in pools if len(pool)), ())
+            place = batch.index(image)
+            batch[place : place + 1] = [int(rng.choice(pool))] if len(pool) else []
+        return np.array(batch, np.int64)
+
+    def step(self, model, inputs: Tensor, extra: dict[str, Tensor], mining: str, cached: bool) -> StepResult:
+        def compare(embeddings: Tensor) -> tuple[Tensor, int]:
+            return spaces_loss(embeddings, extra["relation"], self.margin, mining)
+
+        out = _gathered(model(inputs, cached=cached, labels=extra["labels"]), 1)
+        return _result(model, out, compare, spread(out.embedding))
+
+
+def _rows(batch: TripletBatch) -> tuple[np.ndarray, ...]:
+    return batch.anchor, batch.positive, batch.negative, batch.condition
+
+
+def _weights(images: np.ndarray, whole: TripletBatch) -> Tensor:
+    """One over how many processes encode each of the images: (U,) float32."""
+    parts = (np.unique(part) for part in np.array_split(np.stack(_rows(whole)[:3], axis=1), processes.processes()))
+    found, counts = np.unique(np.concatenate(list(parts)), return_counts=True)
+    return torch.from_numpy((1 / counts[np.searchsorted(found, images)]).astype(np.float32))
+
+
+def _plain(model):
+    """The model itself, where it is wrapped for several processes."""
+    return getattr(model, "module", model)
+
+
+def _gathered(out: Outputs, sides: int) -> Outputs:
+    """The whole batch's embeddings, in which each process's part has so many sides."""
+    also = {name: processes.gather_sides(embedding, sides) for name, embedding in out.also.items()}
+    return Outputs(processes.gather_sides(out.embedding, sides), also, out.terms)
+
+
+def _result(model, out: Outputs, compare: Callable[[Tensor], tuple[Tensor, int]], width: float) -> StepResult:
+    """The loss of what `compare` compares, plus the system's own losses at their weights."""
+    own = _plain(model).own_losses
+    loss, triplets = compare(out.embedding)
+    terms = {name: compare(embeddings)[0] for name, embeddings in out.also.items()} | out.terms
+    total = loss + sum(own[name] * term for name, term in terms.items())
+    return StepResult(total, triplets, width, {name: term.detach() for name, term in terms.items()})
+
+
+def objective_for(split: Split, config) -> TripletObjective | SpacesObjective:
+    """The objective that `config.mode` names, over a train split."""
+    return {"triplets": TripletObjective, "spaces": SpacesObjective}[config.mode](split, config)
+
+
+def one_label_each(rows: np.ndarray) -> bool:
+    """Whether every image is labelled under one condition only, as in FashionAI."""
+    pairs = np.unique(rows[:, :2], axis=0)
+    return len(pairs) == len(np.unique(pairs[:, 0]))
+
+

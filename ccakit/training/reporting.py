@@ -1,0 +1,110 @@
+"""What a run says of itself while it trains: bar, train.log, log.csv, TensorBoard, and a warning where it collapses."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from ccakit import processes
+from ccakit.data.inputs import Inputs
+from ccakit.disk import named, write_json
+from ccakit.training.progress import Progress
+from ccakit.training.run_folder import COLUMNS, add_row
+
+log = logging.getLogger("ccakit")
+COLLAPSED, COLLAPSE_FROM = 0.01, 0.25
+COLLAPSE_REMEDY = (
+    "training has collapsed: in one space at least, all embeddings of a batch are one point (spread {:.4f}). Try "
+    "--head-norm batchnorm, --mining all-then-active with a later --active-from, a smaller --lr, or a pre-trained trunk"
+)
+
+
+class _OnScreen(logging.Handler):
+    """Warnings on stderr, above the bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _LogFile(logging.FileHandler):
+    """train.log; a line that a full disk does not take is on the screen, and the run's next file tells of the disk."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
+class Reporter:
+    """The main process's voice; that of the others is silent. quiet: no bar. `close` after use."""
+
+    def __init__(self, out: Path, quiet: bool = False) -> None:
+        self.out, self.writer, self.handlers = out, None, []
+        if processes.is_main():
+            self.writer = SummaryWriter(str(out / "tensorboard"))
+            self.handlers = [_LogFile(out / "train.log")]
+            if not logging.getLogger().handlers:  # whoever has set up logging shows it already
+                self.handlers.append(_OnScreen(logging.WARNING))
+        for handler in self.handlers:
+            log.addHandler(handler)
+        hide = quiet or not processes.is_main() or None  # None: shown on a terminal, not in a log
+        self.bar = tqdm(total=100, disable=hide, desc="training",
+                        bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}<{remaining} {postfix}")  # fmt: skip
+
+    def close(self) -> None:
+        self.bar.close()
+        for handler in self.handlers:
+            log.removeHandler(handler)
+        for last in (*self.handlers, *filter(None, [self.writer])):
+            try:
+                last.close()
+            except OSError as error:
+                log.warning("%s: the last of train.log or of the curves could not be written (%s)", self.out, error)
+
+    def step(self, progress: Progress, share: float, rate: float) -> None:
+        """Move the bar. rate: images a second."""
+        self.bar.n = int(100 * share)
+        self.bar.set_postfix_str(f"loss {progress.rows[-1][0]:.4f}, {rate:.0f} images/s, best {progress.best:.1f}")
+
+    def evaluation(self, row: dict, progress: Progress) -> None:
+        """A line of log.csv, and the same for TensorBoard; the main process calls this."""
+        add_row(self.out, row)
+        with named(self.out / "tensorboard"):
+            for name in COLUMNS[2:]:
+                self.writer.add_scalar(name, row[name], row["step"])
+            for name, term in progress.terms.items():
+                self.writer.add_scalar(f"own/{name}", term, row["step"])
+
+
+def log_row(progress: Progress, rows: list[list[float]], score: float) -> dict:
+    """What log.csv says of an epoch: means over its batches, whose loss, triplets and spread are `rows`."""
+    loss, triplets, spread = (sum(of) / len(rows) for of in zip(*rows))
+    return {
+        "step": progress.step, "epoch": progress.epoch, "loss": loss, "learning_rate": progress.learning_rate,
+        "images_per_second": progress.images_per_second(), "triplets": triplets, "spread": spread,
+        "valid_map_weighted": score,
+    }  # fmt: skip
+
+
+def notice_collapse(progress: Progress, share: float) -> None:
+    """Keep whether the last quarter of the epoch's batches are each one point, in some space; warn where that begins.
+
+    A run may find its way out, so that the end of the last epoch decides.
+    """
+    if share < COLLAPSE_FROM:  # random weights start near one point, too
+        return
+    last = [spread for _, _, spread in progress.rows[-max(1, len(progress.rows) // 4) :]]
+    mean = sum(last) / len(last)
+    if mean < COLLAPSED and not progress.collapsed and processes.is_main():
+        log.warning(COLLAPSE_REMEDY.format(mean))
+    progress.collapsed = mean < COLLAPSED
+
+
+def report_unreadable(out: Path, train: Inputs, valid: Inputs, drawn: dict[str, int]) -> None:
+    """`out/unreadable.json`, where there is anything to say: the images that could not be read, and how many batches
+    drew each."""
+    if (train.unreadable or valid.unreadable) and processes.is_main():
+        rows = [{**row, "drawn": drawn.get(str(row["image"]), 0)} for row in train.report()]
+        write_json(out / "unreadable.json", {"train": rows, "valid": valid.report()})

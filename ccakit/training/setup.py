@@ -1,0 +1,64 @@
+"""What a config trains: the arguments that make its model, and the model's parameters as the optimizer sees them."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from timm.optim import param_groups_weight_decay
+
+from ccakit.attributes import Attributes
+from ccakit.models.base import ConditionalModel
+from ccakit.models.registry import model_info
+from ccakit.models.trunks.lite import LITE
+from ccakit.training.config import TrainConfig
+
+
+def recipe_of(config: TrainConfig, attributes: Attributes) -> dict:
+    """The arguments of `create_model` (all but the weights to start from), as JSON can keep them."""
+    info = model_info(config.model)
+    recipe = {
+        "name": config.model, "conditions": len(attributes), "trunk": config.trunk, "image_size": config.image_size,
+        "freeze": int(config.freeze) if config.freeze.isdigit() else config.freeze,
+        "embed_dim": config.embed_dim, "head_norm": config.head_norm,
+    }  # fmt: skip
+    if config.trunk == LITE:
+        recipe["trunk_options"] = {
+            "width": config.lite_width, "depth": config.lite_depth, "num_heads": config.lite_heads,
+        }  # fmt: skip
+    if "query" in info.options:
+        recipe.update(query=config.query, residual=config.residual)
+    if "crop" in info.options:
+        recipe["crop"] = "map" if config.cache and config.freeze in ("backbone", "all") else "image"
+    if info.classifies:
+        recipe["values"] = list(attributes.sizes)
+    if config.without:
+        recipe["without"] = list(config.without)
+    return recipe
+
+
+def parameter_groups(model: ConditionalModel, weight_decay: float) -> list[dict]:
+    """AdamW's groups: with and without weight decay, each apart for the model's slow parameters (first)."""
+    slow = {id(parameter) for parameter in model.slow_parameters()[0]}
+    groups = []
+    for group in param_groups_weight_decay(model, weight_decay):
+        for is_slow in (True, False):
+            params = [p for p in group["params"] if (id(p) in slow) == is_slow]
+            groups += [{**group, "params": params, "slow": is_slow}] if params else []
+    return groups
+
+
+def checkpoint_activations(model: ConditionalModel) -> None:
+    """Have the trunk's trained blocks compute their inside anew on the way back."""
+    from torch.utils.checkpoint import checkpoint
+
+    for block in getattr(model.trunk, "blocks", ()):
+        if any(parameter.requires_grad for parameter in block.parameters()):
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+def learning_rate(share: float, peak: float, warmup: float) -> float:
+    """Linear warm-up over the first `warmup` of the budget, then a cosine to 0."""
+    if share < warmup:
+        return peak * (share + 1e-3) / (warmup + 1e-3)
+    return peak * 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
