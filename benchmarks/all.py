@@ -21,10 +21,32 @@ from pathlib import Path
 
 from benchmarks.common import ROOT, Row, machine, options
 
-SCRIPTS = ("spaces", "training_modes", "mean_average_precision", "images", "drawing", "features", "switcher", "growth",
-           "memory_of_epochs",
-           "start")  # fmt: skip
-COLUMNS = ("script", "what", "value", "unit", "limit", "met", "floor", "note", "machine", "threads", "load", "versions")
+SCRIPTS = (
+    "spaces",
+    "training_modes",
+    "mean_average_precision",
+    "images",
+    "drawing",
+    "features",
+    "switcher",
+    "growth",
+    "memory_of_epochs",
+    "start",
+)
+COLUMNS = (
+    "script",
+    "what",
+    "value",
+    "unit",
+    "limit",
+    "met",
+    "floor",
+    "note",
+    "machine",
+    "threads",
+    "load",
+    "versions",
+)
 
 
 def present() -> list[str]:
@@ -43,7 +65,9 @@ def run(name: str, words: list[str], quick: bool) -> dict | None:
     shown, result = parse(done.stdout) if not done.returncode else (done.stdout, None)
     if name == "switcher" and result:
         result = switcher_result(result, quick)
-        shown = "\n".join(f"  {row['what']}  {row['value']} ms  asked {row['limit']}" for row in result["rows"])
+        shown = "\n".join(
+            f"  {row['what']}  {row['value']} ms  asked {row['limit']}" for row in result["rows"]
+        )
     print(f"{shown}\n   {time.perf_counter() - begun:.0f} s", flush=True)
     return result
 
@@ -66,25 +90,50 @@ def switcher_result(found: dict, quick: bool) -> dict:
         if isinstance(of, dict) and "switches" in of:
             for way, times in of["switches"].items():
                 value, limit = times["p95"], f"<= {of['aim_p95']}" if way == "switch" else ""
-                rows.append({**asdict(Row(f"{name}: {way}, p95", value, "ms", limit, of["floor_png_ms"],
-                                          f"p50 {times['p50']} ms; floor: the PNG alone")),
-                             "met": value <= of["aim_p95"] if limit else None})  # fmt: skip
-    return {"script": "switcher", "quick": quick, "machine": {**machine(found["threads"]), "load": found["load"]},
-            "rows": rows}  # fmt: skip
+                rows.append(
+                    {
+                        **asdict(
+                            Row(
+                                f"{name}: {way}, p95",
+                                value,
+                                "ms",
+                                limit,
+                                of["floor_png_ms"],
+                                f"p50 {times['p50']} ms; floor: the PNG alone",
+                            )
+                        ),
+                        "met": value <= of["aim_p95"] if limit else None,
+                    }
+                )
+    return {
+        "script": "switcher",
+        "quick": quick,
+        "machine": {**machine(found["threads"]), "load": found["load"]},
+        "rows": rows,
+    }
 
 
 def rows_of(result: dict) -> list[dict]:
     """A result's rows for the CSV."""
     facts = result["machine"]
-    versions = " ".join(f"{name}={facts[name]}" for name in ("python", "torch", "torchvision", "timm", "numpy"))
+    versions = " ".join(
+        f"{name}={facts[name]}" for name in ("python", "torch", "torchvision", "timm", "numpy")
+    )
     named = f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gib']} GiB, {facts['system']}"
     about = {"machine": named, "threads": facts["threads"], "load": facts["load"], "versions": versions}
     rows = []
     for row in result["rows"]:
         met = {None: "", True: "yes", False: "no"}[row.get("met")]
         numbers = {key: _short(row.get(key)) for key in ("value", "floor")}
-        rows.append({"script": result["script"], **{key: row.get(key, "") for key in ("what", "unit", "limit", "note")},
-                     **numbers, "met": met, **about})  # fmt: skip
+        rows.append(
+            {
+                "script": result["script"],
+                **{key: row.get(key, "") for key in ("what", "unit", "limit", "note")},
+                **numbers,
+                "met": met,
+                **about,
+            }
+        )
     return rows
 
 
@@ -109,8 +158,18 @@ def markdown(rows: list[dict]) -> str:
     """The figures that something is asked of, of a results file's rows: a line each."""
     head = ["script", "figure", "measured", "asked", "", "floor"]
     told = {"yes": "met", "no": "**missed**"}
-    body = [[row["script"], row["what"], f"{row['value']} {row['unit']}", row["limit"], told[row["met"]], row["floor"]]
-            for row in rows if row["limit"]]  # fmt: skip
+    body = [
+        [
+            row["script"],
+            row["what"],
+            f"{row['value']} {row['unit']}",
+            row["limit"],
+            told[row["met"]],
+            row["floor"],
+        ]
+        for row in rows
+        if row["limit"]
+    ]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *body])
 
 
@@ -121,9 +180,15 @@ def read(file: Path) -> list[dict]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = options(__doc__)
-    parser.add_argument("--table", action="store_true", help="print the table of docs/speed.md; measure nothing")
-    parser.add_argument("--only", nargs="+", default=present(), help="scripts to run (default: all there are)")
-    parser.add_argument("--results", type=Path, help="the CSV file (results/speed.csv; not written by --quick)")
+    parser.add_argument(
+        "--table", action="store_true", help="print the table of docs/speed.md; measure nothing"
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=present(), help="scripts to run (default: all there are)"
+    )
+    parser.add_argument(
+        "--results", type=Path, help="the CSV file (results/speed.csv; not written by --quick)"
+    )
     given = parser.parse_args(argv)
     if given.table:
         print(markdown(read(given.results or ROOT / "results" / "speed.csv")))

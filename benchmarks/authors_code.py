@@ -38,33 +38,56 @@ from ccakit.models.trunks.cnn import MapTrunk, create_map_trunk
 CONDITIONS, CHANNELS, SIDE = 8, 1024, 14
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STARTS = ("", " from pictures")
-CROPPED = ("asen-pp from pictures, local", "asen-pp from pictures, crops")  # their crops are not ours: not recorded
+CROPPED = (
+    "asen-pp from pictures, local",
+    "asen-pp from pictures, crops",
+)  # their crops are not ours: not recorded
 CSNS = ("csn", "csn-preset", "csn-fixed")
 _CSN = {"trunk.backbone.net": "embeddingnet", "head.fc": "embed_fc"}
 # our parameter: theirs
 NAMES = {
-    "csn": {**_CSN, "mask.table": "masks.weight"}, "csn-preset": _CSN, "csn-fixed": _CSN,
+    "csn": {**_CSN, "mask.table": "masks.weight"},
+    "csn-preset": _CSN,
+    "csn-fixed": _CSN,
     "asen": {
-        "trunk.backbone.net": "backbonenet", "attend.spatial_condition": "mask_fc1",
-        "attend.channel_condition": "mask_fc2", "attend.spatial_image": "conv1", "attend.spatial_score": "conv2",
-        "attend.channel_in": "fc1", "attend.channel_out": "fc2", "head.fc": "feature_fc",
+        "trunk.backbone.net": "backbonenet",
+        "attend.spatial_condition": "mask_fc1",
+        "attend.channel_condition": "mask_fc2",
+        "attend.spatial_image": "conv1",
+        "attend.spatial_score": "conv2",
+        "attend.channel_in": "fc1",
+        "attend.channel_out": "fc2",
+        "head.fc": "feature_fc",
     },
     "asen-v2": {
-        "trunk.backbone.net": "backbonenet", "condition": "attr_embedding",
-        "attend.spatial_condition": "attr_transform1", "attend.spatial_image": "conv1",
-        "attend.spatial_norm": "img_bn1", "attend.channel_condition": "attr_transform2", "attend.channel_in": "fc1",
+        "trunk.backbone.net": "backbonenet",
+        "condition": "attr_embedding",
+        "attend.spatial_condition": "attr_transform1",
+        "attend.spatial_image": "conv1",
+        "attend.spatial_norm": "img_bn1",
+        "attend.channel_condition": "attr_transform2",
+        "attend.channel_in": "fc1",
         "attend.channel_out": "fc2",
     },
     "asen-pp": {
-        "trunk.backbone.net": "choices.global.basenet", "local.backbone.net": "choices.local.basenet",
+        "trunk.backbone.net": "choices.global.basenet",
+        "local.backbone.net": "choices.local.basenet",
         "condition": "choices.global.attrnet.attr_embedding",
-        **{f"{ours}.{part}": f"choices.{theirs}.attnnet.{name}"
-           for ours, theirs in (("attend", "global"), ("local_attend", "local"))
-           for part, name in (("spatial_condition", "attr_transform1"), ("spatial_image", "conv"),
-                              ("channel_condition", "attr_transform2"), ("channel_in", "fc1"), ("channel_out", "fc2"))},
-        "head.fc": "choices.global.attnnet.feature_fc", "local_head.fc": "choices.local.attnnet.feature_fc",
+        **{
+            f"{ours}.{part}": f"choices.{theirs}.attnnet.{name}"
+            for ours, theirs in (("attend", "global"), ("local_attend", "local"))
+            for part, name in (
+                ("spatial_condition", "attr_transform1"),
+                ("spatial_image", "conv"),
+                ("channel_condition", "attr_transform2"),
+                ("channel_in", "fc1"),
+                ("channel_out", "fc2"),
+            )
+        },
+        "head.fc": "choices.global.attnnet.feature_fc",
+        "local_head.fc": "choices.local.attnnet.feature_fc",
     },
-}  # fmt: skip
+}
 Found = dict[str, tuple[Tensor, Tensor]]  # what is compared: ours, theirs
 
 
@@ -179,7 +202,10 @@ def csn(folder: Path) -> Found:
         theirs = code.ConditionalSimNet(resnet.resnet18(), CONDITIONS, 64, *flags(name))
         hand_over({**NAMES[name], "head.fc": "embeddingnet.fc_embed"}, model, theirs)
         *_, mask, embedding, _ = triplets.CS_Tripletnet(theirs)(x[:2], x[4:], x[2:4], condition[:2])
-        other = theirs(x, condition)[0], torch.stack([5e-3 * embedding / 2**0.5, 5e-4 * mask / 2])  # its main.py's
+        other = (
+            theirs(x, condition)[0],
+            torch.stack([5e-3 * embedding / 2**0.5, 5e-4 * mask / 2]),
+        )  # its main.py's
         mine = csn_outputs(name, model, model.encode(x))
         found.update(zip(mine, zip(mine.values(), other)))
         if name != "csn":
@@ -192,9 +218,13 @@ def csn_outputs(name: str, model: nn.Module, tokens: Tensor) -> dict[str, Tensor
     """The masked embeddings of CSN's own code, and its two losses of two triplets: anchors, positives, negatives."""
     condition = inputs()[-1]
     losses = model.outputs(tokens, condition[:2].repeat(3), condition).terms
-    weighted = torch.stack([model.own_losses[name] * losses[name] for name in ("embedding_norm", "mask_norm")])
-    return {f"{name} (CSN's) from pictures, before the L2": model.masked(tokens, condition[:, None])[0][:, 0],
-            f"{name} (CSN's) from pictures, two losses": weighted}  # fmt: skip
+    weighted = torch.stack(
+        [model.own_losses[name] * losses[name] for name in ("embedding_norm", "mask_norm")]
+    )
+    return {
+        f"{name} (CSN's) from pictures, before the L2": model.masked(tokens, condition[:, None])[0][:, 0],
+        f"{name} (CSN's) from pictures, two losses": weighted,
+    }
 
 
 def begun(name: str) -> Tensor:
@@ -207,9 +237,13 @@ def asen(folder: Path, trunk: MapTrunk) -> Found:
     (code, resnet), (x, _, condition), found = load(folder, "model", "resnet"), inputs(), {}
     kinds = {"asen": code.ASENet, "asen-v2": code.ASENet_V2}
     for name in (*CSNS, "asen", "asen-v2"):
-        kind = kinds.get(name) or partial(code.ConditionalSimNet, learnedmask=flags(name)[0], prein=flags(name)[1])
+        kind = kinds.get(name) or partial(
+            code.ConditionalSimNet, learnedmask=flags(name)[0], prein=flags(name)[1]
+        )
         for start in STARTS:
-            mine, their_cnn, given = (trunk, resnet.resnet50_feature(), images()) if start else (None, nn.Identity(), x)
+            mine, their_cnn, given = (
+                (trunk, resnet.resnet50_feature(), images()) if start else (None, nn.Identity(), x)
+            )
             model = ours(name, mine)
             theirs = hand_over(NAMES[name], model, kind(their_cnn, CHANNELS, CONDITIONS))
             found[name + start] = model(given, condition), theirs(given, condition)
@@ -239,8 +273,10 @@ def asen_pp(folder: Path, trunk: MapTrunk) -> Found:
         branch["basenet"] = nn.Identity()
     hand_over(NAMES["asen-pp"], model, theirs)
     out = evaluate(theirs, [*zip(x, local)], condition, lambda pair: pair[0], lambda pair, _: pair[1], "cpu")
-    found = {"asen-pp, both branches": (branches(model, x, local, condition), out),
-             "asen-pp, map": (model.attention(x, condition)[:, 0], theirs(x, condition)[1])}  # fmt: skip
+    found = {
+        "asen-pp, both branches": (branches(model, x, local, condition), out),
+        "asen-pp, map": (model.attention(x, condition)[:, 0], theirs(x, condition)[1]),
+    }
     model = looking(ours("asen-pp", trunk, local=cnn("resnet34", images(2))), trunk(images()))
     theirs = hand_over(NAMES["asen-pp"], model, kind(_config()))
     found.update(from_pictures(model, theirs, evaluate, transforms.GlobalTransform(_config()), cut))
@@ -264,16 +300,23 @@ def from_pictures(model: nn.Module, theirs: nn.Module, evaluate, whole, cut) -> 
     their_map, tokens = theirs(images(), condition)[1], model.encode(images())
     crops = torch.stack([cut(file, where) for file, where in zip(files, their_map.numpy())])
     where = model.attention(tokens, condition)[:, 0]
-    same, levels = branches(model, tokens.tokens, model.local(crops), condition), 255 * torch.tensor(STD).view(3, 1, 1)
+    same, levels = (
+        branches(model, tokens.tokens, model.local(crops), condition),
+        255 * torch.tensor(STD).view(3, 1, 1),
+    )
     return {
         "asen-pp from pictures, map": (where, their_map),
         "asen-pp from pictures, global": (same[:, :CHANNELS], out[:, :CHANNELS]),
         "asen-pp from pictures, local, on their crops": (same[:, CHANNELS:], out[:, CHANNELS:]),
-        "asen-pp from pictures, local, each on its own": (model.embed(tokens, condition)[:, CHANNELS:],
-                                                          out[:, CHANNELS:]),
-        "asen-pp from pictures, crops (of 255)": (cut_picture(images(), attended_boxes(where, 224), 112) * levels,
-                                                  crops * levels),
-    }  # fmt: skip
+        "asen-pp from pictures, local, each on its own": (
+            model.embed(tokens, condition)[:, CHANNELS:],
+            out[:, CHANNELS:],
+        ),
+        "asen-pp from pictures, crops (of 255)": (
+            cut_picture(images(), attended_boxes(where, 224), 112) * levels,
+            crops * levels,
+        ),
+    }
 
 
 def peaked() -> Tensor:
@@ -298,20 +341,27 @@ def _config():
     space = types.SimpleNamespace
 
     def branch(name, size, common):
-        attention = space(SPATIAL=space(COMMON_EMBED_SIZE=common, ENABLE=True),
-                          CHANNEL=space(REDUCTION_RATE=2, ENABLE=True))  # fmt: skip
+        attention = space(
+            SPATIAL=space(COMMON_EMBED_SIZE=common, ENABLE=True), CHANNEL=space(REDUCTION_RATE=2, ENABLE=True)
+        )
         return space(BACKBONE=space(NAME=name, EMBED_SIZE=size), ATTENTION=attention, ENABLE=True)
 
     return space(
-        MODEL=space(EMBED_SIZE=1024, ATTRIBUTE=space(EMBED_SIZE=512), GLOBAL=branch("resnet50", 1024, 512),
-                    LOCAL=branch("resnet34", 256, 256)),
+        MODEL=space(
+            EMBED_SIZE=1024,
+            ATTRIBUTE=space(EMBED_SIZE=512),
+            GLOBAL=branch("resnet50", 1024, 512),
+            LOCAL=branch("resnet34", 256, 256),
+        ),
         DATA=space(NUM_ATTRIBUTES=CONDITIONS),
         INPUT=space(LOCAL_SIZE=112, GLOBAL_SIZE=224, THRESHOLD=0.1, PIXEL_MEAN=MEAN, PIXEL_STD=STD),
-    )  # fmt: skip
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("asen", "asenpp", "csn"):
         parser.add_argument(f"--{name}", type=Path, required=True, help=f"a clone of the authors' {name}")
     parser.add_argument("--record", type=Path, help="write some of their figures here, as JSON")
@@ -320,12 +370,19 @@ def main() -> None:
     found = their_outputs({name: getattr(given, name).resolve() for name in ("asen", "asenpp", "csn")})
     for name, (mine, theirs) in found.items():
         apart = (mine - theirs).abs()
-        print(f"{name:<46} {tuple(theirs.shape)!s:<18} largest |theirs| {theirs.abs().max():9.4f}   "
-              f"largest difference {apart.max():.1e}, mean {apart.mean():.1e}")  # fmt: skip
+        print(
+            f"{name:<46} {tuple(theirs.shape)!s:<18} largest |theirs| {theirs.abs().max():9.4f}   "
+            f"largest difference {apart.max():.1e}, mean {apart.mean():.1e}"
+        )
     if given.record:
-        figures = {name: {"first": theirs.flatten()[:: max(1, theirs.numel() // 16)][:16].tolist(),
-                          "norm": float(theirs.norm())}
-                   for name, (_, theirs) in found.items() if not name.startswith(CROPPED)}  # fmt: skip
+        figures = {
+            name: {
+                "first": theirs.flatten()[:: max(1, theirs.numel() // 16)][:16].tolist(),
+                "norm": float(theirs.norm()),
+            }
+            for name, (_, theirs) in found.items()
+            if not name.startswith(CROPPED)
+        }
         given.record.write_text(json.dumps(figures, indent=1) + "\n")
 
 

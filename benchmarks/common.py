@@ -154,10 +154,15 @@ def machine(threads: int) -> dict:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     packages = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pillow")
     return {
-        "processor": _processor(), "cores": os.cpu_count(), "threads": threads,
-        "memory_gib": round(_meminfo() / 2**30, 1), "system": f"{platform.system()} {platform.machine()}",
-        "load": round(load, 2), "python": platform.python_version(), **{name: version(name) for name in packages},
-    }  # fmt: skip
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "memory_gib": round(_meminfo() / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "load": round(load, 2),
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
 
 
 def _processor() -> str:
@@ -182,9 +187,13 @@ def options(doc: str, threads: int = 2) -> argparse.ArgumentParser:
     """The flags that all scripts have."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="end with one machine-readable line")
-    parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: a look, no measurement")
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes, few rounds: a look, no measurement"
+    )
     parser.add_argument("--threads", type=int, default=threads, help=f"threads (default {threads})")
-    parser.add_argument("--rounds", type=int, help=f"rounds of each side (default {ROUNDS}, quick {QUICK_ROUNDS})")
+    parser.add_argument(
+        "--rounds", type=int, help=f"rounds of each side (default {ROUNDS}, quick {QUICK_ROUNDS})"
+    )
     return parser
 
 
@@ -199,8 +208,10 @@ def begin(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
 def report(name: str, rows: list[Row], given: argparse.Namespace) -> dict:
     """Print a script's table; under --json a last line holds the same. Returns what that line says."""
     facts = machine(given.threads)
-    print(f"{name}: {facts['processor']}, {facts['cores']} cores, {given.threads} threads, load {facts['load']}"
-          f"{', quick: no measurement' if given.quick else ''}")  # fmt: skip
+    print(
+        f"{name}: {facts['processor']}, {facts['cores']} cores, {given.threads} threads, load {facts['load']}"
+        f"{', quick: no measurement' if given.quick else ''}"
+    )
     width = max(len(row.what) for row in rows)
     for row in rows:
         met = {None: "", True: "  met", False: "  MISSED"}[row.met]
@@ -208,8 +219,12 @@ def report(name: str, rows: list[Row], given: argparse.Namespace) -> dict:
         asked = f"  asked {row.limit}" if row.limit else ""
         note = f"  {row.note}" if row.note else ""
         print(f"  {row.what:<{width}}  {row.value:10.4g} {row.unit}{floor}{asked}{met}{note}")
-    result = {"script": name, "quick": given.quick, "machine": facts,
-              "rows": [{**asdict(row), "met": row.met} for row in rows]}  # fmt: skip
+    result = {
+        "script": name,
+        "quick": given.quick,
+        "machine": facts,
+        "rows": [{**asdict(row), "met": row.met} for row in rows],
+    }
     if given.json:
         print(json.dumps(result))
     return result

@@ -1,7 +1,7 @@
 """The demo over three seeds of data and training, CCA beside the non-conditional triplet network.
 
-    python benchmarks/demo_seeds.py                 # about 20 minutes on 2 cores; writes results/demo.csv
-    python benchmarks/demo_seeds.py --markdown      # the README's table, from results/demo.csv
+python benchmarks/demo_seeds.py                 # about 20 minutes on 2 cores; writes results/demo.csv
+python benchmarks/demo_seeds.py --markdown      # the README's table, from results/demo.csv
 """
 
 from __future__ import annotations
@@ -27,9 +27,17 @@ def run(root: Path, seeds: list[int]) -> list[dict]:
     rows = []
     for seed in seeds:
         for model in MODELS:
-            config = demo.Config(out=root / f"{model}-{seed}", data=root / f"data-{seed}", model=model, seed=seed,
-                                pictures=False)  # fmt: skip
-            metrics = {**demo.run(config), "machine": f"{platform.machine()}, {platform.system()}, 2 cores, no GPU"}
+            config = demo.Config(
+                out=root / f"{model}-{seed}",
+                data=root / f"data-{seed}",
+                model=model,
+                seed=seed,
+                pictures=False,
+            )
+            metrics = {
+                **demo.run(config),
+                "machine": f"{platform.machine()}, {platform.system()}, 2 cores, no GPU",
+            }
             rows.append({name: _short(metrics[name]) for name in COLUMNS})
     return rows
 
@@ -41,12 +49,20 @@ def _short(value):
 def markdown(rows: list[dict]) -> str:
     """Mean ± standard deviation over seeds, a line a model; heat shares in percent."""
     seeds = len({row["seed"] for row in rows})
-    lines = [f"| {seeds} seeds | weighted mAP | macro mAP | heat hits | chance | other | fixed | seconds to train |",
-             "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        f"| {seeds} seeds | weighted mAP | macro mAP | heat hits | chance | other | fixed | seconds to train |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for model in dict.fromkeys(row["model"] for row in rows):
         of = [row for row in rows if row["model"] == model]
-        cells = [_mean(of, "map_weighted"), _mean(of, "map_macro"), *(_mean(of, name, 100) for name in SHARES)]
-        lines.append(f"| `{model}` | {' | '.join(cells)} | {np.mean([float(r['train_seconds']) for r in of]):.0f} |")
+        cells = [
+            _mean(of, "map_weighted"),
+            _mean(of, "map_macro"),
+            *(_mean(of, name, 100) for name in SHARES),
+        ]
+        lines.append(
+            f"| `{model}` | {' | '.join(cells)} | {np.mean([float(r['train_seconds']) for r in of]):.0f} |"
+        )
     once = [row for row in rows if row["model"] == rows[0]["model"]]
     lines.append(f"| random ranking | {_mean(once, 'random_map_weighted')} | | | | | | |")
     return "\n".join(lines)
@@ -63,7 +79,9 @@ def read(path: Path = RESULTS) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, default=Path("runs/seeds"), help="where runs and data go")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--markdown", action="store_true", help="print the README's table and stop")

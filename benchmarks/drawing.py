@@ -61,8 +61,9 @@ def recorded(recorder: Recorder):
     """The drawing modules' cv2 is the recorder."""
     import ccakit.garments  # noqa: F401 - so that its modules are there
 
-    modules = [m for name, m in sys.modules.items()
-               if name.startswith("ccakit.garments.") and hasattr(m, "cv2")]  # fmt: skip
+    modules = [
+        m for name, m in sys.modules.items() if name.startswith("ccakit.garments.") and hasattr(m, "cv2")
+    ]
     try:
         for module in modules:
             module.cv2 = recorder
@@ -108,17 +109,37 @@ def main(argv: list[str] | None = None) -> dict:
     count = 12 if given.quick else 200
     records = [record(seed) for seed in range(count)]
     check(records)
-    sides = {"draw": lambda: draw(count), "floor": lambda: [recorder.play() for recorder, _ in records],
-             "write": lambda: write(count)}  # fmt: skip
+    sides = {
+        "draw": lambda: draw(count),
+        "floor": lambda: [recorder.play() for recorder, _ in records],
+        "write": lambda: write(count),
+    }
     times = alternate(sides, given.rounds)
     calls = np.mean([len(recorder.calls) for recorder, _ in records])
     note = f"{calls:.0f} OpenCV calls a garment, {1e6 * times['floor'] / count / calls:.1f} us each"
     rows = [
-        Row("garments drawn", count / times["draw"], "a second and core", ">= 200", count / times["floor"], note),
-        Row("drawn / its OpenCV calls", times.ratio("draw", "floor"), "of their time", floor=1.0,
-            note=times.spread("draw", "floor")),
-        Row("garments drawn and written", count / times["write"], "a second and core", note="PNG, lists and regions"),
-    ]  # fmt: skip
+        Row(
+            "garments drawn",
+            count / times["draw"],
+            "a second and core",
+            ">= 200",
+            count / times["floor"],
+            note,
+        ),
+        Row(
+            "drawn / its OpenCV calls",
+            times.ratio("draw", "floor"),
+            "of their time",
+            floor=1.0,
+            note=times.spread("draw", "floor"),
+        ),
+        Row(
+            "garments drawn and written",
+            count / times["write"],
+            "a second and core",
+            note="PNG, lists and regions",
+        ),
+    ]
     return report("drawing", rows, given)
 
 

@@ -60,8 +60,12 @@ def forward(trunk, images: torch.Tensor) -> torch.Tensor:
 def check(model, inputs, images: torch.Tensor, folder: Path) -> float:
     """Kept features, against the unfolded CNN's on the same images; relative to the largest."""
     plain = forward(model.trunk, images)
-    return agree("kept and unfolded features", keep(model, inputs, folder) / float(plain.abs().max()),
-                 plain / plain.abs().max(), 2e-3)  # fmt: skip
+    return agree(
+        "kept and unfolded features",
+        keep(model, inputs, folder) / float(plain.abs().max()),
+        plain / plain.abs().max(),
+        2e-3,
+    )
 
 
 def kept(given, folder: Path) -> list[Row]:
@@ -82,9 +86,14 @@ def kept(given, folder: Path) -> list[Row]:
     note = f"forward alone {rate['forward']:.0f}, not folded {rate['unfolded']:.0f}, reading alone {rate['load']:.0f}"
     return [
         Row("features kept", rate["ours"], "images/s", ">= 350", rate["forward"], note),
-        Row("features kept / forward alone", times.ratio("ours", "forward"), "of its time", floor=1.0,
-            note=f"{times.spread('ours', 'forward')}; features differ by {difference:.1e} of the largest"),
-    ]  # fmt: skip
+        Row(
+            "features kept / forward alone",
+            times.ratio("ours", "forward"),
+            "of its time",
+            floor=1.0,
+            note=f"{times.spread('ours', 'forward')}; features differ by {difference:.1e} of the largest",
+        ),
+    ]
 
 
 def trainer_of(folder: Path, batch: int):
@@ -114,8 +123,10 @@ def trained(given, folder: Path) -> list[Row]:
     sides = {"step": lambda: [trainer.step(inputs, dict(extra)) for inputs, extra in steps], "bare": bare}
     times = alternate(sides, given.rounds)
     operations, rate = _operations(model, steps[0][0]), images / times["step"]
-    note = (f"{times.spread('step', 'bare')} of forward and backward alone; {operations:.2f} GFLOP an image, "
-            f"{rate * operations:.0f} GFLOP/s")  # fmt: skip
+    note = (
+        f"{times.spread('step', 'bare')} of forward and backward alone; {operations:.2f} GFLOP an image, "
+        f"{rate * operations:.0f} GFLOP/s"
+    )
     return [Row("training on kept features", rate, "images/s", ">= 900", images / times["bare"], note)]
 
 

@@ -135,8 +135,14 @@ def _by_loop(split, queries, candidates) -> np.ndarray:
 
     rows, of = split.candidates, split.candidates[:, 1] == 0
     first = np.flatnonzero(split.queries[:, 1] == 0)[:3]
-    return np.array([average_precision((rows[of, 2] == split.queries[q, 2])[np.argsort(-(candidates[of] @ queries[q]))])
-                     for q in first])  # fmt: skip
+    return np.array(
+        [
+            average_precision(
+                (rows[of, 2] == split.queries[q, 2])[np.argsort(-(candidates[of] @ queries[q]))]
+            )
+            for q in first
+        ]
+    )
 
 
 def one(stage: str, count: int, file: Path) -> dict:
@@ -171,10 +177,16 @@ def measure(given) -> list[dict]:
                 for times, file in files.items():
                     result = _fresh(stage, base * times, file, given)
                     found.setdefault((stage, times), []).append(result)
-    return [{"stage": stage, "times": times, "images": base * times,
-             "seconds": round(median(r["seconds"] for r in results), 4),
-             "added_mib": round(median(r["added"] for r in results) / 2**20, 2)}
-            for (stage, times), results in found.items()]  # fmt: skip
+    return [
+        {
+            "stage": stage,
+            "times": times,
+            "images": base * times,
+            "seconds": round(median(r["seconds"] for r in results), 4),
+            "added_mib": round(median(r["added"] for r in results) / 2**20, 2),
+        }
+        for (stage, times), results in found.items()
+    ]
 
 
 def time_exponent(rows: list[dict], stage: str) -> float:
@@ -222,8 +234,12 @@ def save(rows: list[dict], folder: Path) -> None:
 
 def main(argv: list[str] | None = None) -> dict:
     parser = options(__doc__)
-    parser.add_argument("--one", nargs=3, metavar=("STAGE", "IMAGES", "FILE"), help="one figure, in a fresh process")
-    parser.add_argument("--results", type=Path, help="where growth.csv and .png go (results/; not written by --quick)")
+    parser.add_argument(
+        "--one", nargs=3, metavar=("STAGE", "IMAGES", "FILE"), help="one figure, in a fresh process"
+    )
+    parser.add_argument(
+        "--results", type=Path, help="where growth.csv and .png go (results/; not written by --quick)"
+    )
     given = begin(parser, argv)
     if given.one:
         found = one(given.one[0], int(given.one[1]), Path(given.one[2]))
@@ -235,10 +251,15 @@ def main(argv: list[str] | None = None) -> dict:
         save(measured, folder)
     rows = []
     for stage in STAGES:
-        told = "; ".join(f"{r['images']}: {r['seconds']:.3g} s, {r['added_mib']:.0f} MiB"
-                         for r in measured if r["stage"] == stage)  # fmt: skip
+        told = "; ".join(
+            f"{r['images']}: {r['seconds']:.3g} s, {r['added_mib']:.0f} MiB"
+            for r in measured
+            if r["stage"] == stage
+        )
         least = 1.12 if stage == "evaluation" else 1.0
-        rows.append(Row(f"{stage}: time", time_exponent(measured, stage), "exponent", LIMITS[stage], least, told))
+        rows.append(
+            Row(f"{stage}: time", time_exponent(measured, stage), "exponent", LIMITS[stage], least, told)
+        )
         rows.append(Row(f"{stage}: memory", memory_exponent(measured, stage), "exponent", "<= 1.1", 1.0))
     return report("growth", rows, given)
 

@@ -66,8 +66,12 @@ def image_folder(files: list[Path]) -> list[torch.Tensor]:
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
-    steps = [transforms.Resize(248, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(224),
-             transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]  # fmt: skip
+    steps = [
+        transforms.Resize(248, transforms.InterpolationMode.BICUBIC),
+        transforms.CenterCrop(224),
+        transforms.ToTensor(),
+        transforms.Normalize([0.5] * 3, [0.5] * 3),
+    ]
     folder = ImageFolder(files[0].parent.parent, transforms.Compose(steps))
     return [folder[index][0] for index in range(len(files))]
 
@@ -76,8 +80,14 @@ def torchvision_v2(files: list[Path]) -> list[torch.Tensor]:
     from torchvision.io import decode_image
     from torchvision.transforms import InterpolationMode, v2
 
-    transform = v2.Compose([v2.Resize(248, InterpolationMode.BICUBIC, antialias=True), v2.CenterCrop(224),
-                            v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])  # fmt: skip
+    transform = v2.Compose(
+        [
+            v2.Resize(248, InterpolationMode.BICUBIC, antialias=True),
+            v2.CenterCrop(224),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize([0.5] * 3, [0.5] * 3),
+        ]
+    )
     return [transform(decode_image(str(file), mode="RGB")) for file in files]
 
 
@@ -112,18 +122,26 @@ def decoding(given, folder: Path) -> list[Row]:
     files = write_jpegs(folder, 8 if given.quick else 64)
     blobs = [np.fromfile(file, np.uint8) for file in files]
     differences = check(files)
-    sides = {"ours": lambda: ours(files), "opencv": lambda: by_opencv(blobs), "decode": lambda: by_torchvision(blobs)}
+    sides = {
+        "ours": lambda: ours(files),
+        "opencv": lambda: by_opencv(blobs),
+        "decode": lambda: by_torchvision(blobs),
+    }
     sides |= {name: partial(peer, files) for name, peer in PEERS.items()}
     times = alternate(sides, given.rounds)
     size = np.mean([len(blob) for blob in blobs]) / 1024
     floor, count = min(("opencv", "decode"), key=lambda side: times[side]), len(files)
-    note = (f"decoding alone: OpenCV {count / times['opencv']:.0f}, torchvision {count / times['decode']:.0f}; "
-            f"files of {size:.0f} KiB")  # fmt: skip
+    note = (
+        f"decoding alone: OpenCV {count / times['opencv']:.0f}, torchvision {count / times['decode']:.0f}; "
+        f"files of {size:.0f} KiB"
+    )
     rows = [Row("ours", count / times["ours"], "images/s a core", floor=count / times[floor], note=note)]
     for name in PEERS:
         largest, mean = differences[name]
-        note = (f"{count / times[name]:.0f} images/s; pixels differ by {largest:.1f} of 255 at most, by {mean:.2f} "
-                f"in the mean; {times.spread(name, 'ours')}")  # fmt: skip
+        note = (
+            f"{count / times[name]:.0f} images/s; pixels differ by {largest:.1f} of 255 at most, by {mean:.2f} "
+            f"in the mean; {times.spread(name, 'ours')}"
+        )
         ratio, best = times.ratio(name, "ours"), times.ratio(name, floor)
         rows.append(Row(f"{name} / ours", ratio, "times its time", ">= 2", best, note))
     use_threads(given.threads)
@@ -137,13 +155,17 @@ def waiting(given, folder: Path) -> list[Row]:
     sizes = (64, 10, 10) if given.quick else (768, 10, 10)
     write_garments(folder / "data", *sizes, workers=1, progress=False)
     rows = []
-    ways = {"demo's settings (kept features)": (dict(), "<= 0.05"),
-            "images read in each step, all trained": (dict(freeze="none", cache=False), ""),
-            "the same, a loader process": (dict(freeze="none", cache=False, workers=1), "")}  # fmt: skip
+    ways = {
+        "demo's settings (kept features)": (dict(), "<= 0.05"),
+        "images read in each step, all trained": (dict(freeze="none", cache=False), ""),
+        "the same, a loader process": (dict(freeze="none", cache=False, workers=1), ""),
+    }
     for name, (settings, limit) in ways.items():
         steps, batch = (2, 16) if given.quick else (12 if settings else 120, 64)
         share, rate = waits(folder, {**settings, "batch_size": batch}, steps)
-        rows.append(Row(f"waiting for data: {name}", share, "of training time", limit, note=f"{rate:.0f} images/s"))
+        rows.append(
+            Row(f"waiting for data: {name}", share, "of training time", limit, note=f"{rate:.0f} images/s")
+        )
     return rows
 
 

@@ -59,8 +59,10 @@ def labels_of(size: str, quick: bool) -> list[tuple[np.ndarray, np.ndarray]]:
     if size == "fashionai":
         counts = json.loads((ROOT / "ccakit/audit/protocol.json").read_text())
         counts = counts["datasets"]["FashionAI"]["splits"]["test"]
-        return [tuple(np.repeat(np.arange(len(side)), np.array(side) // (8 if quick else 1)) for side in pair)
-                for pair in zip(counts["queries"].values(), counts["candidates"].values())]  # fmt: skip
+        return [
+            tuple(np.repeat(np.arange(len(side)), np.array(side) // (8 if quick else 1)) for side in pair)
+            for pair in zip(counts["queries"].values(), counts["candidates"].values())
+        ]
     queries, candidates = (200, 1_000) if quick else SIZES[size]
     rng = np.random.default_rng(0)
     return [(rng.integers(VALUES, size=queries), rng.integers(VALUES, size=candidates))]
@@ -88,8 +90,15 @@ def make(size: str, quick: bool) -> dict:
 def ours(data: dict) -> list[np.ndarray]:
     from ccakit.metrics import retrieval_aps
 
-    return list(retrieval_aps(data["queries"], data["queries_embeddings"], data["candidates"],
-                              data["candidates_embeddings"], data["attributes"]).aps)  # fmt: skip
+    return list(
+        retrieval_aps(
+            data["queries"],
+            data["queries_embeddings"],
+            data["candidates"],
+            data["candidates_embeddings"],
+            data["attributes"],
+        ).aps
+    )
 
 
 def conditions(data: dict, count: int | None = None):
@@ -98,8 +107,12 @@ def conditions(data: dict, count: int | None = None):
     for condition in range(len(data["attributes"])):
         q, c = (np.flatnonzero(data[name][:, 1] == condition) for name in ("queries", "candidates"))
         q = q[::step]
-        yield (data["queries_embeddings"][q], data["queries"][q, 2], data["candidates_embeddings"][c],
-               data["candidates"][c, 2])  # fmt: skip
+        yield (
+            data["queries_embeddings"][q],
+            data["queries"][q, 2],
+            data["candidates_embeddings"][c],
+            data["candidates"][c, 2],
+        )
 
 
 def floor(ready: list, threads: int) -> None:
@@ -133,8 +146,12 @@ def loop(queries, query_labels, candidates, candidate_labels) -> np.ndarray:
 def by_sklearn(queries, query_labels, candidates, candidate_labels) -> np.ndarray:
     from sklearn.metrics import average_precision_score
 
-    return np.array([average_precision_score(candidate_labels == label, candidates @ row)
-                     for row, label in zip(queries, query_labels)])  # fmt: skip
+    return np.array(
+        [
+            average_precision_score(candidate_labels == label, candidates @ row)
+            for row, label in zip(queries, query_labels)
+        ]
+    )
 
 
 def by_torchmetrics(queries, query_labels, candidates, candidate_labels, shift: float = 1.0) -> np.ndarray:
@@ -156,8 +173,13 @@ def by_metric_learning(queries, query_labels, candidates, candidate_labels) -> n
     from pytorch_metric_learning.utils.inference import CustomKNN
 
     knn = CustomKNN(CosineSimilarity(), batch_size=256)
-    calculator = AccuracyCalculator(include=("mean_average_precision",), k=None, knn_func=knn,
-                                    kmeans_func=lambda *_: None, device=torch.device("cpu"))  # fmt: skip
+    calculator = AccuracyCalculator(
+        include=("mean_average_precision",),
+        k=None,
+        knn_func=knn,
+        kmeans_func=lambda *_: None,
+        device=torch.device("cpu"),
+    )
     tensors = [torch.from_numpy(x) for x in (queries, query_labels, candidates, candidate_labels)]
     return np.array([calculator.get_accuracy(*tensors)["mean_average_precision"]])
 
@@ -182,8 +204,10 @@ def check(data: dict, count: int) -> dict[str, float]:
     """How far each peer's mAPs are from ours, on the peers' queries; Disagreement where that is too far."""
     step = max(1, len(data["queries"]) // count)
     mine = np.array([np.mean(aps[::step]) for aps in ours(data)])
-    return {peer: agree(f"ours and {peer}", mine, mean_of(WAYS[peer], data, count), TOLERANCE.get(peer, 1e-6))
-            for peer in present()}  # fmt: skip
+    return {
+        peer: agree(f"ours and {peer}", mine, mean_of(WAYS[peer], data, count), TOLERANCE.get(peer, 1e-6))
+        for peer in present()
+    }
 
 
 def measure(size: str, given) -> list[Row]:
@@ -194,23 +218,48 @@ def measure(size: str, given) -> list[Row]:
     differences = check(data, few)
     cosines = mean_of(partial(by_torchmetrics, shift=0.0), data, few) if "torchmetrics" in present() else None
     ready = list(conditions(data))
-    sides = {"ours": lambda: ours(data), "floor": lambda: floor(ready, given.threads),
-             "product": lambda: [None for _ in blocks(ready)]}  # fmt: skip
+    sides = {
+        "ours": lambda: ours(data),
+        "floor": lambda: floor(ready, given.threads),
+        "product": lambda: [None for _ in blocks(ready)],
+    }
     sides |= {peer: partial(mean_of, WAYS[peer], data, count) for peer in present()}
     small = size == "fashionai" or given.quick
     times = alternate(sides, given.rounds if small else min(given.rounds, 3), warm=int(small))
-    rows = [Row(f"{size}: ours / floor", times.ratio("ours", "floor"), "of its time", "<= 1.3", 1.0,
-                times.spread("ours", "floor")),
-            Row(f"{size}: ours", times["ours"], "s", floor=times["floor"],
-                note=f"of which the matrix product takes {times['product']:.3g}")]  # fmt: skip
+    rows = [
+        Row(
+            f"{size}: ours / floor",
+            times.ratio("ours", "floor"),
+            "of its time",
+            "<= 1.3",
+            1.0,
+            times.spread("ours", "floor"),
+        ),
+        Row(
+            f"{size}: ours",
+            times["ours"],
+            "s",
+            floor=times["floor"],
+            note=f"of which the matrix product takes {times['product']:.3g}",
+        ),
+    ]
     part = sum(len(each[0]) for each in conditions(data, count)) / len(data["queries"])
     rows += [_peer(size, peer, times, part, differences[peer]) for peer in present()]
-    rows += [Row(f"{size}: {peer}", float("nan"), "s", note="not installed: pip install '.[bench]'")
-             for peer in PEERS if peer not in present()]  # fmt: skip
+    rows += [
+        Row(f"{size}: {peer}", float("nan"), "s", note="not installed: pip install '.[bench]'")
+        for peer in PEERS
+        if peer not in present()
+    ]
     if cosines is not None:
         off = cosines.mean() - mean_of(by_torchmetrics, data, few).mean()
-        rows.append(Row(f"{size}: torchmetrics, given cosines", 100 * off, "points of mAP",
-                        note="as it counts no candidate with a cosine of 0 or less as relevant"))  # fmt: skip
+        rows.append(
+            Row(
+                f"{size}: torchmetrics, given cosines",
+                100 * off,
+                "points of mAP",
+                note="as it counts no candidate with a cosine of 0 or less as relevant",
+            )
+        )
     return rows + _memory(size, given)
 
 
@@ -218,7 +267,9 @@ def _peer(size: str, peer: str, times, part: float, difference: float) -> Row:
     note = f"mAP differs by {difference:.1e}, {times[peer] / part:.3g} s"
     if part < 1:
         note += f" (scaled up from {100 * part:.2g}% of the queries)"
-    return Row(f"{size}: {peer} / ours", times.ratio(peer, "ours") / part, "times its time", ">= 5", note=note)
+    return Row(
+        f"{size}: {peer} / ours", times.ratio(peer, "ours") / part, "times its time", ">= 5", note=note
+    )
 
 
 def _memory(size: str, given) -> list[Row]:
@@ -241,13 +292,17 @@ def memory(size: str, quick: bool) -> dict:
 def main(argv: list[str] | None = None) -> dict:
     parser = options(__doc__)
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--memory", metavar="SIZE", help="rank once, in a fresh process, and say what memory it took")
+    parser.add_argument(
+        "--memory", metavar="SIZE", help="rank once, in a fresh process, and say what memory it took"
+    )
     if (known := parser.parse_args(argv)).memory:  # before torch is imported, which would count
         found = memory(known.memory, known.quick)
         print(json.dumps(found))
         return found
     given = begin(parser, argv)
-    return report("mean_average_precision", [row for size in given.sizes for row in measure(size, given)], given)
+    return report(
+        "mean_average_precision", [row for size in given.sizes for row in measure(size, given)], given
+    )
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ def train(side: str, data: Path, out: Path, epochs: int, image_size: int) -> lis
     from ccakit.training.config import TrainConfig
     from ccakit.training.trainer import Trainer
 
-    config = TrainConfig(data=data, out=out, cache=SIDES[side], budget=f"epochs={epochs}", image_size=image_size)
+    config = TrainConfig(
+        data=data, out=out, cache=SIDES[side], budget=f"epochs={epochs}", image_size=image_size
+    )
     trainer, sizes = Trainer(config, quiet=True), []
     end_epoch = trainer._end_epoch
 
@@ -57,13 +59,17 @@ def rows_of(side: str, sizes: list[float]) -> list[Row]:
     grown, line = growth(sizes)
     told = " ".join(f"{size:.0f}" for size in sizes)
     between = f"epoch {SETTLED} to {len(sizes)}"
-    return [Row(f"{side}: growth, {between}", grown, "MiB", "", 0.0, f"after each epoch: {told} MiB"),
-            Row(f"{side}: growth of a line through them", line, "MiB", LIMIT, 0.0)]  # fmt: skip
+    return [
+        Row(f"{side}: growth, {between}", grown, "MiB", "", 0.0, f"after each epoch: {told} MiB"),
+        Row(f"{side}: growth of a line through them", line, "MiB", LIMIT, 0.0),
+    ]
 
 
 def main(argv: list[str] | None = None) -> dict:
     parser = options(__doc__, threads=1)
-    parser.add_argument("--one", nargs=5, metavar=("SIDE", "DATA", "OUT", "EPOCHS", "PIXELS"), help="a fresh process's")
+    parser.add_argument(
+        "--one", nargs=5, metavar=("SIDE", "DATA", "OUT", "EPOCHS", "PIXELS"), help="a fresh process's"
+    )
     given = begin(parser, argv)
     if given.one:
         side, data, out, epochs, size = given.one
@@ -72,14 +78,18 @@ def main(argv: list[str] | None = None) -> dict:
         return found
     from ccakit.data.drawn import write_garments
 
-    epochs, images, size = (QUICK[key] for key in QUICK) if given.quick else (EPOCHS, tuple(SIZES.values()), 128)
+    epochs, images, size = (
+        (QUICK[key] for key in QUICK) if given.quick else (EPOCHS, tuple(SIZES.values()), 128)
+    )
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         write_garments(data, *images, size=size, progress=False)
         for number, side in enumerate(SIDES):
             words = (side, str(data), str(Path(folder) / str(number)), str(epochs), str(size))
-            rows += rows_of(side, in_process("memory_of_epochs", "--one", *words, threads=given.threads)["sizes"])
+            rows += rows_of(
+                side, in_process("memory_of_epochs", "--one", *words, threads=given.threads)["sizes"]
+            )
     return report("memory_of_epochs", rows, given)
 
 

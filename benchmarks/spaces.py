@@ -77,7 +77,9 @@ def check(made: dict, images) -> dict[str, float]:
     with torch.inference_mode():
         model = made[f"spaces {K}"]
         return {
-            "plain [CLS]": agree("plain and [CLS] alone", made["plain"](images), made["plain [CLS]"](images), 1e-3),
+            "plain [CLS]": agree(
+                "plain and [CLS] alone", made["plain"](images), made["plain [CLS]"](images), 1e-3
+            ),
             f"spaces {K}": agree("spaces and K forwards", model(images), forwards(model, images), 1e-4),
         }
 
@@ -87,7 +89,9 @@ def operations(model, image, rows: int | None = None) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(image)
     counted = {str(op): count for op, count in counter.get_flop_counts()["Global"].items()}
-    return sum(count for op, count in counted.items() if "attention" not in op) + attention(model, image, rows)
+    return sum(count for op, count in counted.items() if "attention" not in op) + attention(
+        model, image, rows
+    )
 
 
 def attention(model, image, rows: int | None) -> float:
@@ -122,8 +126,12 @@ def measure(trunk: str, batch: int, rounds: int, threads: int, quick: bool = Fal
     differences = check(made, images)
     with torch.inference_mode():
         times = alternate(sides(made, images), rounds)
-    ops = {name: operations(model, images[:1], {"plain [CLS]": 1, f"spaces {K}": K, f"spaces {MANY}": MANY}.get(name))
-           for name, model in made.items()}  # fmt: skip
+    ops = {
+        name: operations(
+            model, images[:1], {"plain [CLS]": 1, f"spaces {K}": K, f"spaces {MANY}": MANY}.get(name)
+        )
+        for name, model in made.items()
+    }
     ops[f"{K} forwards"] = K * ops["plain [CLS]"]
     rows = _ratios(trunk, times, ops, differences)
     for name in (*made, f"{K} forwards"):
@@ -132,16 +140,27 @@ def measure(trunk: str, batch: int, rounds: int, threads: int, quick: bool = Fal
         rows.append(Row(f"{trunk}: {name}", 1000 * times[name] / batch, "ms an image", note=note))
     for name in ("plain", f"spaces {K}") if quick else (*made, f"{K} forwards"):
         found = in_process("spaces", "--memory", trunk, name, str(batch), threads=threads)
-        rows.append(Row(f"{trunk}: {name}, peak memory", found["added"] / 2**20, "MiB added",
-                        note=f"to {found['before'] / 2**20:.0f} MiB, weights and libraries"))  # fmt: skip
+        rows.append(
+            Row(
+                f"{trunk}: {name}, peak memory",
+                found["added"] / 2**20,
+                "MiB added",
+                note=f"to {found['before'] / 2**20:.0f} MiB, weights and libraries",
+            )
+        )
     return rows
 
 
 def _ratios(trunk: str, times, ops: dict[str, float], differences: dict[str, float]) -> list[Row]:
     """The claims: side, to what, limit."""
     mine, many = f"spaces {K}", f"spaces {MANY}"
-    claims = ((mine, "plain", LIMITS["plain"]), (mine, f"{K} forwards", LIMITS["forwards"]),
-              (many, mine, LIMITS["many"]), (mine, "plain [CLS]", LIMITS["row"]), ("plain [CLS]", "plain", ""))
+    claims = (
+        (mine, "plain", LIMITS["plain"]),
+        (mine, f"{K} forwards", LIMITS["forwards"]),
+        (many, mine, LIMITS["many"]),
+        (mine, "plain [CLS]", LIMITS["row"]),
+        ("plain [CLS]", "plain", ""),
+    )
     rows = []
     for one, to, limit in claims:
         note, floor = times.spread(one, to), ops[one] / ops[to]
@@ -157,7 +176,9 @@ def main(argv: list[str] | None = None) -> dict:
     parser = options(__doc__)
     parser.add_argument("--trunks", nargs="+", default=list(TRUNKS), choices=TRUNKS)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--memory", nargs=3, metavar=("TRUNK", "SIDE", "BATCH"), help="one forward, in a fresh process")
+    parser.add_argument(
+        "--memory", nargs=3, metavar=("TRUNK", "SIDE", "BATCH"), help="one forward, in a fresh process"
+    )
     given = begin(parser, argv)
     if given.memory:
         trunk, side, batch = given.memory
@@ -165,7 +186,9 @@ def main(argv: list[str] | None = None) -> dict:
         print(json.dumps(found))
         return found
     trunks, batch = (["lite"], 2) if given.quick else (given.trunks, given.batch)
-    rows = [row for trunk in trunks for row in measure(trunk, batch, given.rounds, given.threads, given.quick)]
+    rows = [
+        row for trunk in trunks for row in measure(trunk, batch, given.rounds, given.threads, given.quick)
+    ]
     return report("spaces", rows, given)
 
 

@@ -27,7 +27,9 @@ def run(name: str) -> str:
     """A process's output; Disagreement if it fails, or the help is none."""
     done = subprocess.run([sys.executable, "-c", CODE[name]], cwd=ROOT, capture_output=True, text=True)
     if done.returncode or (name == "help" and "usage: ccakit" not in done.stdout):
-        raise Disagreement(f"{CODE[name]}: exit code {done.returncode}, {done.stdout[:200]!r} {done.stderr[-500:]!r}")
+        raise Disagreement(
+            f"{CODE[name]}: exit code {done.returncode}, {done.stdout[:200]!r} {done.stderr[-500:]!r}"
+        )
     return done.stdout
 
 

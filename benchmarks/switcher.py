@@ -42,9 +42,16 @@ def demo_switcher() -> ConditionSwitcher:
     run = open_demo()
     gallery = pictures.pick_images(run.split, 12)
     candidates = Candidates(embed_images(run.saved.model, run.inputs), run.picture)
-    return ConditionSwitcher(run.saved.model, [run.picture(i) for i in gallery], run.saved.transform,
-                             run.dataset.attributes, run.split.regions, gallery, candidates=candidates,
-                             labels=run.split.label_matrix())  # fmt: skip
+    return ConditionSwitcher(
+        run.saved.model,
+        [run.picture(i) for i in gallery],
+        run.saved.transform,
+        run.dataset.attributes,
+        run.split.regions,
+        gallery,
+        candidates=candidates,
+        labels=run.split.label_matrix(),
+    )
 
 
 def large_switcher() -> ConditionSwitcher:
@@ -106,10 +113,21 @@ def measure(switcher: ConditionSwitcher, switches: int, few: int = 10) -> dict:
     assert worst <= 1, f"the ways differ by {worst} of 255"
     shown = engine.draw(engine.look(0, 0))
     png = [_timed(lambda: encode_png(shown)) for _ in range(30)]
-    rows = {way: {"p50": round(float(np.percentile(of, 50)), 1), "p95": round(float(np.percentile(of, 95)), 1),
-                  "n": len(of)} for way, of in times.items()}  # fmt: skip
-    return {"switches": rows, "floor_png_ms": round(float(np.median(png)), 1), "picture": list(shown.shape[:2]),
-            "candidates": len(engine.candidates.ids), "largest_difference": worst}
+    rows = {
+        way: {
+            "p50": round(float(np.percentile(of, 50)), 1),
+            "p95": round(float(np.percentile(of, 95)), 1),
+            "n": len(of),
+        }
+        for way, of in times.items()
+    }
+    return {
+        "switches": rows,
+        "floor_png_ms": round(float(np.median(png)), 1),
+        "picture": list(shown.shape[:2]),
+        "candidates": len(engine.candidates.ids),
+        "largest_difference": worst,
+    }
 
 
 def _timed(work) -> float:
@@ -125,7 +143,9 @@ def _difference(a: bytes, b: bytes) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--switches", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=AIMS, help="one of the two models")
@@ -133,8 +153,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    report = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "threads": options.threads,
-              "load": round(os.getloadavg()[0], 2)}  # fmt: skip
+    report = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "threads": options.threads,
+        "load": round(os.getloadavg()[0], 2),
+    }
     for name, build in (("demo", demo_switcher), ("vit_base_r50_s16_224", large_switcher)):
         if options.only in (None, name):
             report[name] = {**measure(build(), options.switches), "aim_p95": AIMS[name]}
@@ -142,13 +165,19 @@ def main() -> None:
 
 
 def _table(report: dict) -> str:
-    lines = [f"{report['machine']}, {report['threads']} threads, load {report['load']}; ms from event to bytes"]
+    lines = [
+        f"{report['machine']}, {report['threads']} threads, load {report['load']}; ms from event to bytes"
+    ]
     for name in AIMS.keys() & report.keys():
         of, aim = report[name], AIMS[name]
-        lines.append(f"\n{name}: {of['picture'][0]} x {of['picture'][1]} pixels, {of['candidates']} candidates, "
-                     f"PNG alone {of['floor_png_ms']}, aim p95 < {aim}")  # fmt: skip
-        lines += [f"  {way:<18} p50 {row['p50']:7.1f}   p95 {row['p95']:7.1f}   (n={row['n']})"
-                  for way, row in of["switches"].items()]  # fmt: skip
+        lines.append(
+            f"\n{name}: {of['picture'][0]} x {of['picture'][1]} pixels, {of['candidates']} candidates, "
+            f"PNG alone {of['floor_png_ms']}, aim p95 < {aim}"
+        )
+        lines += [
+            f"  {way:<18} p50 {row['p50']:7.1f}   p95 {row['p95']:7.1f}   (n={row['n']})"
+            for way, row in of["switches"].items()
+        ]
     return "\n".join(lines)
 
 

@@ -74,7 +74,9 @@ def check_passes(model, inputs, extra) -> float:
     three = three_passes(model, inputs, extra)
     theirs = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     agree("losses of one pass and three", one, three, 1e-5)
-    difference = agree("gradients of one pass and three", mine / theirs.abs().max(), theirs / theirs.abs().max(), 1e-3)
+    difference = agree(
+        "gradients of one pass and three", mine / theirs.abs().max(), theirs / theirs.abs().max(), 1e-3
+    )
     model.train()
     return difference
 
@@ -85,13 +87,26 @@ def passes(given, folder: Path) -> list[Row]:
     inputs, extra = batches(made, 1)[0]
     model = made.saved.model
     difference = check_passes(model, inputs, extra)
-    sides = {"one": lambda: one_pass(model, inputs, extra), "three": lambda: three_passes(model, inputs, extra)}
+    sides = {
+        "one": lambda: one_pass(model, inputs, extra),
+        "three": lambda: three_passes(model, inputs, extra),
+    }
     times = alternate(sides, given.rounds)
-    note = (f"{3 * size / times['one']:.1f} and {3 * size / times['three']:.1f} images of triplets/s; "
-            f"gradients differ by {difference:.1e}; {times.spread('three', 'one')}")  # fmt: skip
+    note = (
+        f"{3 * size / times['one']:.1f} and {3 * size / times['three']:.1f} images of triplets/s; "
+        f"gradients differ by {difference:.1e}; {times.spread('three', 'one')}"
+    )
     distinct = len(inputs) / (3 * size)
-    return [Row("triplets: three forwards / one pass", times.ratio("three", "one"), "times its time", ">= 1",
-                1 / distinct, f"{100 * distinct:.1f}% of a batch's images are distinct; {note}")]  # fmt: skip
+    return [
+        Row(
+            "triplets: three forwards / one pass",
+            times.ratio("three", "one"),
+            "times its time",
+            ">= 1",
+            1 / distinct,
+            f"{100 * distinct:.1f}% of a batch's images are distinct; {note}",
+        )
+    ]
 
 
 def count_by_loop(labels: np.ndarray) -> np.ndarray:
@@ -121,14 +136,22 @@ def comparisons(given, folder: Path) -> list[Row]:
     agree("comparisons counted and looped over", counts["spaces"], looped.sum(), 0)
     rate = {mode: counts[mode] / times[mode] for mode in made}
     speed = {mode: images[mode] / times[mode] for mode in made}
-    note = (f"{rate['spaces']:.4g} and {rate['triplets']:.4g} a second; encoded images/s {speed['spaces']:.0f} and "
-            f"{speed['triplets']:.0f}; {counts['spaces'] / steps:.0f} and {counts['triplets'] / steps:.0f} a step")
+    note = (
+        f"{rate['spaces']:.4g} and {rate['triplets']:.4g} a second; encoded images/s {speed['spaces']:.0f} and "
+        f"{speed['triplets']:.0f}; {counts['spaces'] / steps:.0f} and {counts['triplets'] / steps:.0f} a step"
+    )
     shares = dict(zip(made["spaces"].saved.attributes.names, looped / looped.sum()))
     largest = max(shares, key=shares.get)
     told = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-    return [Row("comparisons a second, spaces / triplets", rate["spaces"] / rate["triplets"], "times", note=note),
-            Row(f"share of comparisons about {largest} in mode spaces", shares[largest], "of all",
-                note=f"in mode triplets {1 / len(shares):.3f}; {told}")]  # fmt: skip
+    return [
+        Row("comparisons a second, spaces / triplets", rate["spaces"] / rate["triplets"], "times", note=note),
+        Row(
+            f"share of comparisons about {largest} in mode spaces",
+            shares[largest],
+            "of all",
+            note=f"in mode triplets {1 / len(shares):.3f}; {told}",
+        ),
+    ]
 
 
 def equal_time(given, folder: Path) -> list[Row]:
@@ -144,16 +167,36 @@ def equal_time(given, folder: Path) -> list[Row]:
     for seed in seeds:
         for mode in found:
             with tempfile.TemporaryDirectory() as out:
-                config = TrainConfig(data=folder / "data", out=Path(out) / "run", mode=mode, seed=seed,
-                                     budget=f"{seconds}s", evaluate_every=10**6)  # fmt: skip
+                config = TrainConfig(
+                    data=folder / "data",
+                    out=Path(out) / "run",
+                    mode=mode,
+                    seed=seed,
+                    budget=f"{seconds}s",
+                    evaluate_every=10**6,
+                )
                 made = Trainer(config, dataset, quiet=True)
                 found[mode].append(made.run()["best_valid_map_weighted"])
                 steps[mode].append(made.progress.step)
-    rows = [Row(f"weighted mAP after {seconds} s, {mode}", mean(scores), "%", floor=_random(dataset),
-                note=f"seeds: {', '.join(f'{s:.1f}' for s in scores)}; {mean(steps[mode]):.0f} steps; floor: random")
-            for mode, scores in found.items()]  # fmt: skip
-    return [*rows, Row(f"weighted mAP after {seconds} s, spaces - triplets",
-                       mean(found["spaces"]) - mean(found["triplets"]), "points", ">= 0")]  # fmt: skip
+    rows = [
+        Row(
+            f"weighted mAP after {seconds} s, {mode}",
+            mean(scores),
+            "%",
+            floor=_random(dataset),
+            note=f"seeds: {', '.join(f'{s:.1f}' for s in scores)}; {mean(steps[mode]):.0f} steps; floor: random",
+        )
+        for mode, scores in found.items()
+    ]
+    return [
+        *rows,
+        Row(
+            f"weighted mAP after {seconds} s, spaces - triplets",
+            mean(found["spaces"]) - mean(found["triplets"]),
+            "points",
+            ">= 0",
+        ),
+    ]
 
 
 def _random(dataset) -> float:

@@ -22,8 +22,15 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES, ADDRESSES = (f"cca{os.getpid()}a", f"cca{os.getpid()}b"), ("10.77.0.1", "10.77.0.2")
-SETTINGS = ("--image-size=64", "--lite-width=32", "--lite-heads=2", "--batch-size=16", "--head-norm=none", "--lr=1e-4",
-            "--evaluate-every=1")  # fmt: skip
+SETTINGS = (
+    "--image-size=64",
+    "--lite-width=32",
+    "--lite-heads=2",
+    "--batch-size=16",
+    "--head-norm=none",
+    "--lr=1e-4",
+    "--evaluate-every=1",
+)
 TOLERANCE = 1e-5
 
 
@@ -32,8 +39,12 @@ def make_namespaces() -> bool:
     lines = [f"ip netns add {name}" for name in NAMES]
     lines += [f"ip link add {NAMES[0]} type veth peer name {NAMES[1]}"]
     for name, address in zip(NAMES, ADDRESSES):
-        lines += [f"ip link set {name} netns {name}", f"ip -n {name} addr add {address}/24 dev {name}",
-                  f"ip -n {name} link set {name} up", f"ip -n {name} link set lo up"]  # fmt: skip
+        lines += [
+            f"ip link set {name} netns {name}",
+            f"ip -n {name} addr add {address}/24 dev {name}",
+            f"ip -n {name} link set {name} up",
+            f"ip -n {name} link set lo up",
+        ]
     try:
         for line in lines:
             subprocess.run(line.split(), check=True, capture_output=True)
@@ -50,7 +61,16 @@ def remove_namespaces() -> None:
 
 
 def train_command(data: Path, out: Path, epochs: int) -> list[str]:
-    return ["ccakit.cli", "train", "--data", str(data), "--out", str(out), f"--budget=epochs={epochs}", *SETTINGS]
+    return [
+        "ccakit.cli",
+        "train",
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+        f"--budget=epochs={epochs}",
+        *SETTINGS,
+    ]
 
 
 def train_on_two(train: list[str], namespaces: bool, environment: dict) -> None:
@@ -62,9 +82,22 @@ def train_on_two(train: list[str], namespaces: bool, environment: dict) -> None:
     for rank, name in enumerate(NAMES):
         inside = ["ip", "netns", "exec", name] if namespaces else []
         own = {**environment, "GLOO_SOCKET_IFNAME": name if namespaces else "lo"}
-        command = [*inside, sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={rank}",
-                   "--nproc_per_node=1", f"--master-addr={master}", f"--master-port={port}", "-m", *train]  # fmt: skip
-        started.append(subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        command = [
+            *inside,
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nnodes=2",
+            f"--node-rank={rank}",
+            "--nproc_per_node=1",
+            f"--master-addr={master}",
+            f"--master-port={port}",
+            "-m",
+            *train,
+        ]
+        started.append(
+            subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
     try:
         told = [process.communicate(timeout=600)[0] for process in started]
     finally:
@@ -87,12 +120,16 @@ def weights_of(out: Path) -> dict:
     weights = {name: tensor.float() for name, tensor in load_file(last / "model.safetensors").items()}
     for name, bias in weights.items():
         if name.endswith("kv.bias"):
-            parts = bias.view(3 if name.endswith("qkv.bias") else 2, -1)  # queries, keys, values; or keys, values
+            parts = bias.view(
+                3 if name.endswith("qkv.bias") else 2, -1
+            )  # queries, keys, values; or keys, values
             parts[-2] = 0
     return weights
 
 
-def compare(folder: Path, loopback: bool, counts: tuple[int, int, int], epochs: int) -> tuple[float, float, str]:
+def compare(
+    folder: Path, loopback: bool, counts: tuple[int, int, int], epochs: int
+) -> tuple[float, float, str]:
     """The greatest difference of losses and of weights, and a line that tells it."""
     from ccakit.data.drawn import write_garments
 
@@ -114,9 +151,11 @@ def compare(folder: Path, loopback: bool, counts: tuple[int, int, int], epochs: 
     a, b = weights_of(one), weights_of(two)
     weights = max(float((a[name] - b[name]).abs().max()) for name in a if a[name].numel())
     machines = "network namespaces" if namespaces else "rendezvous on loopback"
-    told = f"two {machines}: losses of {epochs} epochs differ from one process's by {losses:.1e} at most, weights by " \
-           f"{weights:.1e}; {between - started:.0f} s in one process, {ended - between:.0f} s on two machines; " \
-           f"match: {max(losses, weights) <= TOLERANCE}"  # fmt: skip
+    told = (
+        f"two {machines}: losses of {epochs} epochs differ from one process's by {losses:.1e} at most, weights by "
+        f"{weights:.1e}; {between - started:.0f} s in one process, {ended - between:.0f} s on two machines; "
+        f"match: {max(losses, weights) <= TOLERANCE}"
+    )
     return losses, weights, told
 
 

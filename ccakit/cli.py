@@ -80,8 +80,12 @@ def parse(name: str, argv: list[str]):
 
 def _data_flag(kind: type, argv: list[str]) -> list[str]:
     """`argv` with --data before a word that is neither a flag nor a flag's value: the data set's folder."""
-    switches = {"--help", "-h"} | {f"--{no}{name}" for name, field in kind.__dataclass_fields__.items()
-                                   if field.type == "bool" for no in ("", "no-")}  # fmt: skip
+    switches = {"--help", "-h"} | {
+        f"--{no}{name}"
+        for name, field in kind.__dataclass_fields__.items()
+        if field.type == "bool"
+        for no in ("", "no-")
+    }
     for place, word in enumerate(argv):
         value = place and argv[place - 1].startswith("-") and argv[place - 1] not in switches
         if not word.startswith("-") and not (value and "=" not in argv[place - 1]):

@@ -32,7 +32,9 @@ def writing(folder: Path, then: str) -> Iterator[None]:
         yield
     except OSError as error:
         problem = f"cannot be written ({error.strerror or error})"
-        raise DataError(error.filename or folder, problem, f"Make room there, or make it writable; {then}.") from error
+        raise DataError(
+            error.filename or folder, problem, f"Make room there, or make it writable; {then}."
+        ) from error
 
 
 @contextmanager
@@ -105,15 +107,22 @@ def differences(tensors: dict, wanted: dict) -> str:
     >>> differences({"a": torch.zeros(2)}, {"a": torch.zeros(3), "b": torch.zeros(1)})
     'lacks b, has in another shape or type a'
     """
-    alike = {n for n in {*tensors} & {*wanted} if tensors[n].shape == wanted[n].shape
-             and tensors[n].is_floating_point() == wanted[n].is_floating_point()}  # fmt: skip
+    alike = {
+        n
+        for n in {*tensors} & {*wanted}
+        if tensors[n].shape == wanted[n].shape
+        and tensors[n].is_floating_point() == wanted[n].is_floating_point()
+    }
     found = {
         "lacks": [name for name in wanted if name not in tensors],
         "also has": [name for name in tensors if name not in wanted],
         "has in another shape or type": [name for name in wanted if name in tensors and name not in alike],
     }
-    return ", ".join(f"{what} {names[0]}" + f" and {len(names) - 1} more" * (len(names) > 1)
-                     for what, names in found.items() if names)  # fmt: skip
+    return ", ".join(
+        f"{what} {names[0]}" + f" and {len(names) - 1} more" * (len(names) > 1)
+        for what, names in found.items()
+        if names
+    )
 
 
 def file_digest(file: Path) -> str:

@@ -43,8 +43,13 @@ def average_precision(relevant_sorted: Sequence[int] | np.ndarray) -> float:
     return float(np.mean(np.arange(1, len(ranks) + 1) / ranks)) if len(ranks) else 0.0
 
 
-def average_precisions(queries: np.ndarray, query_labels: np.ndarray, candidates: np.ndarray,
-                       candidate_labels: np.ndarray, block_bytes: int = 256 << 20) -> np.ndarray:
+def average_precisions(
+    queries: np.ndarray,
+    query_labels: np.ndarray,
+    candidates: np.ndarray,
+    candidate_labels: np.ndarray,
+    block_bytes: int = 256 << 20,
+) -> np.ndarray:
     """AP of every query over all candidates, under one attribute, ranked by cosine similarity.
 
     As `average_precision` of each ranking; similarities are float32, sums float64. Departs from the common
@@ -62,8 +67,9 @@ def average_precisions(queries: np.ndarray, query_labels: np.ndarray, candidates
     candidates, candidate_labels = _unit_rows("candidate", candidates, candidate_labels)
     if queries.shape[1] != candidates.shape[1]:
         raise ValueError(f"queries are {queries.shape[1]}-d, candidates {candidates.shape[1]}-d")
-    return _aps_in_blocks(lambda rows: queries[rows] @ candidates.T, query_labels, candidate_labels,
-                          block_bytes)
+    return _aps_in_blocks(
+        lambda rows: queries[rows] @ candidates.T, query_labels, candidate_labels, block_bytes
+    )
 
 
 def _unit_rows(side: str, embeddings: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -77,8 +83,12 @@ def _unit_rows(side: str, embeddings: np.ndarray, labels: np.ndarray) -> tuple[n
     return embeddings, labels
 
 
-def _aps_in_blocks(similarity: Callable[[slice], np.ndarray], query_labels: np.ndarray,
-                   candidate_labels: np.ndarray, block_bytes: int) -> np.ndarray:
+def _aps_in_blocks(
+    similarity: Callable[[slice], np.ndarray],
+    query_labels: np.ndarray,
+    candidate_labels: np.ndarray,
+    block_bytes: int,
+) -> np.ndarray:
     """AP of each query, given a function from a slice of b queries to their (b, C) float32 similarities."""
     aps, count = np.zeros(len(query_labels)), max(1, len(candidate_labels))
     step = max(1, block_bytes * 3 // 4 // (4 * count))  # queries whose similarities are there at once
@@ -91,15 +101,18 @@ def _aps_in_blocks(similarity: Callable[[slice], np.ndarray], query_labels: np.n
     return aps
 
 
-def _rank_block(similarity: np.ndarray, query_labels: np.ndarray, candidate_labels: np.ndarray, pairs: int,
-                pool: Executor) -> np.ndarray:
+def _rank_block(
+    similarity: np.ndarray, query_labels: np.ndarray, candidate_labels: np.ndarray, pairs: int, pool: Executor
+) -> np.ndarray:
     """AP of each row of (b, C), in pieces of about so many pairs, each of queries of one label."""
     aps, rows, pieces = np.zeros(len(query_labels)), max(1, pairs // max(1, len(candidate_labels))), []
     for label in np.unique(query_labels):
         relevant, of = candidate_labels == label, np.flatnonzero(query_labels == label)
         pieces += [(piece, relevant) for piece in np.split(of, range(rows, len(of), rows))]
+
     def rank(piece: tuple[np.ndarray, np.ndarray]) -> None:
         aps[piece[0]] = _rank(_take(similarity, piece[0]), piece[1])
+
     several = similarity.size > 16 * pairs  # fewer pieces wait for the GIL longer than a second core saves
     list((pool.map if several else map)(rank, pieces))
     return aps
@@ -124,7 +137,9 @@ def _rank(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     sign = keys >> 31  # 0, or -1 for a negative similarity
     keys <<= 1  # twice the magnitude
     keys ^= sign
-    np.subtract(sign, keys, out=keys)  # its negative, for sign 0: ascending keys, descending similarity; -0.0 is 0.0
+    np.subtract(
+        sign, keys, out=keys
+    )  # its negative, for sign 0: ascending keys, descending similarity; -0.0 is 0.0
     keys |= relevant.astype(np.int32)  # in a tie, the irrelevant sort first
     keys.sort(axis=1)
     hit = keys.astype(np.uint8) & 1  # (b, C): whether a place of the ranking is relevant
@@ -212,9 +227,11 @@ class RetrievalResult:
         ends = [(1 - level) / 2, (1 + level) / 2]
         per_attribute = np.full((len(self.aps), 2), np.nan)
         per_attribute[present] = np.quantile(samples[:, present], ends, axis=0).T
-        return {"map_per_attribute": per_attribute,
-                "map_weighted": np.quantile(samples[:, present] @ counts / counts.sum(), ends),
-                "map_macro": np.quantile(samples[:, present].mean(axis=1), ends)}
+        return {
+            "map_per_attribute": per_attribute,
+            "map_weighted": np.quantile(samples[:, present] @ counts / counts.sum(), ends),
+            "map_macro": np.quantile(samples[:, present].mean(axis=1), ends),
+        }
 
     def to_dict(self, repeats: int = 1000, seed: int = 0) -> dict:
         """For JSON, in percent: the three mAPs, query counts, and 95% intervals; attributes without queries
@@ -222,16 +239,26 @@ class RetrievalResult:
         names = {c: name for c, name in enumerate(self.names) if len(self.aps[c])}
         means, interval = self.map_per_attribute, self.intervals(repeats, seed)
         percent = {key: (100 * ends).tolist() for key, ends in interval.items()}
-        return {"map_weighted": 100 * self.map_weighted, "map_macro": 100 * self.map_macro,
-                "map_per_attribute": {name: float(100 * means[c]) for c, name in names.items()},
-                "queries": {name: len(self.aps[c]) for c, name in names.items()},
-                "intervals": {**percent, "map_per_attribute":
-                              {name: percent["map_per_attribute"][c] for c, name in names.items()}}}
+        return {
+            "map_weighted": 100 * self.map_weighted,
+            "map_macro": 100 * self.map_macro,
+            "map_per_attribute": {name: float(100 * means[c]) for c, name in names.items()},
+            "queries": {name: len(self.aps[c]) for c, name in names.items()},
+            "intervals": {
+                **percent,
+                "map_per_attribute": {name: percent["map_per_attribute"][c] for c, name in names.items()},
+            },
+        }
 
 
-def retrieval_aps(queries: np.ndarray, query_embeddings: np.ndarray, candidates: np.ndarray,
-                  candidate_embeddings: np.ndarray, attributes: Attributes,
-                  block_bytes: int = 256 << 20) -> RetrievalResult:
+def retrieval_aps(
+    queries: np.ndarray,
+    query_embeddings: np.ndarray,
+    candidates: np.ndarray,
+    candidate_embeddings: np.ndarray,
+    attributes: Attributes,
+    block_bytes: int = 256 << 20,
+) -> RetrievalResult:
     """ASEN's retrieval protocol: each attribute's queries against all of its candidates.
 
     In: `queries` (Q, 3) and `candidates` (C, 3), rows of image, condition, label (a Split's own arrays), and
@@ -245,11 +272,23 @@ def retrieval_aps(queries: np.ndarray, query_embeddings: np.ndarray, candidates:
     True
     """
     if len(queries) != len(query_embeddings) or len(candidates) != len(candidate_embeddings):
-        raise ValueError(f"{len(queries)} queries, {len(query_embeddings)} embeddings; "
-                         f"{len(candidates)} candidates, {len(candidate_embeddings)} embeddings")
+        raise ValueError(
+            f"{len(queries)} queries, {len(query_embeddings)} embeddings; "
+            f"{len(candidates)} candidates, {len(candidate_embeddings)} embeddings"
+        )
     query_embeddings, candidate_embeddings = np.asarray(query_embeddings), np.asarray(candidate_embeddings)
-    return _by_condition(queries, candidates, attributes, lambda _, q, c: average_precisions(
-        _take(query_embeddings, q), queries[q, 2], _take(candidate_embeddings, c), candidates[c, 2], block_bytes))
+    return _by_condition(
+        queries,
+        candidates,
+        attributes,
+        lambda _, q, c: average_precisions(
+            _take(query_embeddings, q),
+            queries[q, 2],
+            _take(candidate_embeddings, c),
+            candidates[c, 2],
+            block_bytes,
+        ),
+    )
 
 
 def _take(rows: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -259,19 +298,31 @@ def _take(rows: np.ndarray, index: np.ndarray) -> np.ndarray:
     return rows[index]
 
 
-def _by_condition(queries: np.ndarray, candidates: np.ndarray, attributes: Attributes,
-                  aps_of: Callable[[int, np.ndarray, np.ndarray], np.ndarray]) -> RetrievalResult:
+def _by_condition(
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    attributes: Attributes,
+    aps_of: Callable[[int, np.ndarray, np.ndarray], np.ndarray],
+) -> RetrievalResult:
     """Calls `aps_of(condition, its query rows, its candidate rows)` for each attribute."""
     conditions = np.concatenate([queries[:, 1], candidates[:, 1]])
     if len(conditions) and not 0 <= conditions.min() <= conditions.max() < len(attributes):
         raise ValueError(f"conditions {conditions.min()}..{conditions.max()} of {len(attributes)} attributes")
-    rows = [(np.flatnonzero(queries[:, 1] == c), np.flatnonzero(candidates[:, 1] == c))
-            for c in range(len(attributes))]
+    rows = [
+        (np.flatnonzero(queries[:, 1] == c), np.flatnonzero(candidates[:, 1] == c))
+        for c in range(len(attributes))
+    ]
     return RetrievalResult(attributes.names, tuple(aps_of(c, *pair) for c, pair in enumerate(rows)))
 
 
-def random_aps(queries: np.ndarray, candidates: np.ndarray, attributes: Attributes, seed: int = 0,
-               repeats: int = 1, block_bytes: int = 256 << 20) -> RetrievalResult:
+def random_aps(
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    attributes: Attributes,
+    seed: int = 0,
+    repeats: int = 1,
+    block_bytes: int = 256 << 20,
+) -> RetrievalResult:
     """The tables' "Random baseline", simulated: each query ranks its candidates at random.
 
     Only labels matter: no image, no model. `queries` (Q, 3), `candidates` (C, 3) as in `retrieval_aps`. The
@@ -283,12 +334,21 @@ def random_aps(queries: np.ndarray, candidates: np.ndarray, attributes: Attribut
     >>> round(simulated, 1), round(expected_random_ap(3, 2), 1)
     (0.8, 0.8)
     """
+
     def aps_of(condition: int, q: np.ndarray, c: np.ndarray) -> np.ndarray:
         rng = np.random.default_rng([seed, condition])
+
         def similarity(rows: slice) -> np.ndarray:
             return rng.random((len(q[rows]), len(c)), dtype=np.float32)
-        return sum(_aps_in_blocks(similarity, queries[q, 2], candidates[c, 2], block_bytes)
-                   for _ in range(repeats)) / repeats
+
+        return (
+            sum(
+                _aps_in_blocks(similarity, queries[q, 2], candidates[c, 2], block_bytes)
+                for _ in range(repeats)
+            )
+            / repeats
+        )
+
     return _by_condition(queries, candidates, attributes, aps_of)
 
 
@@ -321,11 +381,13 @@ def random_map(queries: np.ndarray, candidates: np.ndarray, attributes: Attribut
     >>> result.map_weighted == expected_random_ap(3, 2)
     True
     """
+
     def aps_of(condition: int, q: np.ndarray, c: np.ndarray) -> np.ndarray:
         labels, counts = np.unique(candidates[c, 2], return_counts=True)
         relevant = dict(zip(labels.tolist(), counts.tolist()))
         r = [relevant.get(label, 0) for label in queries[q, 2].tolist()]
         return expected_random_ap(len(c), np.array(r, int))
+
     return _by_condition(queries, candidates, attributes, aps_of)
 
 

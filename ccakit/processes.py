@@ -21,7 +21,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-TIMEOUT = timedelta(hours=2)  # the main process may compute kept features for long; a dead process is seen at once
+TIMEOUT = timedelta(
+    hours=2
+)  # the main process may compute kept features for long; a dead process is seen at once
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out", "NCCL error")
 
@@ -39,7 +41,9 @@ def start(backend: str = "gloo") -> None:
     """Join the processes that a launcher started with this one, unless that is done."""
     if launched() and not dist.is_initialized():
         store, process, count = next(dist.rendezvous("env://", timeout=TIMEOUT))
-        restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # addresses of dead processes are in the store
+        restarts = os.environ.get(
+            "TORCHELASTIC_RESTART_COUNT", "0"
+        )  # addresses of dead processes are in the store
         store = dist.PrefixStore(f"restart-{restarts}", store)
         dist.init_process_group(backend, store=store, rank=process, world_size=count, timeout=TIMEOUT)
 
@@ -131,7 +135,9 @@ def together() -> Iterator[None]:
     except RuntimeError as error:
         if processes() == 1 or not any(sign in str(error) for sign in LOST):
             raise
-        raise OtherProcessError(f"process {number()}: another process has ended; its reason is its own") from error
+        raise OtherProcessError(
+            f"process {number()}: another process has ended; its reason is its own"
+        ) from error
 
 
 @contextmanager
@@ -205,6 +211,8 @@ def sum_arrays(x: np.ndarray) -> np.ndarray:
     joined = torch.from_numpy(x).clone()
     dist.all_reduce(joined, group=_cpu_group())
     return joined.numpy()
+
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 

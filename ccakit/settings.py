@@ -50,4 +50,6 @@ def from_dict(kind: type, values: dict, where: str = "config") -> object:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"{where}: {'.'.join(map(str, first['loc'])) or 'settings'}: {first['msg']}") from error
+        raise ValueError(
+            f"{where}: {'.'.join(map(str, first['loc'])) or 'settings'}: {first['msg']}"
+        ) from error

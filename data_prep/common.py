@@ -38,7 +38,9 @@ from ccakit.data.text import check_filenames, count, read_filenames
 from ccakit.disk import atomic_write, write_lines
 from ccakit.errors import DataError
 
-LISTS = tuple(f"{kind}_{split}.txt" for split in SPLITS for kind in ("filenames", "label", "query", "candidate"))
+LISTS = tuple(
+    f"{kind}_{split}.txt" for split in SPLITS for kind in ("filenames", "label", "query", "candidate")
+)
 GIVEN = "ASEN's split files"
 KNOWN_SUMS = shipped()["sha256"]  # of the split files that the readers of this package were checked with
 
@@ -107,7 +109,9 @@ def check_name(path: Path, name: str, line: int) -> None:
         raise DataError(path, error.problem, error.remedy, line) from None
 
 
-def only_present(out: Path, filenames: Sequence[str], rows: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
+def only_present(
+    out: Path, filenames: Sequence[str], rows: np.ndarray
+) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The images that are files under `out`, their rows (R', 3), numbered anew, and (n,) bool: which they are."""
     here = np.array([os.path.isfile(out / name) for name in filenames], bool)
     mine = rows[here[rows[:, 0]]]
@@ -126,7 +130,9 @@ def survival(out: Path, release: Sequence[str] = ()) -> list[str]:
     for split, names in [*every.items(), *([("release", release)] if len(release) else [])]:
         missing = [name for name in names if not os.path.isfile(out / name)]
         report[split] = {"listed": len(names), "present": len(names) - len(missing), "missing": missing}
-        notes += [f"{split}: {len(missing)} of {len(names)} listed images are missing (survival.json)"] * bool(missing)
+        notes += [
+            f"{split}: {len(missing)} of {len(names)} listed images are missing (survival.json)"
+        ] * bool(missing)
     write_lines(out / "survival.json", json.dumps(report, indent=1, ensure_ascii=False).split("\n"))
     return notes
 
@@ -159,8 +165,12 @@ def use_splits(
         present = [each for each in LISTS if (folder / each).is_file()]
         if not present:
             remedy = f"Give ASEN's folder {name}, the one that holds it, or its meta_data.tar.gz."
-            raise DataError(given, "has none of the lists filenames_*.txt, label_*, query_*, candidate_*", remedy)
-        notes = check_sums(folder, {each.split("/")[1]: s for each, s in KNOWN_SUMS.items() if each.startswith(name)})
+            raise DataError(
+                given, "has none of the lists filenames_*.txt, label_*, query_*, candidate_*", remedy
+            )
+        notes = check_sums(
+            folder, {each.split("/")[1]: s for each, s in KNOWN_SUMS.items() if each.startswith(name)}
+        )
         attributes = _given_attributes(folder, known)
         for each in LISTS:
             if each not in present:
@@ -197,7 +207,9 @@ def _given_attributes(folder: Path, known: Attributes) -> Attributes:
         return known
     given = read_meta(folder).attributes
     values = dict(zip(known.names, known.values))
-    named = (values.get(n, v) if len(values.get(n, ())) == len(v) else v for n, v in zip(given.names, given.values))
+    named = (
+        values.get(n, v) if len(values.get(n, ())) == len(v) else v for n, v in zip(given.names, given.values)
+    )
     return Attributes(given.names, tuple(named))
 
 

@@ -86,7 +86,9 @@ ABOUT = {
 Reasons = dict[str, str]
 
 
-def download(urls: Sequence[Path], out: Path, fetcher: Fetcher, threads: int, retry_failed: bool) -> Counter[str]:
+def download(
+    urls: Sequence[Path], out: Path, fetcher: Fetcher, threads: int, retry_failed: bool
+) -> Counter[str]:
     """Fetch the images of the lists into `out`; what became of them, by reason."""
     return Downloader(out, out / LOG, fetcher, threads).run(read_urls(urls), retry_failed)
 
@@ -120,16 +122,22 @@ def missing_images(names: Sequence[str], out: Path) -> Reasons:
         return None
 
     with ThreadPoolExecutor(4) as pool:
-        found = list(tqdm(pool.map(look, names), desc="check images", unit="img", total=len(names), disable=None))
+        found = list(
+            tqdm(pool.map(look, names), desc="check images", unit="img", total=len(names), disable=None)
+        )
     return {name: why for name, why in zip(names, found) if why}
 
 
 def given_splits(splits: Path, out: Path) -> tuple[Dataset, Prepared]:
     """ASEN's lists, copied into `out` byte for byte and read back."""
     if any(folder.exists() and folder.resolve() == out.resolve() for folder in (splits, splits / "DARN")):
-        raise DataError(out, "is the folder of the split files", "Give another --out: they may be reduced there.")
+        raise DataError(
+            out, "is the folder of the split files", "Give another --out: they may be reduced there."
+        )
     dataset, notes = use_splits(splits, out, "DARN", ATTRIBUTES, ABOUT)
-    every = {name: read_all_values(out, name) for name in dataset.splits if (out / f"label_{name}.txt").is_file()}
+    every = {
+        name: read_all_values(out, name) for name in dataset.splits if (out / f"label_{name}.txt").is_file()
+    }
     every.pop("train", None)
     notes = [note for note in notes if REPORT not in note]  # this script's own report says more
     return dataset, Prepared(list(dataset.splits.values()), dataset.about["split"], every, notes)
@@ -145,9 +153,13 @@ def read_labels(path: Path, attributes: Attributes = ATTRIBUTES) -> tuple[list[s
             remedy = f"Write the path, then {len(attributes)} numbers, -1 for none."
             raise DataError(path, f"has {len(cells)} columns", remedy, number)
         for condition, cell in enumerate(cells[1:]):
-            if cell != "-1" and not (cell.isascii() and cell.isdigit() and int(cell[:9]) < attributes.sizes[condition]):
+            if cell != "-1" and not (
+                cell.isascii() and cell.isdigit() and int(cell[:9]) < attributes.sizes[condition]
+            ):
                 remedy = f"Its labels are 0 to {attributes.sizes[condition] - 1}, or -1 for none."
-                raise DataError(path, f"label {cell[:40]!r} of {attributes.names[condition]!r}", remedy, number)
+                raise DataError(
+                    path, f"label {cell[:40]!r} of {attributes.names[condition]!r}", remedy, number
+                )
             if cell != "-1":
                 rows.append((len(names), condition, int(cell)))
         check_name(path, cells[0], number)
@@ -158,7 +170,9 @@ def read_labels(path: Path, attributes: Attributes = ATTRIBUTES) -> tuple[list[s
     return names, np.array(rows, np.int64)
 
 
-def reduce_split(split: Split, every: np.ndarray | None, lost: Reasons) -> tuple[Split | None, np.ndarray | None]:
+def reduce_split(
+    split: Split, every: np.ndarray | None, lost: Reasons
+) -> tuple[Split | None, np.ndarray | None]:
     """The split without the lost images, numbered anew; None if a list would be empty. And all its values."""
     keep = np.array([name not in lost for name in split.filenames])
     number = np.cumsum(keep) - 1
@@ -205,20 +219,26 @@ def survival(splits: Sequence[Split], lost: Reasons) -> dict[str, Any]:
             images = labelled[labelled[:, 1] == condition, 0]
             attributes[name] = {"listed": len(images), "present": int(here[images].sum())}
         report[split.name] = {
-            "listed": len(here), "present": int(here.sum()), "reasons": dict(reasons.most_common()),
-            "attributes": attributes, "missing": [name for name in split.filenames if name in lost],
-        }  # fmt: skip
+            "listed": len(here),
+            "present": int(here.sum()),
+            "reasons": dict(reasons.most_common()),
+            "attributes": attributes,
+            "missing": [name for name in split.filenames if name in lost],
+        }
     return report
 
 
 def survival_lines(report: dict[str, Any]) -> list[str]:
     """The report as text: a line an attribute, a column a split, `present of listed`."""
+
     def cell(each: dict[str, Any]) -> str:
         return f"{each['present']:,} of {each['listed']:,}"
 
     lines = ["".join(["labelled images".ljust(20), *(name.rjust(20) for name in report)])]
     names = next(iter(report.values()))["attributes"]
-    lines += ["".join([n.ljust(20), *(cell(s["attributes"][n]).rjust(20) for s in report.values())]) for n in names]
+    lines += [
+        "".join([n.ljust(20), *(cell(s["attributes"][n]).rjust(20) for s in report.values())]) for n in names
+    ]
     lines.append("".join(["images".ljust(20), *(cell(split).rjust(20) for split in report.values())]))
     reasons = sum((Counter(split["reasons"]) for split in report.values()), Counter())
     return lines + [f"missing, {why}: {n:,}" for why, n in reasons.most_common()]
@@ -238,7 +258,10 @@ def write_survivors(
     if lost or whole is None:
         whole = write_prepared(out, "DARN", kept.splits[0].attributes, kept, ABOUT)
     write_lines(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False).split("\n"))
-    found = {"images": sum(split["present"] for split in report.values()), "values": sum(whole.attributes.sizes)}
+    found = {
+        "images": sum(split["present"] for split in report.values()),
+        "values": sum(whole.attributes.sizes),
+    }
     found |= {name: len(split.filenames) for name, split in whole.splits.items()}
     return whole, survival_lines(report) + beside(found, EXPECTED)
 
@@ -256,7 +279,11 @@ def prepare(given: argparse.Namespace) -> None:
     if given.urls:
         fetcher = Fetcher(given.timeout, given.tries, given.backoff, int(given.max_mb * MEGABYTE))
         counts = download(given.urls, given.out, fetcher, given.threads, given.retry_failed)
-        print(f"{counts.total():,} addresses:", *(f"  {why}: {n:,}" for why, n in counts.most_common()), sep="\n")
+        print(
+            f"{counts.total():,} addresses:",
+            *(f"  {why}: {n:,}" for why, n in counts.most_common()),
+            sep="\n",
+        )
     whole, prepared, rows = None, None, np.zeros((0, 3), np.int64)
     if given.splits:
         whole, prepared = given_splits(given.splits, given.out)
@@ -269,7 +296,9 @@ def prepare(given: argparse.Namespace) -> None:
         print(f"{take_images(names, given.images, given.out, given.link):,} images taken from {given.images}")
     if prepared is None:
         groups = content_groups([given.out / name for name in names]) if given.by_content else None
-        prepared = seeded_splits(given.out, ATTRIBUTES, names, rows, given.seed, groups=groups, per_image=True)
+        prepared = seeded_splits(
+            given.out, ATTRIBUTES, names, rows, given.seed, groups=groups, per_image=True
+        )
     dataset, lines = write_survivors(prepared, given.out, missing_images(names, given.out), whole)
     notes = [note for note in prepared.notes if note not in dataset.findings]
     tell(given.out, dataset, [*notes, *lines])
@@ -277,15 +306,23 @@ def prepare(given: argparse.Namespace) -> None:
 
 def arguments() -> argparse.ArgumentParser:
     made = parser(__doc__, "DARN")
-    made.add_argument("--urls", type=Path, nargs="+", default=[], metavar="FILE", help="lists of `path address`")
+    made.add_argument(
+        "--urls", type=Path, nargs="+", default=[], metavar="FILE", help="lists of `path address`"
+    )
     made.add_argument("--images", type=Path, metavar="DIR", help="images you have: DIR/pic/...")
     made.add_argument("--link", action="store_true", help="hard-link them instead of copying")
-    made.add_argument("--labels", type=Path, metavar="FILE", help="lines `path v1 ... v9`, for a seeded split")
+    made.add_argument(
+        "--labels", type=Path, metavar="FILE", help="lines `path v1 ... v9`, for a seeded split"
+    )
     made.add_argument("--retry-failed", action="store_true", help="ask again for what failed for good before")
     made.add_argument("--threads", type=int, default=8, metavar="N", help="downloads at a time (%(default)s)")
-    made.add_argument("--tries", type=int, default=3, metavar="N", help="requests an image at most (%(default)s)")
+    made.add_argument(
+        "--tries", type=int, default=3, metavar="N", help="requests an image at most (%(default)s)"
+    )
     made.add_argument("--timeout", type=float, default=20, metavar="S", help="seconds to wait (%(default)s)")
-    made.add_argument("--backoff", type=float, default=1, metavar="S", help="before the second try (%(default)s)")
+    made.add_argument(
+        "--backoff", type=float, default=1, metavar="S", help="before the second try (%(default)s)"
+    )
     made.add_argument("--max-mb", type=float, default=20, metavar="MB", help="of an image (%(default)s)")
     return made
 

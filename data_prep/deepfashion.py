@@ -99,7 +99,9 @@ def lines_of(path: Path, findings: list[str]) -> Iterator[tuple[int, list[str]]]
     if not rows:
         raise DataError(path, "has no line after its count and header", AGAIN)
     if rows != counted:
-        findings.append(f"{path.name}: the first line counts {counted:,}, and {rows:,} lines follow the header")
+        findings.append(
+            f"{path.name}: the first line counts {counted:,}, and {rows:,} lines follow the header"
+        )
 
 
 def _count(path: Path, cells: list[str]) -> int:
@@ -160,7 +162,9 @@ def read_partition(path: Path, names: Sequence[str], findings: list[str]) -> np.
     index, part, unknown = {name: i for i, name in enumerate(names)}, np.full(len(names), -1, np.int64), 0
     for number, cells in lines_of(path, findings):
         if len(cells) != 2 or cells[1] not in PARTITION:
-            raise DataError(path, f"{' '.join(cells)[:80]!r} is no line: image, train/val/test", AGAIN, number)
+            raise DataError(
+                path, f"{' '.join(cells)[:80]!r} is no line: image, train/val/test", AGAIN, number
+            )
         unknown += cells[0] not in index
         part[index[cells[0]] if cells[0] in index else []] = PARTITION[cells[1]]
     odd = {"images without values": unknown, "images not listed": int((part < 0).sum())}
@@ -222,7 +226,9 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--source", type=Path, required=True, help="the release's folder, with Anno and Img")
     told = "the release's train, val and test instead of seeded splits 8:1:1"
     made.add_argument("--partition", action="store_true", help=told)
-    made.add_argument("--link", action="store_true", help="hard-link the images of a folder instead of copying")
+    made.add_argument(
+        "--link", action="store_true", help="hard-link the images of a folder instead of copying"
+    )
     return made
 
 
@@ -230,7 +236,9 @@ def main(given: list[str] | None = None) -> None:
     args = arguments().parse_args(given)
 
     def work() -> None:
-        made = prepare(args.source, args.out, args.splits, args.seed, args.by_content, args.partition, args.link)
+        made = prepare(
+            args.source, args.out, args.splits, args.seed, args.by_content, args.partition, args.link
+        )
         tell(args.out, *made)
 
     guarded(work)

@@ -35,7 +35,12 @@ SAFE = "%/:=&?~#+!$,;'@()*[]"  # in an address; the rest, Chinese names among it
 TEMPORARY = {408, 425, 429, 500, 502, 503, 504}  # answers after which another try may help
 SILENT, REDIRECT = "its host does not answer", "redirect that cannot be followed"
 UNANSWERED = ("timeout", "no connection")
-PASSING = {*UNANSWERED, "cut short", SILENT, *(f"HTTP {code}" for code in TEMPORARY)}  # reasons that may not last
+PASSING = {
+    *UNANSWERED,
+    "cut short",
+    SILENT,
+    *(f"HTTP {code}" for code in TEMPORARY),
+}  # reasons that may not last
 
 
 class Dead(Exception):
@@ -177,7 +182,9 @@ class Downloader:
     for this run: its other addresses are not asked, and not put on record.
     """
 
-    def __init__(self, folder: Path, log: Path, fetcher: Fetcher, threads: int = 8, patience: int = 25) -> None:
+    def __init__(
+        self, folder: Path, log: Path, fetcher: Fetcher, threads: int = 8, patience: int = 25
+    ) -> None:
         self.folder, self.log, self.fetcher = folder, log, fetcher
         self.threads, self.patience = threads, patience
         self.silent: Counter[str] = Counter()
@@ -196,7 +203,10 @@ class Downloader:
             else:
                 todo.append((name, url))
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.log, "a", encoding="utf-8") as log, tqdm(total=len(todo), desc="download", unit="img") as bar:
+        with (
+            open(self.log, "a", encoding="utf-8") as log,
+            tqdm(total=len(todo), desc="download", unit="img") as bar,
+        ):
             if log.tell():
                 log.write("\n")  # after a line that a crash cut short; empty lines are passed over
             self._all(iter(todo), outcomes, log, bar)

@@ -73,14 +73,22 @@ ABOUT = {
 }
 PUBLISHED = {  # file: MD5 of Zalando's .gz, SHA-256 of what is in it
     "train-images-idx3-ubyte": (
-        "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    ),
     "train-labels-idx1-ubyte": (
-        "25c81989df183df01b3e8a0aad5dffbe", "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+        "25c81989df183df01b3e8a0aad5dffbe",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    ),
     "t10k-images-idx3-ubyte": (
-        "bef4ecab320f06d8554ea6380940ec79", "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+        "bef4ecab320f06d8554ea6380940ec79",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    ),
     "t10k-labels-idx1-ubyte": (
-        "bb300cfdad3c16e7a12a480ee83cd310", "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
-}  # fmt: skip
+        "bb300cfdad3c16e7a12a480ee83cd310",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+}
 COUNTS = {"train": 60_000, "t10k": 10_000}
 MOST = 60_000 * 28 * 28  # bytes, in the largest of the four files
 
@@ -121,7 +129,9 @@ def _shape(path: Path, head: bytes, dimensions: int) -> tuple[int, ...]:
         raise DataError(path, f"is not an IDX file of bytes in {dimensions} dimensions", REMEDY)
     shape = tuple(int(n) for n in np.frombuffer(head, ">u4", dimensions, offset=4))
     if math.prod(shape) > MOST:
-        problem = f"would hold {math.prod(shape):,} bytes by its header, and none of the four has over {MOST:,}"
+        problem = (
+            f"would hold {math.prod(shape):,} bytes by its header, and none of the four has over {MOST:,}"
+        )
         raise DataError(path, problem, REMEDY)
     return shape
 
@@ -143,8 +153,11 @@ def read_release(source: Path, part: str) -> Part:
     if articles.max() >= len(ARTICLES):
         raise DataError(paths[1], f"has a label {articles.max()}, beyond the ten articles", REMEDY)
     counts = np.bincount(articles, minlength=len(ARTICLES))
-    found = {f"{part} images": len(images), f"{part} images of the rarest article": int(counts.min()),
-             f"pixels of a {part} image": math.prod(images.shape[1:])}  # fmt: skip
+    found = {
+        f"{part} images": len(images),
+        f"{part} images of the rarest article": int(counts.min()),
+        f"pixels of a {part} image": math.prod(images.shape[1:]),
+    }
     expected = dict(zip(found, (COUNTS[part], COUNTS[part] // len(ARTICLES), 28 * 28)))
     return Part(images, articles, notes + beside(found, expected))
 
@@ -236,7 +249,9 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--source", type=Path, default=DEBIAN, help="folder of the four files (%(default)s)")
     for name, n in (("train", 10_000), ("valid", 2_000), ("test", 4_000)):
         made.add_argument(f"--{name}", type=int, default=n, metavar="N", help="images of it (%(default)s)")
-    made.add_argument("--all", action="store_true", help="all 70,000: train 50,000, valid 10,000, test 10,000")
+    made.add_argument(
+        "--all", action="store_true", help="all 70,000: train 50,000, valid 10,000, test 10,000"
+    )
     given = made.parse_args(argv)
     sizes = None if given.all else {"train": given.train, "valid": given.valid, "test": given.test}
     guarded(lambda: tell(given.out, *prepare(given.source, given.out, sizes, given.seed)))

@@ -103,7 +103,9 @@ def gather(source: Path, out: Path, link: bool = False) -> list[Path]:
             raise DataError(source, f"has no {LABELS}", "Give the folder that the zip was unpacked to.")
         return [_bring(folder, out, link) for folder in found]
     names = names_in(source)
-    found = sorted(name.removesuffix(LABELS).rstrip("/") for name in names if re.search(f"(^|/){LABELS}$", name))
+    found = sorted(
+        name.removesuffix(LABELS).rstrip("/") for name in names if re.search(f"(^|/){LABELS}$", name)
+    )
     if not found:
         raise DataError(source, f"has no {LABELS}", "Give the zips of the attributes' training sets.")
     target = out / source.name.split(".")[0] if found[0] == "" else out
@@ -178,7 +180,9 @@ def arguments() -> argparse.ArgumentParser:
     made = parser(__doc__, "FashionAI")
     told = "the zips, or the folders they were unpacked to"
     made.add_argument("--source", type=Path, nargs="+", required=True, help=told)
-    made.add_argument("--link", action="store_true", help="hard-link the images of a folder instead of copying")
+    made.add_argument(
+        "--link", action="store_true", help="hard-link the images of a folder instead of copying"
+    )
     return made
 
 

@@ -88,14 +88,18 @@ def seeded_splits(
     keys = rarest(rows, n)
     if part is None:
         part, how = np.full(n, -1, np.int64), SEEDED.format(seed)
-        _, first, member = np.unique(np.arange(n) if groups is None else groups, return_index=True, return_inverse=True)
+        _, first, member = np.unique(
+            np.arange(n) if groups is None else groups, return_index=True, return_inverse=True
+        )
         head = first[member]
         heads = np.unique(head[keys >= 0])
         part[heads] = deal(keys[heads], (8, 1, 1), rng)
         part = part[head]
     part = np.where(keys >= 0, part, -1)
     prepared = Prepared([], how)
-    prepared.notes += [f"{count(int((part < 0).sum()), 'image')} left out, without a label"] * bool((part < 0).any())
+    prepared.notes += [f"{count(int((part < 0).sum()), 'image')} left out, without a label"] * bool(
+        (part < 0).any()
+    )
     for number, split in enumerate(SPLITS):
         chosen = np.flatnonzero(part == number)
         if len(chosen):
@@ -105,14 +109,22 @@ def seeded_splits(
             mine[:, 0] = index[mine[:, 0]]
             _add(prepared, out, attributes, split, [filenames[i] for i in chosen], mine, rng, per_image)
     if not prepared.splits or prepared.splits[0].name != "train":
-        raise DataError(out, f"has too few images ({n}) for a train split", "Give at least ten labelled images.")
+        raise DataError(
+            out, f"has too few images ({n}) for a train split", "Give at least ten labelled images."
+        )
     return prepared
 
 
 def _add(
-    prepared: Prepared, out: Path, attributes: Attributes, name: str, filenames: list[str], rows: np.ndarray,
-    rng: np.random.Generator, per_image: bool,
-) -> None:  # fmt: skip
+    prepared: Prepared,
+    out: Path,
+    attributes: Attributes,
+    name: str,
+    filenames: list[str],
+    rows: np.ndarray,
+    rng: np.random.Generator,
+    per_image: bool,
+) -> None:
     """Append one split, its queries and candidates drawn."""
     if name == "train":
         prepared.splits.append(Split(name, out, attributes, filenames, rows))

@@ -51,7 +51,12 @@ from ccakit.attributes import Attributes
 from ccakit.data.text import count, read_utf8
 
 PARTS = {"train": 0, "valid": 1, "val": 1, "validation": 1, "test": 2}
-RESERVED = {*LISTS, *(f"regions_{split}.txt" for split in ("train", "valid", "test")), "meta.json", "survival.json"}
+RESERVED = {
+    *LISTS,
+    *(f"regions_{split}.txt" for split in ("train", "valid", "test")),
+    "meta.json",
+    "survival.json",
+}
 MANY = 0.5  # values an image, from which on a column looks like none of attributes
 Rows = Iterator[tuple[int, list[Any]]]  # line (Parquet: row) and cells
 
@@ -113,7 +118,11 @@ def read_parquet(path: Path) -> tuple[list[str], Rows]:
     def readable() -> Iterator[None]:
         try:
             yield
-        except (ArrowException, OSError, ValueError) as error:  # a damaged page shows only when its rows are read
+        except (
+            ArrowException,
+            OSError,
+            ValueError,
+        ) as error:  # a damaged page shows only when its rows are read
             problem = f"cannot be read as Parquet ({str(error).splitlines()[0]})"
             raise DataError(path, problem, "Save it again, or as CSV.") from None
 
@@ -196,8 +205,10 @@ class Table:
 
     def labels(self) -> tuple[Attributes, np.ndarray, list[str]]:
         """The attributes that have values (sorted, numbers as numbers), (R, 3) rows, and findings."""
-        found = {name: sorted({v for (_, a), vs in self.values.items() if a == name for v in vs}, key=_order)
-                 for name in self.attributes}  # fmt: skip
+        found = {
+            name: sorted({v for (_, a), vs in self.values.items() if a == name for v in vs}, key=_order)
+            for name in self.attributes
+        }
         notes = [f"{name}: no value at all, left out" for name, values in found.items() if not values]
         found = {name: tuple(values) for name, values in found.items() if values}
         if not found:
@@ -226,7 +237,9 @@ def triplet_findings(attributes: Attributes, rows: np.ndarray) -> list[str]:
     for condition, (name, size) in enumerate(zip(attributes.names, attributes.sizes)):
         images = np.bincount(rows[rows[:, 1] == condition, 2], minlength=size)
         if size == 1:
-            notes.append(f"{name}: one value only ({attributes.values[condition][0]!r}), so no triplet can be formed")
+            notes.append(
+                f"{name}: one value only ({attributes.values[condition][0]!r}), so no triplet can be formed"
+            )
         elif images.max() < 2:
             notes.append(f"{name}: no value has two images, so no triplet can be formed")
         elif size > MANY * images.sum():
@@ -281,7 +294,9 @@ def prepare(
 def arguments() -> argparse.ArgumentParser:
     made = parser(__doc__, "shoes", splits=False)
     made.add_argument("--table", type=Path, required=True, help="the CSV or Parquet file")
-    made.add_argument("--images", type=Path, required=True, help="folder that the image paths are relative to")
+    made.add_argument(
+        "--images", type=Path, required=True, help="folder that the image paths are relative to"
+    )
     made.add_argument("--image", metavar="COLUMN", help="column of the images (the first)")
     made.add_argument("--attributes", metavar="A,B,C", help="columns of the attributes (all others)")
     made.add_argument("--split-column", metavar="COLUMN", help="column of train, valid, test (none: seeded)")

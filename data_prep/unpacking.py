@@ -96,9 +96,13 @@ def _opened(archive: Path, limits: Limits) -> Iterator[list[_Member]]:
         raise DataError(archive, f"is broken, or no zip or tar ({error})", remedy) from None
     except FileNotFoundError as error:
         missing = not archive.exists()
-        raise DataError(archive, "is missing" if missing else f"cannot be unpacked ({error})", remedy) from None
+        raise DataError(
+            archive, "is missing" if missing else f"cannot be unpacked ({error})", remedy
+        ) from None
     except OSError as error:
-        raise DataError(archive, f"cannot be unpacked ({error})", "Make room, or repair the archive.") from None
+        raise DataError(
+            archive, f"cannot be unpacked ({error})", "Make room, or repair the archive."
+        ) from None
 
 
 def _members(archive: Path, stack: ExitStack) -> Iterator[_Member]:
@@ -111,12 +115,16 @@ def _members(archive: Path, stack: ExitStack) -> Iterator[_Member]:
             problem = "is encrypted" if info.flag_bits & 1 else ""
             problem = problem if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "is a link or a device"
             opener = partial(pack.open, info)
-            yield _Member(info.filename, info.file_size, info.compress_size, info.CRC, info.is_dir(), problem, opener)
+            yield _Member(
+                info.filename, info.file_size, info.compress_size, info.CRC, info.is_dir(), problem, opener
+            )
         return
     pack = stack.enter_context(tarfile.open(archive, "r:*"))
     for info in pack:
         problem = "" if info.isreg() or info.isdir() else "is a link or a device"
-        yield _Member(info.name, info.size, None, None, info.isdir(), problem, partial(pack.extractfile, info))
+        yield _Member(
+            info.name, info.size, None, None, info.isdir(), problem, partial(pack.extractfile, info)
+        )
 
 
 def _checked(archive: Path, members: Iterable[_Member], limits: Limits) -> list[_Member]:

@@ -108,7 +108,9 @@ def find_images(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     return found, notes
 
 
-def bring_images(source: Path, out: Path, square: bool = False, link: bool = False) -> tuple[dict[str, str], list[str]]:
+def bring_images(
+    source: Path, out: Path, square: bool = False, link: bool = False
+) -> tuple[dict[str, str], list[str]]:
     """The release's images under `out`, copied from its folder or unpacked: {key: path relative to `out`}, notes."""
     name = "ut-zap50k-images-square" if square else "ut-zap50k-images"
     root, archive = source.resolve(), source / f"{name}.zip"
@@ -161,9 +163,13 @@ def read_meta_csv(path: Path) -> tuple[dict[str, Cells], list[str]]:
             rows.setdefault(key, made)
             unmeasured += bare
     except csv.Error as error:
-        raise DataError(path, f"is broken ({error})", "Take the file from its zip again.", reader.line_num) from None
+        raise DataError(
+            path, f"is broken ({error})", "Take the file from its zip again.", reader.line_num
+        ) from None
     notes = [f"{count(twice, 'row')} of meta-data.csv left out: the CID has one already"] * bool(twice)
-    return rows, notes + [f"heel: {count(unmeasured, 'height')} without a measure, no label"] * bool(unmeasured)
+    return rows, notes + [f"heel: {count(unmeasured, 'height')} without a measure, no label"] * bool(
+        unmeasured
+    )
 
 
 def _cells(texts: Sequence[str]) -> tuple[Cells, int]:
@@ -188,8 +194,11 @@ def join(images: dict[str, str], cells: dict[str, Cells], path: Path) -> Labelle
     """Images and rows of meta-data.csv (`path`, for errors) by their keys; what has no partner is counted."""
     keys = [key for key in images if key in cells]
     alone = {"image": len(images) - len(keys), "row": len(cells) - len(keys)}
-    notes = [f"{count(n, what)} left out, without {other}" for (what, n), other in
-             zip(alone.items(), ("a row in meta-data.csv", "an image")) if n]  # fmt: skip
+    notes = [
+        f"{count(n, what)} left out, without {other}"
+        for (what, n), other in zip(alone.items(), ("a row in meta-data.csv", "an image"))
+        if n
+    ]
     values = [{value for key in keys for value in cells[key][name]} for name in COLUMNS]
     if not all(values):
         empty = [name for name, of in zip(COLUMNS, values) if not of]
@@ -197,17 +206,25 @@ def join(images: dict[str, str], cells: dict[str, Cells], path: Path) -> Labelle
     ordered = [sorted(of, key=HEELS.index if name == "heel" else None) for name, of in zip(COLUMNS, values)]
     attributes = Attributes(tuple(COLUMNS), tuple(map(tuple, ordered)))
     label = [{value: i for i, value in enumerate(of)} for of in ordered]
-    rows = [(i, c, label[c][value]) for i, key in enumerate(keys)
-            for c, name in enumerate(COLUMNS) for value in cells[key][name]]  # fmt: skip
+    rows = [
+        (i, c, label[c][value])
+        for i, key in enumerate(keys)
+        for c, name in enumerate(COLUMNS)
+        for value in cells[key][name]
+    ]
     made = Labelled(attributes, [images[key] for key in keys], np.array(rows, np.int64), notes)
     for c, name in enumerate(COLUMNS):
         of = [len(cells[key][name]) for key in keys]
-        made.notes.append(f"{name}: {len(ordered[c])} values; {sum(n > 0 for n in of):,} of {len(keys):,} images "
-                          f"labelled, {sum(n > 1 for n in of):,} with several values")  # fmt: skip
+        made.notes.append(
+            f"{name}: {len(ordered[c])} values; {sum(n > 0 for n in of):,} of {len(keys):,} images "
+            f"labelled, {sum(n > 1 for n in of):,} with several values"
+        )
     return made
 
 
-def csn_part(names: Sequence[str], triplets: dict[str, np.ndarray], labelled: Labelled) -> tuple[np.ndarray, list[str]]:
+def csn_part(
+    names: Sequence[str], triplets: dict[str, np.ndarray], labelled: Labelled
+) -> tuple[np.ndarray, list[str]]:
     """(n,) 0, 1, 2, or -1: the split whose triplets name each image; of several splits test, then valid, has it."""
     index = {key_of(name): i for i, name in enumerate(labelled.filenames)}
     place = np.array([index.get(key_of(name), -1) for name in names])
@@ -217,7 +234,9 @@ def csn_part(names: Sequence[str], triplets: dict[str, np.ndarray], labelled: La
         mine = mine[mine >= 0]
         several += int((part[mine] >= 0).sum())
         part[mine] = number
-    notes = [f"{count(several, 'image')} named by the triplets of several splits: kept for the last"] * bool(several)
+    notes = [f"{count(several, 'image')} named by the triplets of several splits: kept for the last"] * bool(
+        several
+    )
     return part, notes
 
 
@@ -246,10 +265,17 @@ def regenerate(prepared: Prepared, out: Path, sizes: dict[str, int], seed: int) 
     for stream, (split, condition) in enumerate(tqdm(steps, desc="draw triplets", unit="list", disable=None)):
         rows, size = prepared.every.get(split.name, split.labels), sizes[split.name]
         try:
-            sampler = TripletSampler(rows[rows[:, 1] == condition], len(COLUMNS), batch_size=size,
-                                     triplets_per_epoch=size, seed=seed)  # fmt: skip
+            sampler = TripletSampler(
+                rows[rows[:, 1] == condition],
+                len(COLUMNS),
+                batch_size=size,
+                triplets_per_epoch=size,
+                seed=seed,
+            )
         except ValueError:
-            problem = f"can have no triplet of {list(COLUMNS)[condition]!r}: too few images, or one value only"
+            problem = (
+                f"can have no triplet of {list(COLUMNS)[condition]!r}: too few images, or one value only"
+            )
             raise DataError(out / f"triplets_{split.name}.txt", problem, "Give more images.") from None
         batch = next(sampler.epoch(stream))
         drawn = np.stack([batch.anchor, batch.positive, batch.negative, batch.condition], axis=1)
@@ -262,9 +288,12 @@ def given_triplets(folder: Path, out: Path, labelled: Labelled, seed: int) -> tu
     names, lists = read_csn_lists(folder, tuple(COLUMNS))
     part, notes = csn_part(names, lists, labelled)
     how = f"CSN's images of each split; queries drawn by seed {seed}"
-    prepared = seeded_splits(out, labelled.attributes, labelled.filenames, labelled.rows, seed, part=part, how=how)
-    prepared.notes = notes + [f"{count(n, 'labelled image')} in no triplet left out"
-                              for n in [int((part < 0).sum())] if n]  # fmt: skip
+    prepared = seeded_splits(
+        out, labelled.attributes, labelled.filenames, labelled.rows, seed, part=part, how=how
+    )
+    prepared.notes = notes + [
+        f"{count(n, 'labelled image')} in no triplet left out" for n in [int((part < 0).sum())] if n
+    ]
     own = {split.name: own_triplets(names, lists[split.name], split.filenames) for split in prepared.splits}
     kept, total = (sum(map(len, each.values())) for each in (own, lists))
     reduced = "" if kept == total else f", reduced to survivors: {kept} of {total} triplets"
@@ -278,7 +307,9 @@ def drawn_triplets(
 ) -> tuple[Prepared, dict, str]:
     """Seeded splits and triplets, and what to call them."""
     part, how = draw_part(labelled, out, seed, by_content), f"seeded, images 70:10:20, seed {seed}: not CSN's"
-    prepared = seeded_splits(out, labelled.attributes, labelled.filenames, labelled.rows, seed, part=part, how=how)
+    prepared = seeded_splits(
+        out, labelled.attributes, labelled.filenames, labelled.rows, seed, part=part, how=how
+    )
     called = f"regenerated, seed {seed}: not CSN's lists"
     return prepared, regenerate(prepared, out, sizes, seed), called
 
@@ -302,29 +333,39 @@ def prepare(
     cells, found = read_meta_csv(meta)
     labelled = join(images, cells, meta)
     notes += found + labelled.notes
-    made = given_triplets(triplets, out, labelled, seed) if triplets else drawn_triplets(
-        out, labelled, sizes, seed, by_content)  # fmt: skip
+    made = (
+        given_triplets(triplets, out, labelled, seed)
+        if triplets
+        else drawn_triplets(out, labelled, sizes, seed, by_content)
+    )
     prepared, rows, called = made
     if [split.name for split in prepared.splits] != list(SPLITS) or not all(map(len, rows.values())):
-        raise DataError(out, "would lack images or triplets in a split", "Give more images, or the whole lists.")
+        raise DataError(
+            out, "would lack images or triplets in a split", "Give more images, or the whole lists."
+        )
     about = {**ABOUT, "seed": seed, "triplets": called}
     dataset = write_prepared(out, "Zappos50K", labelled.attributes, prepared, about)
     for split, each in rows.items():
         write_triplets(out, split, each)
     notes += [f"triplets: {', '.join(f'{split} {len(each):,}' for split, each in rows.items())} ({called})"]
-    return dataset, notes + beside({"images": len(images), "values": sum(labelled.attributes.sizes)},
-                                   {"images": 50_025, "values": 34})  # fmt: skip
+    return dataset, notes + beside(
+        {"images": len(images), "values": sum(labelled.attributes.sizes)}, {"images": 50_025, "values": 34}
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
     made = parser(__doc__, "Zappos50K", splits=False)
-    made.add_argument("--source", type=Path, required=True, help="folder of the release's zips, or of these unpacked")
+    made.add_argument(
+        "--source", type=Path, required=True, help="folder of the release's zips, or of these unpacked"
+    )
     made.add_argument("--triplets", type=Path, metavar="DIR", help="CSN's lists; without: regenerated")
     for split, n in SIZES.items():
         told = f"regenerated triplets a condition for {split} (%(default)s)"
         made.add_argument(f"--{split}", type=int, default=n, metavar="N", help=told)
     made.add_argument("--square", action="store_true", help="the images of ut-zap50k-images-square")
-    made.add_argument("--link", action="store_true", help="hard-link the images of a folder instead of copying")
+    made.add_argument(
+        "--link", action="store_true", help="hard-link the images of a folder instead of copying"
+    )
     given = made.parse_args(argv)
     sizes = {split: getattr(given, split) for split in SPLITS}
     options = (given.triplets, sizes, given.seed, given.square, given.link, given.by_content)

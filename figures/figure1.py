@@ -44,11 +44,18 @@ def draw(trunk: str = TRUNK, most: int = 16) -> Figure:
     one = [costs(SYSTEM, k, trunk) for k in counts]
     axes = [canvas.figure.add_axes((0.765, bottom, 0.215, 0.265)) for bottom in (0.65, 0.13)]
     for ax, place, unit, letter in zip(axes, (0, 1), (1e6, 1e9), "cd"):
-        told = [f"{many / unit:,.0f}" + (f"\n({4 * many / 1e9:.1f} GB)" if letter == "c" else "") for many in
-                (8 * single[place], one[counts.index(8)][place])]  # fmt: skip
+        told = [
+            f"{many / unit:,.0f}" + (f"\n({4 * many / 1e9:.1f} GB)" if letter == "c" else "")
+            for many in (8 * single[place], one[counts.index(8)][place])
+        ]
         _lines(ax, told, counts, [k * single[place] / unit for k in counts], [of[place] / unit for of in one])
-        ax.set_title(f"({letter}) " + ("parameters (M)", "GFLOP an image")[place], fontsize=7.5,
-                     loc="left", x=-0.24, fontweight="bold")  # fmt: skip
+        ax.set_title(
+            f"({letter}) " + ("parameters (M)", "GFLOP an image")[place],
+            fontsize=7.5,
+            loc="left",
+            x=-0.24,
+            fontweight="bold",
+        )
     return canvas.figure
 
 
@@ -57,11 +64,29 @@ def _lines(ax, told, counts, many, one) -> None:
     for values, color, marker in ((many, style.WRONG, "s"), (one, style.PALETTE[0], "o")):
         ax.plot(counts, values, color=color, marker=marker, markersize=3, linewidth=1.2)
     at = counts.index(8)
-    ax.annotate(f"K networks,\nK = 8: {told[0]}", (8, many[at]), (-4, 1), textcoords="offset points", ha="right",
-                va="bottom", fontsize=6.2, color=style.ink(style.WRONG))  # fmt: skip
-    ax.annotate(f"one network,\nK = 8: {told[1]}", (counts[-1] + 0.6, one[at]), (0, 3), textcoords="offset points",
-                ha="right", va="bottom", fontsize=6.2, color=style.PALETTE[0])  # fmt: skip
-    ax.set(xlim=(0, counts[-1] + 0.6), ylim=(0, 1.08 * many[-1]), xticks=[0, *counts[2:]], xlabel="conditions K")
+    ax.annotate(
+        f"K networks,\nK = 8: {told[0]}",
+        (8, many[at]),
+        (-4, 1),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=6.2,
+        color=style.ink(style.WRONG),
+    )
+    ax.annotate(
+        f"one network,\nK = 8: {told[1]}",
+        (counts[-1] + 0.6, one[at]),
+        (0, 3),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=6.2,
+        color=style.PALETTE[0],
+    )
+    ax.set(
+        xlim=(0, counts[-1] + 0.6), ylim=(0, 1.08 * many[-1]), xticks=[0, *counts[2:]], xlabel="conditions K"
+    )
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=6.5)
     ax.xaxis.label.set(fontsize=6.5)
@@ -72,8 +97,13 @@ def _spaces(canvas, x: float, y: float, color: str, text: str) -> None:
     """An embedding space: a few clusters in a circle."""
     canvas.circle(x, y, 0.19, "", "white")
     for dx, dy in ((-0.09, 0.05), (0.07, 0.09), (0.02, -0.09)):
-        canvas.ax.plot([x + dx, x + dx + 0.035, x + dx - 0.02], [y + dy, y + dy + 0.03, y + dy + 0.04], ".",
-                       color=color, markersize=2.5)  # fmt: skip
+        canvas.ax.plot(
+            [x + dx, x + dx + 0.035, x + dx - 0.02],
+            [y + dy, y + dy + 0.03, y + dy + 0.04],
+            ".",
+            color=color,
+            markersize=2.5,
+        )
     canvas.text(x, y - 0.27, text, color=style.ink(color), fontsize=6.5)
 
 

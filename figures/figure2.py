@@ -13,17 +13,33 @@ from ccakit.models.registry import model_info
 
 # title, what differs, and from the image up: (box, whether it is done anew for each condition)
 SYSTEMS = {
-    "csn": ("CSN", "a mask of D channels\na condition",
-            [("CNN", 0), ("average pool, FC", 0), ("⊙ mask", 1), ("ℓ2", 1)]),
-    "asen": ("ASEN", "two attentions on the\nmap, both conditioned",
-             [("CNN", 0), ("spatial attention", 1), ("channel attention", 1), ("FC, ℓ2", 1)]),
-    "camnet": ("CAMNet", "a mask of the whole\nmap a condition",
-               [("CNN", 0), ("⊙ mask on the map", 1), ("spatial attention", 1), ("pool, FC, ℓ2", 1)]),
-    "cca-type2": ("CCA", "the attention's query\nis the condition",
-                  [("ViT blocks 1 … L−1", 0), ("keys, values", 0), ("cross attention", 1),
-                   ("FFN, [CLS], FC, ℓ2", 1)]),
-}  # fmt: skip
-ENTERS = {"csn": [2], "asen": [1, 2], "camnet": [1], "cca-type2": [2]}  # the boxes into which the condition goes
+    "csn": (
+        "CSN",
+        "a mask of D channels\na condition",
+        [("CNN", 0), ("average pool, FC", 0), ("⊙ mask", 1), ("ℓ2", 1)],
+    ),
+    "asen": (
+        "ASEN",
+        "two attentions on the\nmap, both conditioned",
+        [("CNN", 0), ("spatial attention", 1), ("channel attention", 1), ("FC, ℓ2", 1)],
+    ),
+    "camnet": (
+        "CAMNet",
+        "a mask of the whole\nmap a condition",
+        [("CNN", 0), ("⊙ mask on the map", 1), ("spatial attention", 1), ("pool, FC, ℓ2", 1)],
+    ),
+    "cca-type2": (
+        "CCA",
+        "the attention's query\nis the condition",
+        [("ViT blocks 1 … L−1", 0), ("keys, values", 0), ("cross attention", 1), ("FFN, [CLS], FC, ℓ2", 1)],
+    ),
+}
+ENTERS = {
+    "csn": [2],
+    "asen": [1, 2],
+    "camnet": [1],
+    "cca-type2": [2],
+}  # the boxes into which the condition goes
 CIRCLES = {"csn": "$M_{c}$", "asen": "one-\nhot $c$", "camnet": "$M_{c}$", "cca-type2": "$q_c$"}
 
 
@@ -34,7 +50,10 @@ def draw() -> Figure:
         _panel(canvas, (place + 0.5) * width, name)
         if place:
             canvas.arrow((place * width, 0.5), (place * width, 3.85), color="0.85", head=False)
-    for x, color, text in ((2.2, shared.SHARED, "once an image"), (3.4, shared.SWITCHED, "anew for each condition c")):
+    for x, color, text in (
+        (2.2, shared.SHARED, "once an image"),
+        (3.4, shared.SWITCHED, "anew for each condition c"),
+    ):
         canvas.box(x, 0.12, 0.2, 0.12, "", color)
         canvas.text(x + 0.16, 0.12, text, ha="left")
     return canvas.figure
@@ -50,7 +69,9 @@ def _panel(canvas, x: float, name: str) -> None:
     places = [y + 0.55 + step * i for i in range(len(steps))]
     for place, (text, conditional) in zip(places, steps):
         canvas.arrow((left, place - step + (0.19 if place == places[0] else 0.13)), (left, place - 0.13))
-        canvas.box(left, place, 1.1, 0.26, text, shared.SWITCHED if conditional else shared.SHARED, fontsize=6.5)
+        canvas.box(
+            left, place, 1.1, 0.26, text, shared.SWITCHED if conditional else shared.SHARED, fontsize=6.5
+        )
     canvas.arrow((left, places[-1] + 0.13), (left, places[-1] + 0.31))
     canvas.text(left, places[-1] + 0.37, "embedding given c", fontsize=6.5)
     enters = [places[i] for i in ENTERS[name]]
@@ -60,8 +81,11 @@ def _panel(canvas, x: float, name: str) -> None:
         if place == middle:
             canvas.arrow((x + 0.54, place), (left + 0.55, place))
         else:
-            canvas.arrow((x + 0.69, middle + (0.15 if place > middle else -0.15)), (x + 0.69, place),
-                         (left + 0.55, place))  # fmt: skip
+            canvas.arrow(
+                (x + 0.69, middle + (0.15 if place > middle else -0.15)),
+                (x + 0.69, place),
+                (left + 0.55, place),
+            )
     info = model_info(name)
     trunk = "R50+ViT-B/16" if info.reads == "tokens" else "R50 to stage 3"
     canvas.text(x, 0.42, f"{trunk}: {info.parameters() / 1e6:.1f}M parameters", fontsize=6.2)

@@ -20,11 +20,18 @@ def draw() -> Figure:
     _blocks(canvas)
     _token(canvas)
     _last(canvas)
-    for x, color, text in ((0.2, shared.SHARED, "once an image"), (1.3, shared.SWITCHED, "anew for each condition")):
+    for x, color, text in (
+        (0.2, shared.SHARED, "once an image"),
+        (1.3, shared.SWITCHED, "anew for each condition"),
+    ):
         canvas.box(x, 0.12, 0.2, 0.12, "", color)
         canvas.text(x + 0.16, 0.12, text, ha="left")
-    canvas.text(6.92, 0.12, "all rows of $Q_c$ are equal, [CLS] alone is read: one row a condition is computed",
-                ha="right")  # fmt: skip
+    canvas.text(
+        6.92,
+        0.12,
+        "all rows of $Q_c$ are equal, [CLS] alone is read: one row a condition is computed",
+        ha="right",
+    )
     return canvas.figure
 
 
@@ -32,7 +39,9 @@ def _equation(canvas, x: float, y: float, number: str, **options) -> None:
     canvas.text(x, y, f"Eq. {number}", color=style.PALETTE[4], fontweight="bold", **options)
 
 
-def _stack(canvas, x: float, y: float, names, width: float = 0.72, gap: float = 0.3, color=shared.SHARED) -> list:
+def _stack(
+    canvas, x: float, y: float, names, width: float = 0.72, gap: float = 0.3, color=shared.SHARED
+) -> list:
     """Boxes above each other with arrows between; returns their heights."""
     places = [y + gap * i for i in range(len(names))]
     for place, name in zip(places, names):
@@ -112,8 +121,10 @@ def _token(canvas) -> None:
     switched = shared.SWITCHED
     canvas.area(5.92, 1.36, 1.96, 1.4, "condition token: Type-1 or Type-2")
     canvas.circle(5.92, 0.42, 0.11, "$c$")
-    columns = ((5.4, [(0.98, "onehot$(c)$"), (1.44, "FC")], "2"),
-               (6.44, [(0.92, r"$M_\theta[c, :]$"), (1.18, "ReLU"), (1.44, "FC")], "3"))  # fmt: skip
+    columns = (
+        (5.4, [(0.98, "onehot$(c)$"), (1.44, "FC")], "2"),
+        (6.44, [(0.92, r"$M_\theta[c, :]$"), (1.18, "ReLU"), (1.44, "FC")], "3"),
+    )
     for x, boxes, equation in columns:
         canvas.arrow((5.92 + (0.11 if x > 5.92 else -0.11), 0.42), (x, 0.42), (x, boxes[0][0] - 0.09))
         for (low, _), (high, _) in zip(boxes, boxes[1:]):

@@ -39,8 +39,10 @@ def draw(run=None, images: int = 5, seed: int = 0) -> Figure:
         ax.title.set(fontsize=shared.SMALL + 1, text=ax.get_title().replace(" ", "\n"))
         label = ax.get_xlabel().replace("-\n", "-").replace("\n", " ")
         ax.set_xlabel(shared.wrapped(label, 13), fontsize=shared.SMALL, labelpad=1.5)
-    lines = [max(ax.get_xlabel().count("\n") + 1 for ax in figure.axes[row : row + columns])
-             for row in range(0, len(figure.axes), columns)]  # fmt: skip
+    lines = [
+        max(ax.get_xlabel().count("\n") + 1 for ax in figure.axes[row : row + columns])
+        for row in range(0, len(figure.axes), columns)
+    ]
     figure.set_size_inches(shared.TEXT, len(lines) * (side + 0.06) + 0.11 * sum(lines) + 0.26)
     figure.axes[0].set_title("test image", fontsize=shared.SMALL + 1)
     return figure

@@ -37,13 +37,20 @@ def _ring(part, run, images, seed: int) -> None:
     for c, (points, rows) in enumerate(zip(spaces, images)):
         ax = part.add_subplot(grid[0 if c < across else 2, c % across])
         shared.scatter_values(ax, style.tsne(points, seed), labels[rows, c], attributes.values[c], size=2.5)
-        ax.set_title(shared.wrapped(attributes.title(c), 10), color=style.ink(colors[c]), pad=2,
-                     fontweight="bold", fontsize=shared.SMALL + 0.5)  # fmt: skip
+        ax.set_title(
+            shared.wrapped(attributes.title(c), 10),
+            color=style.ink(colors[c]),
+            pad=2,
+            fontweight="bold",
+            fontsize=shared.SMALL + 0.5,
+        )
         style.bare_axes(ax, colors[c]).set_box_aspect(1)
     middle = part.add_subplot(grid[1, :])
     joint = style.tsne(np.concatenate(spaces), seed)
     each = np.repeat(np.arange(k), [len(of) for of in images])
-    order = np.random.default_rng(seed).permutation(len(each))  # so that no attribute lies on top of all others
+    order = np.random.default_rng(seed).permutation(
+        len(each)
+    )  # so that no attribute lies on top of all others
     middle.scatter(*joint[order].T, s=4, c=[colors[c] for c in each[order]], linewidth=0)
     style.bare_axes(middle).set_box_aspect(1)
     kind = "without condition" if run.system == "triplet" else "conditional"

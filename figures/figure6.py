@@ -30,8 +30,15 @@ def draw(runs, attributes=ATTRIBUTES, points: int = 250, seed: int = 0) -> Figur
                 style.bare_axes(ax, style.attribute_colors(len(of))[c])
                 low, high = ax.get_ylim()
                 ax.set_ylim(low, high + 0.07 * (high - low))  # room for the text
-                ax.text(0.99, 0.985, f"mAP {maps[of.names[c]]:.1f}", transform=ax.transAxes, ha="right", va="top",
-                        bbox=dict(facecolor="white", edgecolor="none", alpha=0.8, pad=1))  # fmt: skip
+                ax.text(
+                    0.99,
+                    0.985,
+                    f"mAP {maps[of.names[c]]:.1f}",
+                    transform=ax.transAxes,
+                    ha="right",
+                    va="top",
+                    bbox=dict(facecolor="white", edgecolor="none", alpha=0.8, pad=1),
+                )
                 if run is runs[-1]:
                     shared.name_values(ax, of.values[c], 18)
             row[0].set_ylabel(shared.title_of(run), fontsize=8, fontweight="bold")
@@ -42,7 +49,9 @@ def draw(runs, attributes=ATTRIBUTES, points: int = 250, seed: int = 0) -> Figur
 
 
 def main(argv=None):
-    given = shared.arguments(__doc__, argv, shared.RUN, shared.RUNS, ("--points", dict(type=int, default=250)))
+    given = shared.arguments(
+        __doc__, argv, shared.RUN, shared.RUNS, ("--points", dict(type=int, default=250))
+    )
     runs = shared.compared(SYSTEMS, shared.run_or_demo(given.run), given.runs)
     return shared.write(draw(runs, points=given.points), "figure6", given.out)
 

@@ -18,7 +18,9 @@ TOP = 3
 
 def ranked(run, condition: int, top: int = TOP) -> tuple[np.ndarray, np.ndarray]:
     """An attribute's queries (Q, 3), and of each the `top` nearest candidates (Q, top, 3), never the query's image."""
-    queries, candidates = (rows[rows[:, 1] == condition] for rows in (run.split.queries, run.split.candidates))
+    queries, candidates = (
+        rows[rows[:, 1] == condition] for rows in (run.split.queries, run.split.candidates)
+    )
     embeddings = embed_rows(run.saved.model, run.inputs, np.concatenate([queries, candidates]))
     of_queries, of_candidates = np.split(embeddings, [len(queries)])
     similarity = of_queries @ of_candidates.T  # (Q, C)
@@ -45,10 +47,21 @@ def draw(run=None, seed: int = 0, attributes=()) -> Figure:
             _level([*grids[0][row], *grids[1][row]])
             name = shared.wrapped(of_run.title(c), 9)
             first = grids[0][row, 0]
-            first.set_ylabel(name, rotation=0, ha="right", va="center", y=0.68, fontweight="bold", fontsize=7,
-                             color=style.ink(colors[c]), labelpad=3)  # fmt: skip
+            first.set_ylabel(
+                name,
+                rotation=0,
+                ha="right",
+                va="center",
+                y=0.68,
+                fontweight="bold",
+                fontsize=7,
+                color=style.ink(colors[c]),
+                labelpad=3,
+            )
             share = 100 * mistakes.mean() if len(mistakes) else np.nan
-            first.text(-0.1, 0.2, f"mistakes:\n{share:.0f}%", transform=first.transAxes, ha="right", va="center")
+            first.text(
+                -0.1, 0.2, f"mistakes:\n{share:.0f}%", transform=first.transAxes, ha="right", va="center"
+            )
         for part, grid, title in zip(parts, grids, ("all three right", "a mistake among the three")):
             part.suptitle(title, fontsize=8, fontweight="bold")
             for ax, name in zip(grid[0], ["query", *(f"rank {i + 1}" for i in range(TOP))]):

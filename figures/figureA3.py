@@ -17,7 +17,11 @@ def draw(run=None, points: int = 250, seed: int = 0) -> Figure:
     """A panel an attribute, four in a row, its values named below if they are at most 12."""
     run = run or shared.run_or_demo()
     attributes, k = run.split.attributes, len(run.split.attributes)
-    images, labels, colors = shared.some_images(run, points, seed), run.split.label_matrix(), style.attribute_colors(k)
+    images, labels, colors = (
+        shared.some_images(run, points, seed),
+        run.split.label_matrix(),
+        style.attribute_colors(k),
+    )
     spaces = shared.in_spaces(run, images)
     with plots.plt.rc_context(shared.lettering()):
         figure = style.new_figure(shared.TEXT, 2.3 * -(-k // 4))
@@ -41,8 +45,10 @@ def matrix(run) -> Figure:
 def main(argv=None):
     given = shared.arguments(__doc__, argv, shared.RUN, ("--points", dict(type=int, default=250)))
     run = shared.run_or_demo(given.run)
-    return [*shared.write(draw(run, given.points), "figureA3", given.out),
-            *shared.write(matrix(run), "figureA3_matrix", given.out)]  # fmt: skip
+    return [
+        *shared.write(draw(run, given.points), "figureA3", given.out),
+        *shared.write(matrix(run), "figureA3_matrix", given.out),
+    ]
 
 
 if __name__ == "__main__":

@@ -32,7 +32,11 @@ from ccakit.training.trainer import train
 
 COLUMN, TEXT = 3.3, 7.0  # inches: one column, and the text's width
 SMALL = 6.0  # points: the least that is set in a figure of that size
-IMAGE, SHARED, SWITCHED = "#DDDDDD", "#BFD9EE", "#F6C99B"  # of boxes: data; once an image; anew for each condition
+IMAGE, SHARED, SWITCHED = (
+    "#DDDDDD",
+    "#BFD9EE",
+    "#F6C99B",
+)  # of boxes: data; once an image; anew for each condition
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARK = ROOT / "runs/benchmark/spaces/default"
 
@@ -69,8 +73,13 @@ def title_of(run: Run) -> str:
     return model_info(run.system).title
 
 
-def compared(names: Sequence[str], base: Run, given: Sequence[str] = (), folder: Path | None = None,
-             benchmark: Path = BENCHMARK) -> list[Run]:
+def compared(
+    names: Sequence[str],
+    base: Run,
+    given: Sequence[str] = (),
+    folder: Path | None = None,
+    benchmark: Path = BENCHMARK,
+) -> list[Run]:
     """A run of each system on the data of `base`, all trained alike.
 
     given: "NAME=FOLDER", taken as they are. The others: the benchmark's runs, if it has all of them on this very data;
@@ -124,7 +133,9 @@ def in_spaces(run: Run, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [embeddings[part, condition] for condition, part in enumerate(parts)]
 
 
-def scatter_values(ax: Axes, places: np.ndarray, labels: np.ndarray, values: Sequence[str], size: float = 4) -> None:
+def scatter_values(
+    ax: Axes, places: np.ndarray, labels: np.ndarray, values: Sequence[str], size: float = 4
+) -> None:
     """Points coloured by value."""
     colors = style.value_colors(len(values))
     ax.scatter(*places.T, s=size, c=[colors[label] for label in labels], linewidth=0)
@@ -135,10 +146,21 @@ def name_values(ax: Axes, values: Sequence[str], width: int = 15) -> None:
     if len(values) > 12:
         ax.set_xlabel(f"{len(values)} values")
         return
-    handles = [ax.scatter([], [], s=12, color=color, linewidth=0, label=wrapped(value, width))
-               for color, value in zip(style.value_colors(len(values)), values)]  # fmt: skip
-    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.005), ncols=2, frameon=False,
-              handletextpad=0, columnspacing=0.3, labelspacing=0.2, borderpad=0.2)  # fmt: skip
+    handles = [
+        ax.scatter([], [], s=12, color=color, linewidth=0, label=wrapped(value, width))
+        for color, value in zip(style.value_colors(len(values)), values)
+    ]
+    ax.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.005),
+        ncols=2,
+        frameon=False,
+        handletextpad=0,
+        columnspacing=0.3,
+        labelspacing=0.2,
+        borderpad=0.2,
+    )
 
 
 def wrapped(text: str, width: int) -> str:
@@ -165,18 +187,35 @@ class Canvas:
     def text(self, x: float, y: float, text: str, **options) -> None:
         self.ax.text(x, y, text, **{"ha": "center", "va": "center", "fontsize": self.size, **options})
 
-    def box(self, x: float, y: float, width: float, height: float, text: str = "", color: str = SHARED,
-            **options) -> None:
-        shape = FancyBboxPatch((x - width / 2, y - height / 2), width, height, facecolor=color, edgecolor="0.25",
-                               linewidth=0.7, boxstyle="round,pad=0,rounding_size=0.05")  # fmt: skip
+    def box(
+        self, x: float, y: float, width: float, height: float, text: str = "", color: str = SHARED, **options
+    ) -> None:
+        shape = FancyBboxPatch(
+            (x - width / 2, y - height / 2),
+            width,
+            height,
+            facecolor=color,
+            edgecolor="0.25",
+            linewidth=0.7,
+            boxstyle="round,pad=0,rounding_size=0.05",
+        )
         self.ax.add_patch(shape)
         self.text(x, y, text, **options)
 
     def area(self, x: float, y: float, width: float, height: float, text: str = "") -> None:
         """A dashed frame around boxes, named at its upper edge."""
-        self.ax.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, facecolor="none",
-                                         edgecolor="0.45", linewidth=0.7, linestyle=(0, (4, 2)),
-                                         boxstyle="round,pad=0,rounding_size=0.08"))  # fmt: skip
+        self.ax.add_patch(
+            FancyBboxPatch(
+                (x - width / 2, y - height / 2),
+                width,
+                height,
+                facecolor="none",
+                edgecolor="0.45",
+                linewidth=0.7,
+                linestyle=(0, (4, 2)),
+                boxstyle="round,pad=0,rounding_size=0.08",
+            )
+        )
         self.text(x, y + height / 2 + 0.09, text, fontweight="bold")
 
     def circle(self, x: float, y: float, radius: float, text: str, color: str = SWITCHED, **options) -> None:
@@ -188,14 +227,34 @@ class Canvas:
         for start, end in zip(points[:-2], points[1:-1]):
             self.ax.plot(*zip(start, end), color=color, linewidth=0.8, solid_capstyle="round")
         style = "-|>,head_length=2.6,head_width=1.5" if head else "-"
-        self.ax.add_patch(FancyArrowPatch(points[-2], points[-1], arrowstyle=style, color=color, linewidth=0.8,
-                                          shrinkA=0, shrinkB=0, mutation_scale=1))  # fmt: skip
+        self.ax.add_patch(
+            FancyArrowPatch(
+                points[-2],
+                points[-1],
+                arrowstyle=style,
+                color=color,
+                linewidth=0.8,
+                shrinkA=0,
+                shrinkB=0,
+                mutation_scale=1,
+            )
+        )
 
     def person(self, x: float, y: float, height: float) -> None:
         """A garment, as a picture's stand-in."""
         box, s = self.box, height
         box(x, y, 0.8 * s, s, "", "white")
         self.ax.add_patch(Circle((x, y + 0.33 * s), 0.09 * s, facecolor="0.75", edgecolor="none"))
-        shape = [(-0.1, 0.22), (0.1, 0.22), (0.3, -0.02), (0.22, -0.08), (0.1, 0.05), (0.22, -0.4), (-0.22, -0.4),
-                 (-0.1, 0.05), (-0.22, -0.08), (-0.3, -0.02)]  # fmt: skip
+        shape = [
+            (-0.1, 0.22),
+            (0.1, 0.22),
+            (0.3, -0.02),
+            (0.22, -0.08),
+            (0.1, 0.05),
+            (0.22, -0.4),
+            (-0.22, -0.4),
+            (-0.1, 0.05),
+            (-0.22, -0.08),
+            (-0.3, -0.02),
+        ]
         self.ax.fill(*zip(*((x + s * a, y + s * b) for a, b in shape)), color=style.PALETTE[1], linewidth=0)

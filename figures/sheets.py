@@ -59,10 +59,14 @@ LINE, CELL = 0.135, 6.2  # inches a line, points a letter, of a table
 def draw_sheet(sheet: Sheet) -> Figure:
     """The table at the text's width, as tall as it is long."""
     notes = [[shared.wrapped(note, 158) for note in block.notes] for block in sheet.blocks]
-    heads = [max((head.count("\n") + 1 for head in block.head), default=0) if block.rows else 0
-             for block in sheet.blocks]  # fmt: skip
-    lines = [(heads[i] + len(block.rows) + 3.05 if block.rows else 1.9) + sum(n.count("\n") + 1 for n in notes[i])
-             for i, block in enumerate(sheet.blocks)]  # fmt: skip
+    heads = [
+        max((head.count("\n") + 1 for head in block.head), default=0) if block.rows else 0
+        for block in sheet.blocks
+    ]
+    lines = [
+        (heads[i] + len(block.rows) + 3.05 if block.rows else 1.9) + sum(n.count("\n") + 1 for n in notes[i])
+        for i, block in enumerate(sheet.blocks)
+    ]
     height = LINE * (sum(lines) + 1.5)
     canvas = shared.Canvas(shared.TEXT, height, CELL)
     y = height - LINE
@@ -87,8 +91,15 @@ def _draw_block(canvas: shared.Canvas, block: Block, y: float, head: int, notes:
             for j, (x, cell) in enumerate(zip(places, row)):
                 color = style.ink(style.WRONG) if (i, j) in block.marked else "black"
                 weight = "bold" if cell.startswith("**") else "normal"
-                canvas.text(x, y - 0.25 * LINE, cell.strip("*"), ha="right" if j else "left", va="baseline",
-                            color=color, fontweight=weight)  # fmt: skip
+                canvas.text(
+                    x,
+                    y - 0.25 * LINE,
+                    cell.strip("*"),
+                    ha="right" if j else "left",
+                    va="baseline",
+                    color=color,
+                    fontweight=weight,
+                )
         y -= 0.65 * LINE
         _rule(canvas, y, 0.8, places[-1])
         y += 0.2 * LINE
@@ -163,9 +174,13 @@ def minus(text: str) -> str:
 
 def contradicted(dataset: str, table: str, audit: dict) -> list[str]:
     """What the paper says of a table that its figures contradict, a sentence each."""
-    return [minus(f"Contradicted ({each['where']}): {each['says']}; {each['computed']}.") for each in audit["claims"]
-            if not each["holds"] and (each["where"] == table or dataset in each["says"].split(":")[0].split(" on ")[-1])
-            and each["where"] != "Table 1"]  # fmt: skip
+    return [
+        minus(f"Contradicted ({each['where']}): {each['says']}; {each['computed']}.")
+        for each in audit["claims"]
+        if not each["holds"]
+        and (each["where"] == table or dataset in each["says"].split(":")[0].split(" on ")[-1])
+        and each["where"] != "Table 1"
+    ]
 
 
 def map_table(dataset: str, file: Path, audit: dict | None = None) -> Sheet:
@@ -186,7 +201,10 @@ def _two_lines(name: str) -> str:
 
 def _printed(dataset: str, audit: dict) -> Block:
     """The paper's rows, their recomputed means, and the random row's expectation."""
-    paper, means = paper_rows(dataset), {row["method"]: row for row in audit["rows"] if row["dataset"] == dataset}
+    paper, means = (
+        paper_rows(dataset),
+        {row["method"]: row for row in audit["rows"] if row["dataset"] == dataset},
+    )
     attributes = list(next(iter(paper.values()))["per_attribute"])
     best = {name: max(row["per_attribute"][name] for row in paper.values()) for name in attributes}
     top, rows, marked = max(row["mAP"] for row in paper.values()), [], set()
@@ -194,30 +212,55 @@ def _printed(dataset: str, audit: dict) -> Block:
         mean = means[name]
         if not mean["fits"]:
             marked.add((len(rows), 2))
-        rows.append([method(name, row), row["backbone"], bold(row["mAP"], top), f"{mean['map_weighted']:.2f}",
-                     f"{mean['map_macro']:.2f}", *(bold(row["per_attribute"][a], best[a]) for a in attributes)])
+        rows.append(
+            [
+                method(name, row),
+                row["backbone"],
+                bold(row["mAP"], top),
+                f"{mean['map_weighted']:.2f}",
+                f"{mean['map_macro']:.2f}",
+                *(bold(row["per_attribute"][a], best[a]) for a in attributes),
+            ]
+        )
         if name == "Random baseline":
             rows.append(_expected(audit["random"][dataset], attributes))
     head = ["method", "trunk", "mAP\n(printed)", "weighted", "plain", *map(_two_lines, attributes)]
-    return Block("The paper's figures, and their means recomputed", head, rows, _notes(dataset, audit, means), marked)
+    return Block(
+        "The paper's figures, and their means recomputed", head, rows, _notes(dataset, audit, means), marked
+    )
 
 
 def _expected(random: dict, attributes: list[str]) -> list[str]:
     each = [random["per_attribute"][name]["expected"] for name in attributes]
     weighted = f"{random['overall']['expected']:.2f}"
-    return ["  expected, exactly", "–", weighted, weighted, f"{np.mean(each):.2f}", *(f"{v:.2f}" for v in each)]
+    return [
+        "  expected, exactly",
+        "–",
+        weighted,
+        weighted,
+        f"{np.mean(each):.2f}",
+        *(f"{v:.2f}" for v in each),
+    ]
 
 
 def _notes(dataset: str, audit: dict, means: dict) -> list[str]:
-    wrong = [f"{name} {row['printed']:.2f} ({_is(row['is'])})" for name, row in means.items() if not row["fits"]]
-    notes = ["weighted, plain: the means of the row's own attributes, by the test split's queries and as they are. "
-             "Bold: the best. †: the paper's own reproduction."]  # fmt: skip
+    wrong = [
+        f"{name} {row['printed']:.2f} ({_is(row['is'])})" for name, row in means.items() if not row["fits"]
+    ]
+    notes = [
+        "weighted, plain: the means of the row's own attributes, by the test split's queries and as they are. "
+        "Bold: the best. †: the paper's own reproduction."
+    ]
     if wrong:
-        notes.append(f"In orange, or (!): printed overall figures that are not the weighted mean: {', '.join(wrong)}.")
+        notes.append(
+            f"In orange, or (!): printed overall figures that are not the weighted mean: {', '.join(wrong)}."
+        )
     ceiling = audit["ceilings"][dataset]
     if ceiling["unanswered"]:
-        notes.append(f"{ceiling['unanswered']} of {ceiling['queries']:,} queries have no relevant candidate: the most "
-                     f"that the weighted mAP can be is {ceiling['map_weighted']:.2f}.")  # fmt: skip
+        notes.append(
+            f"{ceiling['unanswered']} of {ceiling['queries']:,} queries have no relevant candidate: the most "
+            f"that the weighted mAP can be is {ceiling['map_weighted']:.2f}."
+        )
     return notes + contradicted(dataset, means[next(iter(means))]["table"], audit)
 
 
@@ -233,8 +276,10 @@ def _measured(dataset: str, file: Path) -> list[Block]:
         missing = f"Nothing is measured here yet: {named(file)} is not there, or holds no rows (`ccakit benchmark`)."
         return [Block(f"Our benchmark (not {dataset})", [], [], [missing])]
     lines = standings(rows)
-    return [_mode(dataset, mode, [line for line in lines if line["mode"] == mode])
-            for mode in dict.fromkeys(line["mode"] for line in lines)]  # fmt: skip
+    return [
+        _mode(dataset, mode, [line for line in lines if line["mode"] == mode])
+        for mode in dict.fromkeys(line["mode"] for line in lines)
+    ]
 
 
 def _mode(dataset: str, mode: str, lines: list[dict]) -> Block:
@@ -243,14 +288,23 @@ def _mode(dataset: str, mode: str, lines: list[dict]) -> Block:
     single = [line for line in lines if line["model"] != "networks"] or lines
     columns = ["map_weighted", "map_macro", *attributes]
     best = {name: np.nanmax([line["mean"][name] for line in single]) for name in columns}
-    rows = [[line["model"], str(line["seeds"]), *(_mean(line, name, best) for name in columns)] for line in lines]
+    rows = [
+        [line["model"], str(line["seeds"]), *(_mean(line, name, best) for name in columns)] for line in lines
+    ]
     chance = first["random_map_weighted"]
     rows.insert(0, ["random ranking", "–", f"{chance:.1f}", *["–"] * (len(columns) - 1)])
     notes = [f"{line['model']}: {told(line)}." for line in lines if told(line)]
-    notes.append(f"Means over seeds, ± standard deviation. Budget {first['budget']}, trunk {first['trunk']}. Bold: the "
-                 f"best single network; `networks` are {len(attributes)} of them.")  # fmt: skip
-    head = ["system", "seeds", "mAP\nweighted", "mAP\nplain",
-            *(_two_lines(name.removeprefix(PER_ATTRIBUTE)) for name in attributes)]  # fmt: skip
+    notes.append(
+        f"Means over seeds, ± standard deviation. Budget {first['budget']}, trunk {first['trunk']}. Bold: the "
+        f"best single network; `networks` are {len(attributes)} of them."
+    )
+    head = [
+        "system",
+        "seeds",
+        "mAP\nweighted",
+        "mAP\nplain",
+        *(_two_lines(name.removeprefix(PER_ATTRIBUTE)) for name in attributes),
+    ]
     title = f"Our benchmark on {about(first['dataset'])} (not {dataset}), trained in mode {mode}"
     return Block(title, head, rows, notes)
 

@@ -19,18 +19,38 @@ def make(run=None, audit: dict | None = None) -> sheets.Sheet:
     facts, rows, marked = shipped()["datasets"], [], set()
     for i, row in enumerate(printed):
         counted = _counted(facts.get(row["dataset"]))
-        rows.append([row["dataset"], *(f"{row[key]:,}" for key in ("attributes", "classes", "images")), *counted])
-        marked |= {(i, 1 + j) for j, what in enumerate(("attributes", "classes", "images"))
-                   if any(each["says"].startswith(f"{row['dataset']}: ") and each["says"].endswith(what)
-                          for each in wrong)}  # fmt: skip
-    head = ["data set", "attributes\n(printed)", "classes\n(printed)", "images\n(printed)", "attributes\n(lists)",
-            "classes\n(lists)", "images in lists\n(train + valid + test)"]  # fmt: skip
+        rows.append(
+            [row["dataset"], *(f"{row[key]:,}" for key in ("attributes", "classes", "images")), *counted]
+        )
+        marked |= {
+            (i, 1 + j)
+            for j, what in enumerate(("attributes", "classes", "images"))
+            if any(
+                each["says"].startswith(f"{row['dataset']}: ") and each["says"].endswith(what)
+                for each in wrong
+            )
+        }
+    head = [
+        "data set",
+        "attributes\n(printed)",
+        "classes\n(printed)",
+        "images\n(printed)",
+        "attributes\n(lists)",
+        "classes\n(lists)",
+        "images in lists\n(train + valid + test)",
+    ]
     notes = [f"Contradicted: {each['says']}; {each['computed']}." for each in wrong]
-    notes.append("Lists: the split files that ASEN's authors published. ?, –: not among them. "
-                 "In orange, or (!): contradicted.")  # fmt: skip
-    return sheets.Sheet("Table 1. Statistics of the benchmark data sets", [
-        sheets.Block("The paper's figures, and the counts of the split files", head, rows, notes, marked), _ours(run),
-    ])  # fmt: skip
+    notes.append(
+        "Lists: the split files that ASEN's authors published. ?, –: not among them. "
+        "In orange, or (!): contradicted."
+    )
+    return sheets.Sheet(
+        "Table 1. Statistics of the benchmark data sets",
+        [
+            sheets.Block("The paper's figures, and the counts of the split files", head, rows, notes, marked),
+            _ours(run),
+        ],
+    )
 
 
 def _counted(facts: dict | None) -> list[str]:
@@ -44,7 +64,9 @@ def _counted(facts: dict | None) -> list[str]:
 
 def _ours(run) -> sheets.Block:
     of = run.dataset
-    counts = " + ".join(f"{len(of[name].filenames):,}" for name in ("train", "valid", "test") if name in of.splits)
+    counts = " + ".join(
+        f"{len(of[name].filenames):,}" for name in ("train", "valid", "test") if name in of.splits
+    )
     row = [of.name, str(len(of.attributes)), str(sum(of.attributes.sizes)), counts]
     head = ["data set", "attributes", "classes", "images (train + valid + test)"]
     return sheets.Block("The data of this run (not the paper's)", head, [row])

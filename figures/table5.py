@@ -15,11 +15,20 @@ def make(results=None, audit: dict | None = None) -> sheets.Sheet:
     """The printed accuracies and what can be said of them; of a results file what was measured of triplets."""
     rows = paper_rows("Zappos50K")
     best = max(row["accuracy"] for row in rows.values())
-    lines = [[sheets.method(name, row), sheets.bold(row["accuracy"], best),
-              "50.00" if name == "Random baseline" else "not checkable"] for name, row in rows.items()]  # fmt: skip
+    lines = [
+        [
+            sheets.method(name, row),
+            sheets.bold(row["accuracy"], best),
+            "50.00" if name == "Random baseline" else "not checkable",
+        ]
+        for name, row in rows.items()
+    ]
     wrong = sheets.contradicted("Zappos50K", "Table 5", audit or audit_paper())
-    notes = ["Random: which of two images is nearer is a coin's toss, so 50.00 is exact. The others depend on the "
-             "images' embeddings; no counts can check them.", *wrong]  # fmt: skip
+    notes = [
+        "Random: which of two images is nearer is a coin's toss, so 50.00 is exact. The others depend on the "
+        "images' embeddings; no counts can check them.",
+        *wrong,
+    ]
     block = sheets.Block("The paper's figures", ["method", "accuracy\n(printed)", "recomputed"], lines, notes)
     file = results or shared.ROOT / f"results/{RESULTS}.csv"
     return sheets.Sheet("Table 5. Triplet prediction accuracy (%) on Zappos50K", [block, _ours(file)])
@@ -29,7 +38,9 @@ def _ours(file) -> sheets.Block:
     title = "Our benchmark (not Zappos50K)"
     rows = [row for row in sheets.results(file) if row.get("triplet_accuracy") is not None]
     if not rows:
-        return sheets.Block(title, [], [], [f"No triplet accuracy has been measured yet ({sheets.named(file)})."])
+        return sheets.Block(
+            title, [], [], [f"No triplet accuracy has been measured yet ({sheets.named(file)})."]
+        )
     lines = [[row["model"], row["mode"], f"{row['seed']}", f"{row['triplet_accuracy']:.2f}"] for row in rows]
     title = f"Our benchmark on {sheets.about(rows[0]['dataset'])} (not Zappos50K)"
     return sheets.Block(title, ["system", "mode", "seed", "triplet accuracy"], lines)

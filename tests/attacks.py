@@ -22,13 +22,73 @@ from ccakit.errors import DataError
 SECONDS = 5  # of processor time, for one file
 A_BATCH = 10  # files an example of hypothesis damages
 STUMBLING = [
-    b"\r", b"\n", b"\r\n", b"\r\r\n", b"\n\n\n", b"\x00", b"\t", b" ", b"\x0b", b"\x0c", b"\x1c", b"\x85", b"\xc2\x85",
-    b"\xe2\x80\xa8", b"\xc2\xa0", b"\xef\xbb\xbf", b"\xff\xfe", b"\xff", b"\xed\xa0\x80", b"\xc3", "٣".encode(),
-    "²".encode(), "½".encode(), b"-1", b"+1", b"1_0", b"0x1", b"007", b"1.0", b"1e9", b"1e999", b"-1e-999", b"nan",
-    b"Infinity", b"NaN", b"9" * 19, b"9" * 40, b"9" * 5000, str(2**63).encode(), str(2**64 + 1).encode(), b"0 " * 300,
-    b"../", b"/etc/passwd", b"..\\..\\", b"C:\\x", b"~/x", b"file:///x", b"%2e%2e/", b"a/" * 2000, b"\"", b"'", b",",
-    b";", b"|", b"{", b"}", b"[" * 3000, b"]", b":", b"null", b"true", b'"a": ', b"\\u0000", b"\\ud800", b"#", b"\\",
-]  # fmt: skip
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\r\r\n",
+    b"\n\n\n",
+    b"\x00",
+    b"\t",
+    b" ",
+    b"\x0b",
+    b"\x0c",
+    b"\x1c",
+    b"\x85",
+    b"\xc2\x85",
+    b"\xe2\x80\xa8",
+    b"\xc2\xa0",
+    b"\xef\xbb\xbf",
+    b"\xff\xfe",
+    b"\xff",
+    b"\xed\xa0\x80",
+    b"\xc3",
+    "٣".encode(),
+    "²".encode(),
+    "½".encode(),
+    b"-1",
+    b"+1",
+    b"1_0",
+    b"0x1",
+    b"007",
+    b"1.0",
+    b"1e9",
+    b"1e999",
+    b"-1e-999",
+    b"nan",
+    b"Infinity",
+    b"NaN",
+    b"9" * 19,
+    b"9" * 40,
+    b"9" * 5000,
+    str(2**63).encode(),
+    str(2**64 + 1).encode(),
+    b"0 " * 300,
+    b"../",
+    b"/etc/passwd",
+    b"..\\..\\",
+    b"C:\\x",
+    b"~/x",
+    b"file:///x",
+    b"%2e%2e/",
+    b"a/" * 2000,
+    b'"',
+    b"'",
+    b",",
+    b";",
+    b"|",
+    b"{",
+    b"}",
+    b"[" * 3000,
+    b"]",
+    b":",
+    b"null",
+    b"true",
+    b'"a": ',
+    b"\\u0000",
+    b"\\ud800",
+    b"#",
+    b"\\",
+]
 
 
 @st.composite
@@ -39,19 +99,35 @@ def damage(draw) -> list[tuple[int, float, bytes | int]]:
     return draw(st.lists(st.tuples(kind, place, what), min_size=1, max_size=3))
 
 
-SCALARS = st.sampled_from([0, 1, 2, 3, -1, 1.5, 10**6, 10**12, None, True, "", "sleeve", "tone", "\ud800", "a\0b"])
+SCALARS = st.sampled_from(
+    [0, 1, 2, 3, -1, 1.5, 10**6, 10**12, None, True, "", "sleeve", "tone", "\ud800", "a\0b"]
+)
 KEYS = st.sampled_from(["toy", "ATTRIBUTES", "ATTRIBUTES_NUM", "VALUES", "ABOUT", "sleeve", "tone", ""])
-NUMBERS = [*"0 1 2 3 7 8 -1 0.5 0.9 1.0 2.5 1e-300 1e300 nan inf é , \t".split(" "), str(2**63 - 1), str(2**63)]
+NUMBERS = [
+    *"0 1 2 3 7 8 -1 0.5 0.9 1.0 2.5 1e-300 1e300 nan inf é , \t".split(" "),
+    str(2**63 - 1),
+    str(2**63),
+]
 MADE_UP = {  # files made of what belongs into them, at random
-    ".json": st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
-                          max_leaves=12).map(lambda made: json.dumps(made).encode()),
+    ".json": st.recursive(
+        SCALARS,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+        max_leaves=12,
+    ).map(lambda made: json.dumps(made).encode()),
     ".txt": st.lists(st.lists(st.sampled_from(NUMBERS), max_size=8), max_size=5).map(
-        lambda lines: "\n".join(map(" ".join, lines)).encode()),
-    ".csv": st.lists(st.lists(st.sampled_from(["a", "b.png", '"', '""', '"x"', "../b", "", "|", "1|2", "train", ";"]),
-                              max_size=5), max_size=5).map(lambda lines: "\n".join(map(",".join, lines)).encode()),
+        lambda lines: "\n".join(map(" ".join, lines)).encode()
+    ),
+    ".csv": st.lists(
+        st.lists(
+            st.sampled_from(["a", "b.png", '"', '""', '"x"', "../b", "", "|", "1|2", "train", ";"]),
+            max_size=5,
+        ),
+        max_size=5,
+    ).map(lambda lines: "\n".join(map(",".join, lines)).encode()),
     "": st.tuples(st.sampled_from([0, 1, 8]), st.integers(0, 9), st.binary(max_size=9)).map(
-        lambda made: bytes([0, 0, 8, 1, made[0], 0, 0, made[1]]) + made[2]),
-}  # fmt: skip
+        lambda made: bytes([0, 0, 8, 1, made[0], 0, 0, made[1]]) + made[2]
+    ),
+}
 MADE_UP[".gz"] = MADE_UP[""].map(gzip.compress)
 
 
@@ -85,7 +161,14 @@ OPENED: list[str] | None = None
 
 
 def _hook(event: str, args: tuple) -> None:
-    if OPENED is not None and event in ("open", "os.listdir", "os.scandir", "os.rename", "os.remove", "os.mkdir"):
+    if OPENED is not None and event in (
+        "open",
+        "os.listdir",
+        "os.scandir",
+        "os.rename",
+        "os.remove",
+        "os.mkdir",
+    ):
         if isinstance(args[0], (str, bytes, os.PathLike)):
             OPENED.append(os.fsdecode(args[0]))
 
@@ -131,9 +214,17 @@ def attack(root: Path, name: str, reader, files: int, refused_share: float = 0.2
     good = path.read_bytes()
     reader(root)  # the whole file is read
 
-    @settings(max_examples=files // A_BATCH, deadline=None, derandomize=True, database=None,
-              phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(st.lists(damage(), min_size=A_BATCH - 2, max_size=A_BATCH - 2), st.tuples(*2 * [MADE_UP[path.suffix]]))
+    @settings(
+        max_examples=files // A_BATCH,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(
+        st.lists(damage(), min_size=A_BATCH - 2, max_size=A_BATCH - 2), st.tuples(*2 * [MADE_UP[path.suffix]])
+    )
     def feed(batch: list, made_up: tuple[bytes, ...]) -> None:
         for data in [*(damaged(good, changes) for changes in batch), *made_up]:
             path.write_bytes(data)

@@ -10,8 +10,22 @@ SMALL = "lite_width=32 lite_heads=2"
 
 
 def config(garments, out, **options):
-    return BenchmarkConfig(**{**dict(data=garments, out=out, models=",".join(MODELS), seeds="0,1", budget="epochs=1",
-                                     image_size=64, batch_size=16, speed=False, lr=3e-3), **options})  # fmt: skip
+    return BenchmarkConfig(
+        **{
+            **dict(
+                data=garments,
+                out=out,
+                models=",".join(MODELS),
+                seeds="0,1",
+                budget="epochs=1",
+                image_size=64,
+                batch_size=16,
+                speed=False,
+                lr=3e-3,
+            ),
+            **options,
+        }
+    )
 
 
 def watch_training(monkeypatch) -> list[tuple]:

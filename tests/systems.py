@@ -81,7 +81,9 @@ def plain_crop(picture, left, top, share, side):
 def pillow_crop(picture, left, top, d, side):
     """Pillow's crop and resize of a picture (C, h, w), in pixels, channel by channel in float32."""
     parts = [Image.fromarray(channel.numpy()).crop((left, top, left + d, top + d)) for channel in picture]
-    return torch.stack([torch.from_numpy(np.array(p.resize((side, side), Image.Resampling.BILINEAR))) for p in parts])
+    return torch.stack(
+        [torch.from_numpy(np.array(p.resize((side, side), Image.Resampling.BILINEAR))) for p in parts]
+    )
 
 
 def plain_box(weights, side):

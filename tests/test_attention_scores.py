@@ -53,8 +53,10 @@ def test_heatmap_is_the_mean_over_heads_or_one_head_scaled():
 
 def test_heatmap_of_a_flat_map_is_zero_and_wrong_input_is_refused():
     assert not heatmap(np.full((2, 7, 7), 1 / 50), (31, 33)).any()
-    for maps, head, message in ((np.ones((1, 2, 7, 7)), None, "not .1, 2, 7, 7"),
-                                (np.ones((2, 7, 7)), 2, "no head 2: there are 2")):
+    for maps, head, message in (
+        (np.ones((1, 2, 7, 7)), None, "not .1, 2, 7, 7"),
+        (np.ones((2, 7, 7)), 2, "no head 2: there are 2"),
+    ):
         with pytest.raises(ValueError, match=message):
             heatmap(maps, (8, 8), head)
 
@@ -76,12 +78,14 @@ def test_overlay_blends_picture_and_heat():
 def test_outline_draws_the_border_of_the_union():
     image = np.zeros((20, 20, 3), np.uint8)
     boxes = [[0.1, 0.1, 0.6, 0.5], [0.4, 0.3, 0.9, 0.9]]
-    drawn = (outline(image, boxes, (255, 0, 0), width=1)[..., 0] == 255)
+    drawn = outline(image, boxes, (255, 0, 0), width=1)[..., 0] == 255
     mask = pointing.region_mask(boxes, (20, 20))
     for y in range(20):
         for x in range(20):
-            around = [mask[j, i] if 0 <= i < 20 and 0 <= j < 20 else False
-                      for i, j in ((x - 1, y), (x + 1, y), (x, y - 1), (x, y + 1))]
+            around = [
+                mask[j, i] if 0 <= i < 20 and 0 <= j < 20 else False
+                for i, j in ((x - 1, y), (x + 1, y), (x, y - 1), (x, y + 1))
+            ]
             assert drawn[y, x] == (mask[y, x] and not all(around))
             px, py = (x + 0.5) / 20, (y + 0.5) / 20
             assert mask[y, x] == any(x0 <= px <= x1 and y0 <= py <= y1 for x0, y0, x1, y1 in boxes)
@@ -115,19 +119,32 @@ def test_peaks_are_the_maxima_of_torchs_upsampling():
 
 def loop_scores(maps, regions, labels, conditions):
     """Every score, pair by pair."""
+
     def inside(place, image, condition):
-        return any(x0 <= place[0] <= x1 and y0 <= place[1] <= y1 for i, c, x0, y0, x1, y1 in regions
-                   if (i, c) == (image, condition))
+        return any(
+            x0 <= place[0] <= x1 and y0 <= place[1] <= y1
+            for i, c, x0, y0, x1, y1 in regions
+            if (i, c) == (image, condition)
+        )
+
     scores = []
     for image in range(len(maps)):
         for condition in range(conditions):
             own = regions[(regions[:, 0] == image) & (regions[:, 1] == condition)]
             if len(own) and ((labels[:, 0] == image) & (labels[:, 1] == condition)).any():
-                others = [inside(pointing.peak(maps[image, c]), image, condition)
-                          for c in range(conditions) if c != condition]
-                scores.append((inside(pointing.peak(maps[image, condition]), image, condition),
-                               pointing.region_mask(own[:, 2:], (400, 400)).mean(), np.mean(others),
-                               inside(pointing.peak(maps[:, condition].mean(0)), image, condition)))
+                others = [
+                    inside(pointing.peak(maps[image, c]), image, condition)
+                    for c in range(conditions)
+                    if c != condition
+                ]
+                scores.append(
+                    (
+                        inside(pointing.peak(maps[image, condition]), image, condition),
+                        pointing.region_mask(own[:, 2:], (400, 400)).mean(),
+                        np.mean(others),
+                        inside(pointing.peak(maps[:, condition].mean(0)), image, condition),
+                    )
+                )
     return np.array(scores, float)
 
 

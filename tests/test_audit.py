@@ -49,8 +49,11 @@ def write_toy(root: Path, names: dict | None = None, rows: dict | None = None, i
         files = [(names or {}).get(name, name) for name in files]
         train, query, candidate = (np.array(rows[side]) for side in ("train", "query", "candidate"))
         both = np.concatenate([candidate, query])
-        splits.append(Split(split, root, TOY, files, train) if split == "train"
-                      else Split(split, root, TOY, files, both, query, candidate))  # fmt: skip
+        splits.append(
+            Split(split, root, TOY, files, train)
+            if split == "train"
+            else Split(split, root, TOY, files, both, query, candidate)
+        )
         for i, name in enumerate(files if images else []):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(root / name), noise(100 * s + i, 12 + i))
@@ -67,9 +70,18 @@ def test_a_clean_data_set_is_clean(tmp_path, capsys):
     assert result["findings"] == [] and result["breaks"] == 0
     assert result["images"]["checked"] == 16 and result["images"]["kinds"] == {"PNG": 9, "JPEG": 7}
     assert result["images"]["sizes"] == {"min": [12, 12], "median": [14, 14], "max": [17, 17]}
-    assert result["splits"]["train"]["attributes"] == {"tone": {"images": [2, 2, 2]}, "size": {"images": [3, 3]}}
+    assert result["splits"]["train"]["attributes"] == {
+        "tone": {"images": [2, 2, 2]},
+        "size": {"images": [3, 3]},
+    }
     tone = result["splits"]["test"]["attributes"]["tone"]
-    assert tone == {"images": [3, 2, 0], "queries": [1, 1, 0], "candidates": [2, 1, 0], "unanswered": 0, "ceiling": 100}
+    assert tone == {
+        "images": [3, 2, 0],
+        "queries": [1, 1, 0],
+        "candidates": [2, 1, 0],
+        "unanswered": 0,
+        "ceiling": 100,
+    }
     assert "nothing found" in table(result)
     assert main(["audit", str(tmp_path / "toy"), "--strict"]) == 0
     assert "16 looked at: 7 JPEG, 9 PNG; sizes 12x12 to 17x17" in capsys.readouterr().out
@@ -80,7 +92,10 @@ def test_drawn_garments_are_clean(tmp_path):
     result = audit.audit(tmp_path / "garments")
     assert result["breaks"] == 0 and set(kinds(result)) <= {"no_anchor", "unanswered", "unseen"}
     images = result["images"]
-    assert images["checked"] == 130 == images["kinds"]["PNG"] and not images["same_content"] + images["same_pixels"]
+    assert (
+        images["checked"] == 130 == images["kinds"]["PNG"]
+        and not images["same_content"] + images["same_pixels"]
+    )
     assert all(shared == {"path": [], "content": [], "pixels": []} for shared in result["leakage"].values())
     assert list(result["leakage"]) == ["train/valid", "train/test", "valid/test"]
 
@@ -102,18 +117,21 @@ def lead_out(path: Path) -> None:
     path.symlink_to(outside)
 
 
-@pytest.mark.parametrize("name,damage,kind,what", [
-    ("train/1.jpg", Path.unlink, "missing", "is missing"),
-    ("train/2.png", lambda p: p.write_bytes(b""), "empty", "is empty"),
-    ("test/3.jpg", cut, "truncated", "no end marker"),
-    ("test/4.png", cut, "truncated", "no end chunk"),
-    ("valid/2.png", flip, "truncated", "checksum of the PNG's IDAT"),
-    ("train/4.png", lambda p: p.write_text("no image at all"), "unreadable", "no image"),
-    ("train/2.png", lambda p: (p.unlink(), p.mkdir()), "unreadable", "not a regular file"),
-    ("train/2.png", lambda p: (p.unlink(), os.mkfifo(p)), "unreadable", "not a regular file"),
-    ("test/2.png", lambda p: (p.unlink(), p.symlink_to("nowhere.png")), "missing", "is missing"),
-    ("train/0.png", lead_out, "outside", "link"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,damage,kind,what",
+    [
+        ("train/1.jpg", Path.unlink, "missing", "is missing"),
+        ("train/2.png", lambda p: p.write_bytes(b""), "empty", "is empty"),
+        ("test/3.jpg", cut, "truncated", "no end marker"),
+        ("test/4.png", cut, "truncated", "no end chunk"),
+        ("valid/2.png", flip, "truncated", "checksum of the PNG's IDAT"),
+        ("train/4.png", lambda p: p.write_text("no image at all"), "unreadable", "no image"),
+        ("train/2.png", lambda p: (p.unlink(), p.mkdir()), "unreadable", "not a regular file"),
+        ("train/2.png", lambda p: (p.unlink(), os.mkfifo(p)), "unreadable", "not a regular file"),
+        ("test/2.png", lambda p: (p.unlink(), p.symlink_to("nowhere.png")), "missing", "is missing"),
+        ("train/0.png", lead_out, "outside", "link"),
+    ],
+)
 def test_a_broken_image_is_found(tmp_path, capsys, name, damage, kind, what):
     root = write_toy(tmp_path / "toy")
     damage(root / name)
@@ -121,7 +139,9 @@ def test_a_broken_image_is_found(tmp_path, capsys, name, damage, kind, what):
     split, line = name.split("/")[0], int(name.split("/")[1][0]) + 1
     assert kinds(result) == [kind] and result["breaks"] == 1
     assert [each["path"] for each in result["images"][kind]] == [name]
-    assert result["images"][kind][0]["listed"] == [[split, line]] and what in result["images"][kind][0]["what"]
+    assert (
+        result["images"][kind][0]["listed"] == [[split, line]] and what in result["images"][kind][0]["what"]
+    )
     assert name in result["findings"][0]["text"] and f"{split}, line {line}" in result["findings"][0]["text"]
     assert f"1 {kind}" in table(result)
     assert main(["audit", str(root)]) == 0 and main(["audit", "--strict", str(root)]) == 1
@@ -148,10 +168,18 @@ def with_thumbnail() -> bytes:
     return outer[:2] + b"\xff\xe1" + struct.pack(">H", len(inner) + 2) + inner + outer[2:]
 
 
-@pytest.mark.parametrize("kind,data", [
-    ("JPEG", encoded("JPEG")), ("JPEG", encoded("JPEG", progressive=True)), ("JPEG", with_thumbnail()),
-    ("PNG", encoded("PNG")), ("WebP", encoded("WEBP")), ("GIF", encoded("GIF")), ("BMP", encoded("BMP")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind,data",
+    [
+        ("JPEG", encoded("JPEG")),
+        ("JPEG", encoded("JPEG", progressive=True)),
+        ("JPEG", with_thumbnail()),
+        ("PNG", encoded("PNG")),
+        ("WebP", encoded("WEBP")),
+        ("GIF", encoded("GIF")),
+        ("BMP", encoded("BMP")),
+    ],
+)
 def test_every_cut_is_seen(kind, data):
     assert cut_short(data) == "" and kind_of(data) == kind
     assert cut_short(data + b"\0\0") == "", "what follows the end does not matter"
@@ -162,15 +190,21 @@ def test_every_cut_is_seen(kind, data):
 def test_equal_images_are_found_and_labels_that_disagree(tmp_path):
     root = write_toy(tmp_path / "toy")
     shutil.copy(root / "train/0.png", root / "train/3.jpg")  # tone dark = dark, size small / large
-    cv2.imwrite(str(root / "train/4.png"), noise(2, 14), [cv2.IMWRITE_PNG_COMPRESSION, 0])  # the pixels of train/2.png
+    cv2.imwrite(
+        str(root / "train/4.png"), noise(2, 14), [cv2.IMWRITE_PNG_COMPRESSION, 0]
+    )  # the pixels of train/2.png
     result = audit.audit(root)
     assert kinds(result) == ["same_content", "same_pixels", "conflict"] and result["breaks"] == 0
-    assert result["images"]["same_content"] == [["train/0.png", "train/3.jpg"]] == result["images"]["conflicts"]
+    assert (
+        result["images"]["same_content"] == [["train/0.png", "train/3.jpg"]] == result["images"]["conflicts"]
+    )
     assert result["images"]["same_pixels"] == [["train/2.png", "train/4.png"]]
 
 
 def test_leakage_by_path(tmp_path):
-    root = write_toy(tmp_path / "toy", names={"test/1.jpg": "train/../train/1.jpg", "valid/0.png": "train/./2.png"})
+    root = write_toy(
+        tmp_path / "toy", names={"test/1.jpg": "train/../train/1.jpg", "valid/0.png": "train/./2.png"}
+    )
     cv2.imwrite(str(root / "train/1.jpg"), noise(1, 13))
     result = audit.audit(root, images=False)
     assert kinds(result) == ["leakage_path", "leakage_path"] and result["breaks"] == 2
@@ -181,11 +215,15 @@ def test_leakage_by_path(tmp_path):
 def test_leakage_by_content_and_by_pixels(tmp_path):
     root = write_toy(tmp_path / "toy")
     shutil.copy(root / "train/5.jpg", root / "test/1.jpg")
-    cv2.imwrite(str(root / "test/4.png"), noise(2, 14), [cv2.IMWRITE_PNG_COMPRESSION, 0])  # the pixels of train/2.png
+    cv2.imwrite(
+        str(root / "test/4.png"), noise(2, 14), [cv2.IMWRITE_PNG_COMPRESSION, 0]
+    )  # the pixels of train/2.png
     result = audit.audit(root)
     assert kinds(result)[:2] == ["leakage_content", "leakage_pixels"] and result["breaks"] == 2
     shared = result["leakage"]["train/test"]
-    assert shared["content"] == [["train/5.jpg", "test/1.jpg"]] and shared["pixels"] == [["train/2.png", "test/4.png"]]
+    assert shared["content"] == [["train/5.jpg", "test/1.jpg"]] and shared["pixels"] == [
+        ["train/2.png", "test/4.png"]
+    ]
     assert not any(result["leakage"]["valid/test"].values())
     assert main(["audit", str(root), "--strict"]) == 1
 
@@ -221,17 +259,27 @@ def test_unanswered_queries_set_the_ceilings(tmp_path):
     assert test["ceiling_macro"] == pytest.approx((200 / 3 + 100) / 2)
     assert test["attributes"]["tone"]["ceiling"] == pytest.approx(200 / 3)
     found = {each["text"] for each in result["findings"] if each["kind"] == "unanswered"}
-    assert "test: 1 of 4 queries has no relevant candidate: AP 0, so that overall mAP is at most 75.00, " \
-           "its plain mean 83.33: tone light (1)" in found  # fmt: skip
-    assert any("more than" in text or "several values" in text for text in (e["text"] for e in result["findings"]))
+    assert (
+        "test: 1 of 4 queries has no relevant candidate: AP 0, so that overall mAP is at most 75.00, "
+        "its plain mean 83.33: tone light (1)" in found
+    )
+    assert any(
+        "more than" in text or "several values" in text for text in (e["text"] for e in result["findings"])
+    )
 
 
 def test_values_without_a_triplet(tmp_path):
     train = [[i, 0, 0] for i in range(5)] + [[5, 0, 1]] + [[i, 1, 1] for i in range(6)]
     result = audit.audit(write_toy(tmp_path / "toy", rows={"train": train}))
-    idle = [(v["attribute"], v["value"], v["images"], v["why"]) for v in result["splits"]["train"]["no_anchor"]]
-    assert idle == [("tone", "mid", 1, "one image"), ("tone", "light", 0, "no image"), ("size", "small", 0, "no image"),
-                    ("size", "large", 6, "every labelled image has it")]  # fmt: skip
+    idle = [
+        (v["attribute"], v["value"], v["images"], v["why"]) for v in result["splits"]["train"]["no_anchor"]
+    ]
+    assert idle == [
+        ("tone", "mid", 1, "one image"),
+        ("tone", "light", 0, "no image"),
+        ("size", "small", 0, "no image"),
+        ("size", "large", 6, "every labelled image has it"),
+    ]
     assert result["splits"]["train"]["no_triplet"] == ["size"] and result["breaks"] == 0
     assert not result["splits"]["test"]["unseen"], "nobody asks for what train lacks"
     no_mid = [[i, 0, 0 if i % 2 else 2] for i in range(6)] + ROWS["train"][6:]
@@ -264,7 +312,13 @@ def test_what_the_audit_calls_an_anchor_the_sampler_draws(seed, tmp_path):
 
 def test_the_share_of_several_values_counts_by_the_attribute_asked(tmp_path):
     root = write_toy(tmp_path / "toy")
-    wrong = ["0 1 0 1 1 2 3", "1 1 1", "2 1 0 2 4", "3 1 1 2 3 1 2", "4 1 0"]  # as DeepFashion: from 1, and over all
+    wrong = [
+        "0 1 0 1 1 2 3",
+        "1 1 1",
+        "2 1 0 2 4",
+        "3 1 1 2 3 1 2",
+        "4 1 0",
+    ]  # as DeepFashion: from 1, and over all
     (root / "label_test.txt").write_text("\n".join(wrong) + "\n")
     with pytest.raises(DataError, match="query_test.txt, line 3"):  # image 0 is large there, and small here
         audit.audit(root)
@@ -272,7 +326,9 @@ def test_the_share_of_several_values_counts_by_the_attribute_asked(tmp_path):
     (root / "label_test.txt").write_text("\n".join(every) + "\n")
     several = audit.audit(root)["splits"]["test"]["several"]
     # of 8 rows: images 0 and 2 have two tones (2 rows), image 2 two sizes (1 row)
-    assert (several["rows"], several["of"], several["share"]) == (3, 8, 37.5) and several["source"] == "label_test.txt"
+    assert (several["rows"], several["of"], several["share"]) == (3, 8, 37.5) and several[
+        "source"
+    ] == "label_test.txt"
     assert several["per_attribute"] == {"tone": 40.0, "size": pytest.approx(100 / 3)}
 
 
@@ -281,7 +337,9 @@ def test_several_valued_agrees_with_a_plain_loop():
     for _ in range(30):
         rows = rng.integers(0, 4, (rng.integers(1, 12), 3))
         every = rng.integers(0, 4, (rng.integers(1, 20), 3))
-        values = [{tuple(r) for r in [*rows.tolist(), *every.tolist()] if r[:2] == row[:2]} for row in rows.tolist()]
+        values = [
+            {tuple(r) for r in [*rows.tolist(), *every.tolist()] if r[:2] == row[:2]} for row in rows.tolist()
+        ]
         assert several_valued(rows, every).tolist() == [len(v) > 1 for v in values]
 
 
@@ -290,8 +348,12 @@ def test_the_readers_notes_are_there(tmp_path):
     query = root / "query_test.txt"
     query.write_bytes(b"0 0 0\r\n1 0 1\r0 1 1\t\r\n")
     texts = "\n".join(each["text"] for each in audit.audit(root)["findings"])
-    for note in ("query_test.txt: 2 lines with CRLF", "1 line with a lone CR", "1 line padded with tabs",
-                 "1 path more than once in filenames_test.txt, e.g. 'test/0.png' in lines 1, 2"):  # fmt: skip
+    for note in (
+        "query_test.txt: 2 lines with CRLF",
+        "1 line with a lone CR",
+        "1 line padded with tabs",
+        "1 path more than once in filenames_test.txt, e.g. 'test/0.png' in lines 1, 2",
+    ):
         assert note in texts
 
 
@@ -310,16 +372,25 @@ def test_lists_alone_are_enough(tmp_path):
         audit.audit(tmp_path / "absent")
 
 
-@pytest.mark.parametrize("name,dataset", [
-    ("FashionAI", "FashionAI"), ("zappos50k", "Zappos50k"), ("UT-Zappos50K", "Zappos50k"), ("DARN", "DARN"),
-    ("garments", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,dataset",
+    [
+        ("FashionAI", "FashionAI"),
+        ("zappos50k", "Zappos50k"),
+        ("UT-Zappos50K", "Zappos50k"),
+        ("DARN", "DARN"),
+        ("garments", None),
+    ],
+)
 def test_table_1_stands_beside_the_papers_data_sets(name, dataset):
     splits = {"train": {"images": 7, "labels_only": True}, "test": {"images": 5, "labels_only": False}}
     beside = beside_table1(name, (3, 2), splits, 5)
     assert (beside and beside["dataset"]) == dataset
     if beside:
-        assert beside["here"] == {"attributes": 2, "classes": 5, "images": 12} and "without valid" in beside["note"]
+        assert (
+            beside["here"] == {"attributes": 2, "classes": 5, "images": 12}
+            and "without valid" in beside["note"]
+        )
         assert ("214,619" in beside["note"]) == (name == "DARN")
     if name == "FashionAI":
         assert beside["paper"] == {"attributes": 8, "classes": 55, "images": 180335}
@@ -343,14 +414,24 @@ def test_few_files_are_held_at_a_time_and_their_order_is_kept(monkeypatch, tmp_p
     assert i == 499 and most[0] <= 4 * 2 + 1, "looked at and not yet taken"
 
 
-@pytest.mark.parametrize("argv", [
-    ["DIR"], ["DIR", "--strict"], ["--no-images", "DIR"], ["--plot", "x.png", "DIR"], ["--threads=2", "DIR"],
-    ["--data", "DIR"], ["--json", "--threads", "3", "DIR"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["DIR"],
+        ["DIR", "--strict"],
+        ["--no-images", "DIR"],
+        ["--plot", "x.png", "DIR"],
+        ["--threads=2", "DIR"],
+        ["--data", "DIR"],
+        ["--json", "--threads", "3", "DIR"],
+    ],
+)
 def test_the_folder_may_stand_anywhere(argv):
     config = parse("audit", argv)
     assert str(config.data) == "DIR" and ("--strict" in argv) == config.strict
-    assert config.images == ("--no-images" not in argv) and str(config.plot) == ("x.png" if "x.png" in argv else "None")
+    assert config.images == ("--no-images" not in argv) and str(config.plot) == (
+        "x.png" if "x.png" in argv else "None"
+    )
 
 
 def test_json_and_plot_of_the_command(tmp_path, capsys):
@@ -380,9 +461,14 @@ def test_the_plot_draws_every_count(tmp_path):
     assert "symlog" in tone.get_yscale()
 
 
-@pytest.mark.parametrize("name,share,unanswered,ceiling,classes", [
-    ("FashionAI", 0.0, 0, 100.0, 54), ("DARN", 0.0, 3, 99.93, 185), ("DeepFashion", 46.3, 23, 99.58, 1000),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,share,unanswered,ceiling,classes",
+    [
+        ("FashionAI", 0.0, 0, 100.0, 54),
+        ("DARN", 0.0, 3, 99.93, 185),
+        ("DeepFashion", 46.3, 23, 99.58, 1000),
+    ],
+)
 def test_the_real_splits(splits, tmp_path, name, share, unanswered, ceiling, classes):
     from ccakit.audit.plot import plot
     from ccakit.show.style import save
@@ -392,7 +478,9 @@ def test_the_real_splits(splits, tmp_path, name, share, unanswered, ceiling, cla
     assert round(test["several"]["share"], 1) == share and test["unanswered"] == unanswered
     assert round(test["ceiling_weighted"], 2) == ceiling and result["table1"]["here"]["classes"] == classes
     texts = "\n".join(each["text"] for each in result["findings"])
-    assert ("CRLF" in texts) == (name != "DARN") and ("1 path more than once" in texts) == (name == "DeepFashion")
+    assert ("CRLF" in texts) == (name != "DARN") and ("1 path more than once" in texts) == (
+        name == "DeepFashion"
+    )
     assert ("of 5525 queries have no relevant candidate" in texts) == (name == "DeepFashion")
     assert result["images"]["none_here"] and not any(result["leakage"]["valid/test"].values())
     assert not result["own_candidates"]["test"]

@@ -28,7 +28,10 @@ def maps(authors):
     """What the CNNs make of the pictures."""
     steps = {"resnet50": 1, "resnet18": 2}
     with torch.no_grad():
-        return {name: authors.cnn(name, authors.images(step))(authors.images(step)) for name, step in steps.items()}
+        return {
+            name: authors.cnn(name, authors.images(step))(authors.images(step))
+            for name, step in steps.items()
+        }
 
 
 @torch.no_grad()
@@ -42,8 +45,11 @@ def from_maps(authors, name):
     where = {f"{name}, map": model.attention(x, condition)[:, 0]}
     if name != "asen-pp":
         return {name: model(x, condition), **where}
-    return {"asen-pp, both branches": authors.branches(model, x, local, condition), **where,
-            "asen-pp, crop (pixels of 224)": 224 * attended_boxes(authors.peaked(), 224)}  # fmt: skip
+    return {
+        "asen-pp, both branches": authors.branches(model, x, local, condition),
+        **where,
+        "asen-pp, crop (pixels of 224)": 224 * attended_boxes(authors.peaked(), 224),
+    }
 
 
 @torch.no_grad()
@@ -52,8 +58,10 @@ def from_pictures(authors, name, maps):
     x, condition, model = maps["resnet50"], authors.inputs()[-1], authors.ours(name)
     if name.startswith("csn"):
         original = authors.ours(name, authors.given_map(256, 112), embed_dim=64)
-        return {f"{name} from pictures": model(x, condition),
-                **authors.csn_outputs(name, original, maps["resnet18"])}  # fmt: skip
+        return {
+            f"{name} from pictures": model(x, condition),
+            **authors.csn_outputs(name, original, maps["resnet18"]),
+        }
     if name == "asen-pp":
         whole, _ = authors.looking(model, x).attend(x, model.condition(condition)[:, None])
         found = {"asen-pp from pictures, global": 0.6**0.5 * model.head(whole)[:, 0]}
@@ -80,8 +88,11 @@ def hold(outputs, figures):
 def recorded(name, pictures):
     """Their figures of one system, from pictures or not."""
     figures = json.loads((ROOT / "tests" / "authors_figures.json").read_text())
-    return {key: value for key, value in figures.items()
-            if re.match(rf"{name}( |,|$)", key) and ("from pictures" in key) == pictures}  # fmt: skip
+    return {
+        key: value
+        for key, value in figures.items()
+        if re.match(rf"{name}( |,|$)", key) and ("from pictures" in key) == pictures
+    }
 
 
 NAMES = ["csn", "csn-preset", "csn-fixed", "asen", "asen-v2", "asen-pp"]
@@ -99,7 +110,11 @@ def test_our_outputs_from_pictures_are_the_authors_codes(authors, name, maps):
 
 def test_all_of_the_authors_figures_are_compared(authors):
     figures = json.loads((ROOT / "tests" / "authors_figures.json").read_text())
-    assert sum(len(recorded(name, pictures)) for name in NAMES for pictures in (False, True)) == len(figures) == 29
+    assert (
+        sum(len(recorded(name, pictures)) for name in NAMES for pictures in (False, True))
+        == len(figures)
+        == 29
+    )
 
 
 def test_pre_set_masks_meet_the_authors_code_as_they_begin(authors):
@@ -116,7 +131,9 @@ def test_the_crop_is_the_bounding_square_of_the_attended_places(authors):
     expected = torch.tensor([plain_box(m.numpy(), 224) for m in maps], dtype=torch.float32)
     close(boxes, expected, atol=1.0)
     assert ((boxes - expected).abs() < 1e-3).float().mean() > 0.95  # nearly all to the pixel
-    assert (boxes >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= 224 + 1).all()  # inside, but for an odd side
+    assert (boxes >= 0).all() and (
+        boxes[:, :2] + boxes[:, 2:] <= 224 + 1
+    ).all()  # inside, but for an odd side
     assert (boxes[:, 2] < 200).any() and (boxes[:, 2] > 100).any()
     close(attended_boxes(maps[:6].view(2, 3, 14, 14), 224).view(6, 3) * 224, boxes[:6])
     close(attended_boxes(torch.ones(1, 14, 14), 224), torch.tensor([[0.0, 0.0, 1.0]]))  # nowhere: everything
@@ -127,7 +144,11 @@ def test_a_pictures_square_is_resized_as_pillow_does():
     for left, top, d in ((0, 0, 64), (8, 16, 32), (31, 2, 33), (20, 40, 7), (63, 63, 1), (0, 1, 63)):
         boxes = torch.tensor([[left, top, d]]) / 64
         for side in (16, 32, 48):
-            close(cut_picture(picture[None], boxes, side)[0], pillow_crop(picture, left, top, d, side), atol=5e-5)
+            close(
+                cut_picture(picture[None], boxes, side)[0],
+                pillow_crop(picture, left, top, d, side),
+                atol=5e-5,
+            )
 
 
 def test_cut_out_samples_the_square():

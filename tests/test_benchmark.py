@@ -41,8 +41,25 @@ def trained(monkeypatch):
 def finished(garments, tmp_path_factory):
     """The folder of a whole benchmark by the command line, its speeds measured."""
     out = tmp_path_factory.mktemp("benchmark") / "out"
-    flags = ["--data", garments, "--out", out, "--models", ",".join(MODELS), "--seeds", "0,1", "--budget", "epochs=1",
-             "--image-size", 64, "--batch-size", 16, "--lr", 3e-3, "--json"]  # fmt: skip
+    flags = [
+        "--data",
+        garments,
+        "--out",
+        out,
+        "--models",
+        ",".join(MODELS),
+        "--seeds",
+        "0,1",
+        "--budget",
+        "epochs=1",
+        "--image-size",
+        64,
+        "--batch-size",
+        16,
+        "--lr",
+        3e-3,
+        "--json",
+    ]
     assert main(["benchmark", *map(str, flags)]) == 0
     return out
 
@@ -68,7 +85,9 @@ def test_the_file_holds_a_row_a_run(finished, garments):
         head, *cells = csv.reader(lines)
     names = read_dataset(garments, splits=("test",)).attributes.names
     assert head[: len(COLUMNS)] == list(COLUMNS)
-    assert set(head[len(COLUMNS) :]) <= {PER_ATTRIBUTE + name for name in names} and len(head) > len(COLUMNS) + 3
+    assert (
+        set(head[len(COLUMNS) :]) <= {PER_ATTRIBUTE + name for name in names} and len(head) > len(COLUMNS) + 3
+    )
     rows = read_rows(file)
     runs = [(r["mode"], r["model"], r["seed"]) for r in rows]
     assert runs == [(mode, name, seed) for mode in MODES for name in MODELS for seed in SEEDS]
@@ -76,8 +95,15 @@ def test_the_file_holds_a_row_a_run(finished, garments):
         assert row["status"] == status_of(row) and row["dataset"] == "garments"
         assert row["unreadable"] == 0 and row["variant"] is None
         per_attribute = [v for n, v in row.items() if n.startswith(PER_ATTRIBUTE)]
-        assert 0 < row["map_weighted"] <= 100 and row["map_macro"] == pytest.approx(np.mean(per_attribute), abs=1e-3)
-        assert row["epochs"] == 1 and row["images"] >= 24 and row["trunk"] == "lite" and row["budget"] == "epochs=1"
+        assert 0 < row["map_weighted"] <= 100 and row["map_macro"] == pytest.approx(
+            np.mean(per_attribute), abs=1e-3
+        )
+        assert (
+            row["epochs"] == 1
+            and row["images"] >= 24
+            and row["trunk"] == "lite"
+            and row["budget"] == "epochs=1"
+        )
         assert row["shares_trunk"] is True and 0 < row["trained_parameters"] < row["parameters"]
         assert min(row["embed_mflops"], row["embed_ms"], row["images_per_second"]) > 0
         assert (row["pointing_game"] is None) == (row["model"] == "csn")  # [CLS] of the ViT attends
@@ -88,7 +114,9 @@ def test_the_file_holds_a_row_a_run(finished, garments):
         assert len(result["settings"]) == 8
     assert len({r["map_weighted"] for r in rows}) > 4
     conditions, width = len(names), 128
-    csn = (152 + 1) * width + (width + 1) * width + 2 * width + conditions * width  # 1x1 convolution, FC, norm, masks
+    csn = (
+        (152 + 1) * width + (width + 1) * width + 2 * width + conditions * width
+    )  # 1x1 convolution, FC, norm, masks
     assert {r["trained_parameters"] for r in rows if r["model"] == "csn"} == {csn}
 
 
@@ -96,8 +124,11 @@ def test_the_numbers_are_those_of_evaluate(finished, garments, capsys):
     out = finished / "spaces" / "default" / "triplet-1"
     assert main(["evaluate", "--run", str(out), "--data", str(garments), "--json"]) == 0
     metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
-    row = next(r for r in read_rows(finished / "garments.csv")
-               if (r["mode"], r["model"], r["seed"]) == ("spaces", "triplet", 1))  # fmt: skip
+    row = next(
+        r
+        for r in read_rows(finished / "garments.csv")
+        if (r["mode"], r["model"], r["seed"]) == ("spaces", "triplet", 1)
+    )
     for name in ("map_weighted", "map_macro", "random_map_weighted", "pointing_game", "pointing_chance"):
         assert row[name] == pytest.approx(metrics[name], abs=1e-4)
     for name, value in metrics["map_per_attribute"].items():
@@ -110,7 +141,10 @@ def test_rows_are_read_as_they_were_written(finished, tmp_path):
     assert (tmp_path / "a" / "again.csv").read_bytes() == (finished / "garments.csv").read_bytes()
     assert read_rows(tmp_path / "a" / "again.csv") == rows
     assert isinstance(rows[0]["seed"], int) and isinstance(rows[0]["map_weighted"], float)
-    sparse = [{"mode": "spaces", "seed": 1, "map:a": 0.123456}, {"mode": "spaces", "map:b": 2.0, "shares_trunk": False}]
+    sparse = [
+        {"mode": "spaces", "seed": 1, "map:a": 0.123456},
+        {"mode": "spaces", "map:b": 2.0, "shares_trunk": False},
+    ]
     write_rows(tmp_path / "sparse.csv", sparse)
     one, two = read_rows(tmp_path / "sparse.csv")
     assert one["map:a"] == 0.1235 and one["map:b"] is None and one["model"] is None
@@ -156,7 +190,9 @@ def test_one_missing_run_is_run_again(folder, garments, trained):
     benchmark(config(garments, folder))
     assert trained == [("triplets", "csn", 1)]
     assert {(r["mode"], r["model"], r["seed"]): r["map_weighted"] for r in read_rows(file)} == before
-    (folder / "spaces" / "default" / "csn-0" / "result.json").unlink()  # stopped between training and its result
+    (
+        folder / "spaces" / "default" / "csn-0" / "result.json"
+    ).unlink()  # stopped between training and its result
     without_row(file, "spaces", "csn", 0)
     benchmark(config(garments, folder))
     assert trained[1:] == [("spaces", "csn", 0)]
@@ -177,12 +213,19 @@ def test_either_the_file_or_the_folders_are_enough(folder, garments, tmp_path, t
     benchmark(config(garments, folder))
     assert trained == []
     assert {(r["mode"], r["model"], r["seed"]): round(r["map_weighted"], 3) for r in read_rows(file)} == {
-        run: round(value, 3) for run, value in before.items()}  # fmt: skip
+        run: round(value, 3) for run, value in before.items()
+    }
 
 
 def test_other_runs_rows_are_kept(folder, garments, trained):
     file = folder / "garments.csv"
-    foreign = {**read_rows(file)[0], "model": "asen", "seed": 7, "variant": "lite_depth=2", "map_weighted": 12.5}
+    foreign = {
+        **read_rows(file)[0],
+        "model": "asen",
+        "seed": 7,
+        "variant": "lite_depth=2",
+        "map_weighted": 12.5,
+    }
     write_rows(file, [foreign, *read_rows(file)])
     benchmark(config(garments, folder, models="csn", modes=("spaces",), seeds="0"))
     rows = read_rows(file)
@@ -218,16 +261,34 @@ def test_the_digest_follows_what_changes_a_result(garments):
         given = config(garments, **{"out": Path("somewhere"), **options})
         return settings_digest(settings_of(given, run, data), data)
 
-    same = {digest(), digest(out=Path("elsewhere")), digest(jobs=2), digest(speed=True), digest(workers=1),
-            digest(models="csn,asen"), digest(results=Path("r.csv")), digest(skip_unreadable=True),
-            digest(max_unreadable=0.5), digest(cnn_weights=None)}  # fmt: skip
+    same = {
+        digest(),
+        digest(out=Path("elsewhere")),
+        digest(jobs=2),
+        digest(speed=True),
+        digest(workers=1),
+        digest(models="csn,asen"),
+        digest(results=Path("r.csv")),
+        digest(skip_unreadable=True),
+        digest(max_unreadable=0.5),
+        digest(cnn_weights=None),
+    }
     assert len(same) == 1
     other = read_dataset(garments)
     other["train"].labels[0, 2] = 1 - min(1, other["train"].labels[0, 2])
-    others = [digest(budget="epochs=2"), digest(lr=1e-4), digest(freeze="none"), digest(batch_size=8),
-              digest(image_size=96), digest(pretrained=False), digest(Trial("triplets", "", "csn", 0)),
-              digest(Trial("spaces", "", "asen", 0)), digest(Trial("spaces", "", "csn", 1)),
-              digest(Trial("spaces", "margin=0.5", "csn", 0)), digest(data=other)]  # fmt: skip
+    others = [
+        digest(budget="epochs=2"),
+        digest(lr=1e-4),
+        digest(freeze="none"),
+        digest(batch_size=8),
+        digest(image_size=96),
+        digest(pretrained=False),
+        digest(Trial("triplets", "", "csn", 0)),
+        digest(Trial("spaces", "", "asen", 0)),
+        digest(Trial("spaces", "", "csn", 1)),
+        digest(Trial("spaces", "margin=0.5", "csn", 0)),
+        digest(data=other),
+    ]
     assert len({*same, *others}) == 1 + len(others)
 
 
@@ -235,16 +296,29 @@ def test_the_digest_follows_what_changes_a_result(garments):
 
 
 def test_the_plan_is_all_systems_of_a_seed_first():
-    given = BenchmarkConfig(models="asen, csn,asen", seeds="2,0", modes=("triplets",), variants=("", "margin=0.3"))
-    assert plan(given) == [Trial("triplets", variant, name, seed) for seed in (2, 0) for variant in ("", "margin=0.3")
-                           for name in ("asen", "csn")]  # fmt: skip
+    given = BenchmarkConfig(
+        models="asen, csn,asen", seeds="2,0", modes=("triplets",), variants=("", "margin=0.3")
+    )
+    assert plan(given) == [
+        Trial("triplets", variant, name, seed)
+        for seed in (2, 0)
+        for variant in ("", "margin=0.3")
+        for name in ("asen", "csn")
+    ]
     assert BenchmarkConfig().model_names() == ORDER
     folders = {run.folder for run in plan(BenchmarkConfig(variants=("", "a=1", "a=1 b=2", "a=2")))}
     assert len(folders) == 2 * 4 * len(ORDER) * 3
     with pytest.raises(ValueError, match="no model 'cam'; there are: .*camnet"):
         plan(BenchmarkConfig(models="csn,cam"))
-    for wrong in (dict(seeds="0,x"), dict(seeds=""), dict(jobs=0), dict(modes=()), dict(variants=()),
-                  dict(variants=("margin",)), dict(budget="4 epochs")):  # fmt: skip
+    for wrong in (
+        dict(seeds="0,x"),
+        dict(seeds=""),
+        dict(jobs=0),
+        dict(modes=()),
+        dict(variants=()),
+        dict(variants=("margin",)),
+        dict(budget="4 epochs"),
+    ):
         with pytest.raises(ValueError):
             BenchmarkConfig(**wrong)
 
@@ -263,7 +337,11 @@ def test_every_run_trains_under_the_same_protocol(garments):
         assert settings.trunk == (
             "lite" if dict(zip(ORDER, list_models()))[run.model].reads == "tokens" else "resnet18"
         )
-        rest = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("model", "mode", "out", "trunk")}
+        rest = {
+            k: v
+            for k, v in dataclasses.asdict(settings).items()
+            if k not in ("model", "mode", "out", "trunk")
+        }
         seen.setdefault(json.dumps(rest, default=str), []).append(run)
     assert len(seen) == 1 and settings.triplets_per_epoch == 64 // 3 and settings.budget == "4m"
 
@@ -272,12 +350,17 @@ def test_each_trunk_has_its_own_weights(garments):
     dataset = read_dataset(garments)
 
     def weights(name, **options):
-        return settings_of(config(garments, Path("out"), **options), Trial("spaces", "", name, 0), dataset).weights
+        return settings_of(
+            config(garments, Path("out"), **options), Trial("spaces", "", name, 0), dataset
+        ).weights
 
     vit, cnn = Path("vit.safetensors"), Path("cnn.safetensors")
     for name, own in (("cca-type2", vit), ("triplet", vit), ("csn", cnn)):
-        assert weights(name, weights=vit, cnn_weights=cnn) == weights(name, weights=vit, cnn_weights=cnn,
-                                                                      cnn_trunk="resnet18") == own  # fmt: skip
+        assert (
+            weights(name, weights=vit, cnn_weights=cnn)
+            == weights(name, weights=vit, cnn_weights=cnn, cnn_trunk="resnet18")
+            == own
+        )
     assert weights("csn", weights=vit, cnn_trunk="resnet18") is None  # the transformer's do not fit a ResNet
     assert weights("csn", weights=vit) == vit  # both are `lite`
     assert weights("cca-type2", cnn_weights=cnn) is None
@@ -286,35 +369,70 @@ def test_each_trunk_has_its_own_weights(garments):
 
 
 def test_a_varied_budget_is_the_rows_budget(garments, tmp_path):
-    rows = benchmark(config(garments, tmp_path / "out", models="csn", modes=("spaces",), seeds="0",
-                            variants=("", "budget=steps=2")))  # fmt: skip
+    rows = benchmark(
+        config(
+            garments,
+            tmp_path / "out",
+            models="csn",
+            modes=("spaces",),
+            seeds="0",
+            variants=("", "budget=steps=2"),
+        )
+    )
     assert [row["budget"] for row in rows] == ["epochs=1", "steps=2"]
 
 
 def test_variants_change_a_setting_and_are_named(garments, tmp_path, trained):
     dataset, given = read_dataset(garments), config(garments, tmp_path / "out", seeds="0")
     run = Trial("spaces", f"query=fc-wq {SMALL}", "cca-type2", 0)
-    settings, plain = settings_of(given, run, dataset), settings_of(given, Trial("spaces", "", "cca-type2", 0), dataset)
-    assert (settings.query, settings.lite_width, settings.lite_heads) == ("fc-wq", 32, 2) and plain.query == "fc"
-    assert {k for k, v in vars(settings).items() if v != vars(plain)[k]} == {"query", "lite_width", "lite_heads", "out"}
-    rows = benchmark(config(garments, tmp_path / "out", seeds="0", models="cca-type2", modes=("spaces",),
-                            variants=(SMALL, f"query=fc-wq {SMALL}")))  # fmt: skip
+    settings, plain = (
+        settings_of(given, run, dataset),
+        settings_of(given, Trial("spaces", "", "cca-type2", 0), dataset),
+    )
+    assert (settings.query, settings.lite_width, settings.lite_heads) == (
+        "fc-wq",
+        32,
+        2,
+    ) and plain.query == "fc"
+    assert {k for k, v in vars(settings).items() if v != vars(plain)[k]} == {
+        "query",
+        "lite_width",
+        "lite_heads",
+        "out",
+    }
+    rows = benchmark(
+        config(
+            garments,
+            tmp_path / "out",
+            seeds="0",
+            models="cca-type2",
+            modes=("spaces",),
+            variants=(SMALL, f"query=fc-wq {SMALL}"),
+        )
+    )
     assert len(trained) == 2 and [r["variant"] for r in rows] == [SMALL, f"query=fc-wq {SMALL}"]
     assert rows[1]["parameters"] - rows[0]["parameters"] == 32 * 32 + 32  # W_q stays
     again = read_rows(tmp_path / "out" / "garments.csv")
     assert [r["variant"] for r in again] == [r["variant"] for r in rows]
     assert f"garments, mode spaces, query=fc-wq {SMALL}" in text_table(again)
     trained.clear()
-    benchmark(config(garments, tmp_path / "out", seeds="0", models="cca-type2", modes=("spaces",), variants=(SMALL,)))
+    benchmark(
+        config(
+            garments, tmp_path / "out", seeds="0", models="cca-type2", modes=("spaces",), variants=(SMALL,)
+        )
+    )
     assert trained == [] and len(read_rows(tmp_path / "out" / "garments.csv")) == 2
 
 
-@pytest.mark.parametrize("variant,message", [
-    ("quary=fc-wq", "variant 'quary=fc-wq': no setting quary; there are: .*query"),
-    ("query=other", "variant 'query=other': query: Input should be 'fc' or 'fc-wq'"),
-    ("lite_depth=two", "variant 'lite_depth=two': lite_depth: Input should be a valid integer"),
-    ("budget=soon", "variant 'budget=soon': .*epochs=N"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "variant,message",
+    [
+        ("quary=fc-wq", "variant 'quary=fc-wq': no setting quary; there are: .*query"),
+        ("query=other", "variant 'query=other': query: Input should be 'fc' or 'fc-wq'"),
+        ("lite_depth=two", "variant 'lite_depth=two': lite_depth: Input should be a valid integer"),
+        ("budget=soon", "variant 'budget=soon': .*epochs=N"),
+    ],
+)
 def test_a_variant_that_is_none_is_named(variant, message, garments, tmp_path, capsys):
     with pytest.raises(ValueError, match=message):
         benchmark(config(garments, tmp_path / "out", variants=("", variant)))
@@ -323,12 +441,18 @@ def test_a_variant_that_is_none_is_named(variant, message, garments, tmp_path, c
 
 def test_two_jobs_find_what_one_does(finished, garments, tmp_path):
     rows = benchmark(config(garments, tmp_path / "out", seeds="0", modes=("spaces",), jobs=2))
-    one = {r["model"]: r for r in read_rows(finished / "garments.csv") if (r["mode"], r["seed"]) == ("spaces", 0)}
+    one = {
+        r["model"]: r for r in read_rows(finished / "garments.csv") if (r["mode"], r["seed"]) == ("spaces", 0)
+    }
     assert [r["model"] for r in rows] == list(MODELS)
     for r in rows:
         assert r["map_weighted"] == pytest.approx(one[r["model"]]["map_weighted"], abs=1e-4)
-        assert r["settings"] == json.loads(
-            (finished / "spaces" / "default" / f"{r['model']}-0" / "result.json").read_text())["settings"]  # fmt: skip
+        assert (
+            r["settings"]
+            == json.loads((finished / "spaces" / "default" / f"{r['model']}-0" / "result.json").read_text())[
+                "settings"
+            ]
+        )
 
 
 # -------------------------------------------------------------------------------------------------------------- speed
@@ -353,7 +477,9 @@ def test_what_systems_cost(garments, tmp_path, monkeypatch):
         assert set(speeds) == {"embed_mflops", "embed_ms", "images_per_second"} and min(speeds.values()) > 0
     flops = {name: found["spaces", SMALL, name]["embed_mflops"] for name in names}
     k = len(dataset.attributes)
-    assert flops["triplet"] < flops["cca-type2"] < 0.5 * k * flops["triplet"]  # K spaces for far less than K passes
+    assert (
+        flops["triplet"] < flops["cca-type2"] < 0.5 * k * flops["triplet"]
+    )  # K spaces for far less than K passes
     assert flops["networks"] > flops["cca-type2"]
     assert stages["asen-pp"] == {"local", "align"}  # the last stage
     assert not (tmp_path / "out").exists()
@@ -368,12 +494,18 @@ def test_the_last_stage_is_measured_under_a_time_budget(garments, tmp_path, monk
         return result
 
     monkeypatch.setattr(Trainer, "step", step)
-    measure_speed(config(garments, tmp_path / "out", budget="4m"), [Trial("spaces", SMALL, "asen-pp", 0)],
-                  read_dataset(garments))  # fmt: skip
+    measure_speed(
+        config(garments, tmp_path / "out", budget="4m"),
+        [Trial("spaces", SMALL, "asen-pp", 0)],
+        read_dataset(garments),
+    )
     assert seen == {"local", "align"}
 
 
 def test_a_row_says_whether_this_model_shares_its_trunk(garments, tmp_path):
-    rows = benchmark(config(garments, tmp_path / "out", models="asen-pp", seeds="0", modes=("spaces",),
-                            variants=(SMALL,)))  # fmt: skip
-    assert rows[0]["shares_trunk"] is True  # crops are cut from the kept map, so that all spaces share one pass
+    rows = benchmark(
+        config(garments, tmp_path / "out", models="asen-pp", seeds="0", modes=("spaces",), variants=(SMALL,))
+    )
+    assert (
+        rows[0]["shares_trunk"] is True
+    )  # crops are cut from the kept map, so that all spaces share one pass

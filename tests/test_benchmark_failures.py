@@ -46,7 +46,10 @@ def test_a_failing_system_is_a_row_and_is_tried_again(garments, tmp_path, monkey
         benchmark(config(garments, tmp_path / "out", **one))
     assert trained == [("spaces", "triplet", 0)]
     rows = {r["model"]: r for r in read_rows(tmp_path / "out" / "garments.csv")}
-    assert rows["csn"]["status"] == "failed: the loss is nan at step 3 of csn" and rows["csn"]["map_weighted"] is None
+    assert (
+        rows["csn"]["status"] == "failed: the loss is nan at step 3 of csn"
+        and rows["csn"]["map_weighted"] is None
+    )
     assert rows["triplet"]["status"] == status_of(rows["triplet"]) and rows["triplet"]["map_weighted"] > 0
     assert describe(rows["csn"]) == "spaces csn seed 0: failed: the loss is nan at step 3 of csn"
     for table in (text_table(list(rows.values())), markdown(list(rows.values()))):
@@ -59,17 +62,35 @@ def test_a_failing_system_is_a_row_and_is_tried_again(garments, tmp_path, monkey
 
 def test_a_failing_system_is_shown_by_the_command(garments, tmp_path, monkeypatch, capsys):
     fail_for(monkeypatch, "csn")
-    flags = ["--data", garments, "--out", tmp_path / "out", "--models", "triplet,csn", "--seeds", "0", "--modes",
-             "spaces", "--budget", "epochs=1", "--image-size", 64, "--no-speed"]  # fmt: skip
+    flags = [
+        "--data",
+        garments,
+        "--out",
+        tmp_path / "out",
+        "--models",
+        "triplet,csn",
+        "--seeds",
+        "0",
+        "--modes",
+        "spaces",
+        "--budget",
+        "epochs=1",
+        "--image-size",
+        64,
+        "--no-speed",
+    ]
     assert main(["benchmark", *map(str, flags)]) == 0
     assert "failed: the loss is nan" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("options,models", [
-    pytest.param(dict(speed=False), "asen-v2,csn", id="keep_features"),
-    pytest.param(dict(speed=True), "csn,asen-v2", id="speed"),
-    pytest.param(dict(speed=False), "csn,asen-v2", id="neither"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options,models",
+    [
+        pytest.param(dict(speed=False), "asen-v2,csn", id="keep_features"),
+        pytest.param(dict(speed=True), "csn,asen-v2", id="speed"),
+        pytest.param(dict(speed=False), "csn,asen-v2", id="neither"),
+    ],
+)
 def test_a_system_that_cannot_be_built_does_not_stop_the_others(options, models, garments, tmp_path):
     one = dict(modes=("spaces",), seeds="0", models=models, variants=(f"embed_dim=16 {SMALL}",))
     rows = {r["model"]: r for r in benchmark(config(garments, tmp_path / "out", **one, **options))}
@@ -89,7 +110,9 @@ def test_a_run_at_chance_is_shown_as_that(garments, tmp_path, monkeypatch):
     rows = benchmark(config(garments, tmp_path / "out", modes=("spaces",), seeds="0"))
     assert {r["model"]: r["status"] for r in rows} == {"csn": "at chance", "triplet": "ok"}
     assert describe(rows[0]).count("(at chance)") == 1 and "at chance" not in describe(rows[1])
-    assert not any(at_chance({"map_weighted": a, "random_map_weighted": b}) for a, b in ((None, 9), (9, None)))
+    assert not any(
+        at_chance({"map_weighted": a, "random_map_weighted": b}) for a, b in ((None, 9), (9, None))
+    )
 
 
 def test_a_collapsed_run_is_shown_as_that(garments, tmp_path, monkeypatch):

@@ -21,8 +21,10 @@ from benchmarks import common, drawing, features, growth, images, spaces, start,
 from benchmarks import mean_average_precision as mean_ap  # noqa: E402
 from benchmarks.common import Disagreement, Row, Times, agree, alternate  # noqa: E402
 
-PEERS = pytest.mark.skipif(not find_spec("torchmetrics") or not find_spec("pytorch_metric_learning"),
-                           reason="the bench extra is not installed")  # fmt: skip
+PEERS = pytest.mark.skipif(
+    not find_spec("torchmetrics") or not find_spec("pytorch_metric_learning"),
+    reason="the bench extra is not installed",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -64,10 +66,14 @@ def test_agree_notices_differences_shapes_and_nan(other):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux only")
 def test_peak_sees_memory_that_is_gone_again():
-    code = ("import numpy as np\nfrom benchmarks.common import Peak\n"
-            "with Peak() as peak:\n    np.ones(8 << 20).sum()  # 64 MiB\nprint(peak.bytes)")  # fmt: skip
+    code = (
+        "import numpy as np\nfrom benchmarks.common import Peak\n"
+        "with Peak() as peak:\n    np.ones(8 << 20).sum()  # 64 MiB\nprint(peak.bytes)"
+    )
     alone = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert 60 << 20 < int(alone.stdout) < 80 << 20  # a process of its own, as the scripts have: no memory to reuse
+    assert (
+        60 << 20 < int(alone.stdout) < 80 << 20
+    )  # a process of its own, as the scripts have: no memory to reuse
 
 
 def test_spaces(capsys):
@@ -97,7 +103,9 @@ def test_spaces_counts_operations_as_by_hand():
     """One plain block of width 128 on 65 tokens; its last block as CCA, of which k, v and the K rows are left."""
     made = spaces.models("lite")
     image = spaces.pictures(made["plain"], 1)
-    plain, mine = (spaces.operations(made[name], image, rows) for name, rows in (("plain", None), ("spaces 8", 8)))
+    plain, mine = (
+        spaces.operations(made[name], image, rows) for name, rows in (("plain", None), ("spaces 8", 8))
+    )
     n, d, k = 65, 128, 8
     block = 2 * n * 12 * d * d + 4 * n * n * d
     last = 2 * n * 2 * d * d + 2 * k * 9 * d * d + 4 * k * n * d
@@ -150,7 +158,9 @@ def test_torchmetrics_drops_candidates_whose_score_is_not_positive():
     cosines = np.array([0.5, -0.5, -0.6], np.float32)
     candidates = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
     labels = np.array([1]), np.array([1, 0, 1])
-    both = [mean_ap.by_torchmetrics(query, labels[0], candidates, labels[1], shift)[0] for shift in (0.0, 1.0)]
+    both = [
+        mean_ap.by_torchmetrics(query, labels[0], candidates, labels[1], shift)[0] for shift in (0.0, 1.0)
+    ]
     assert both == pytest.approx([1.0, (1 + 2 / 3) / 2])
 
 
@@ -200,7 +210,9 @@ def test_drawing_notices_another_picture():
 
 def test_features():
     rows = whats(features.main(["--quick", "--rounds", "1", "--threads", "1"]))
-    assert rows["features kept"]["limit"] == ">= 350" and rows["training on kept features"]["limit"] == ">= 900"
+    assert (
+        rows["features kept"]["limit"] == ">= 350" and rows["training on kept features"]["limit"] == ">= 900"
+    )
 
 
 def test_features_notice_other_values(tmp_path, monkeypatch):
@@ -221,7 +233,9 @@ def test_growth(tmp_path):
 
 
 def test_growth_exponents_by_hand():
-    rows = [{"stage": "training", "times": n, "seconds": n**1.5, "added_mib": 100 + 3 * n} for n in growth.TIMES]
+    rows = [
+        {"stage": "training", "times": n, "seconds": n**1.5, "added_mib": 100 + 3 * n} for n in growth.TIMES
+    ]
     assert growth.time_exponent(rows, "training") == pytest.approx(1.5)
     assert growth.memory_exponent(rows, "training") == pytest.approx(1.0)
 
@@ -251,7 +265,11 @@ def test_all_runs_a_script_and_writes_the_machine(tmp_path):
     assert every.main(["--quick", "--only", "drawing", "--results", str(file)]) == 0
     with open(file, newline="") as written:
         rows = list(csv.DictReader(written))
-    assert {row["script"] for row in rows} == {"drawing"} and rows[0]["machine"] and "torch=" in rows[0]["versions"]
+    assert (
+        {row["script"] for row in rows} == {"drawing"}
+        and rows[0]["machine"]
+        and "torch=" in rows[0]["versions"]
+    )
     every.save([{**rows[0], "script": "start"}], file)  # another script's rows stay
     with open(file, newline="") as written:
         assert {row["script"] for row in csv.DictReader(written)} == {"drawing", "start"}

@@ -31,7 +31,9 @@ BYTES = """async (element) => {
     const data = new Uint8Array(await (await fetch(element.src)).arrayBuffer());
     return btoa(Array.from(data, (byte) => String.fromCharCode(byte)).join(""));
 }"""
-RUNNING = '[...document.querySelectorAll(".jp-InputPrompt")].some((prompt) => prompt.textContent.includes("*"))'
+RUNNING = (
+    '[...document.querySelectorAll(".jp-InputPrompt")].some((prompt) => prompt.textContent.includes("*"))'
+)
 CUT = """(root) => [...root.querySelectorAll("button, label, .widget-label, .cca-text")]
     .filter((e) => e.offsetParent && e.scrollWidth > e.clientWidth + 1 && !e.classList.contains("cca-thumb"))
     .map((e) => e.textContent)"""
@@ -51,7 +53,9 @@ def browser() -> Iterator:
         warnings.warn(f"{missing}: the condition switcher is NOT tested in a browser", stacklevel=1)
         pytest.skip(missing)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         yield browser
         browser.close()
 
@@ -69,11 +73,22 @@ def lab(tmp_path_factory) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     token, log = base64.b16encode(os.urandom(12)).decode(), home / "lab.log"
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
-               f"--IdentityProvider.token={token}", "--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0",
-               f"--ServerApp.root_dir={home}"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        f"--IdentityProvider.token={token}",
+        "--ServerApp.ip=127.0.0.1",
+        "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={home}",
+    ]
     with log.open("w") as out:
-        server = subprocess.Popen(command, env=_environment(home), stdout=out, stderr=subprocess.STDOUT, cwd=home)
+        server = subprocess.Popen(
+            command, env=_environment(home), stdout=out, stderr=subprocess.STDOUT, cwd=home
+        )
     try:
         _wait_for_port(port, server, log)
         yield f"http://127.0.0.1:{port}/lab/tree/notebooks/07_attention_heatmaps.ipynb?token={token}&reset"
@@ -89,8 +104,15 @@ def _environment(home: Path) -> dict[str, str]:
     news.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
     own = {f"JUPYTER_{name}": str(home / name) for name in FOLDERS}
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, **own, "JUPYTERLAB_SETTINGS_DIR": str(settings), "IPYTHONDIR": str(home / "ipython"),
-            "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "CCAKIT_PRESET": "smoke", "PYTHONPATH": path}
+    return {
+        **os.environ,
+        **own,
+        "JUPYTERLAB_SETTINGS_DIR": str(settings),
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "CCAKIT_PRESET": "smoke",
+        "PYTHONPATH": path,
+    }
 
 
 def _wait_for_port(port: int, server: subprocess.Popen, log: Path) -> None:
@@ -155,8 +177,11 @@ class Switcher:
         return self.root.locator("button", has_text=text).first
 
     def head(self, text: str):
-        return self.root.get_by_role("button", name=text, exact=True).and_(
-            self.page.locator(".widget-toggle-button")).first  # fmt: skip
+        return (
+            self.root.get_by_role("button", name=text, exact=True)
+            .and_(self.page.locator(".widget-toggle-button"))
+            .first
+        )
 
     def upload(self, path: Path) -> None:
         with self.page.expect_file_chooser() as chooser:
@@ -281,7 +306,10 @@ def test_a_picture_of_ones_own_and_files_that_are_none(switcher, tmp_path):
     assert _decoded(switcher.png()).shape == own.shape and switcher.root.locator(".cca-thumb").count() == 13
     switcher.shot("upload")
     mine = switcher.png()
-    for name, reason in (("text.png", "is broken, or no image"), ("large.png", "more than the limit of 8 MiB")):
+    for name, reason in (
+        ("text.png", "is broken, or no image"),
+        ("large.png", "more than the limit of 8 MiB"),
+    ):
         switcher.upload(tmp_path / name)
         switcher.says(f"{name}: ", reason)
         switcher.shot(f"not_{name.removesuffix('.png')}")

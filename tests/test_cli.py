@@ -43,11 +43,18 @@ def test_a_config_survives_yaml_and_json(tmp_path):
     assert from_dict(TrainConfig, yaml.safe_load(yaml.safe_dump(to_dict(config)))) == config
 
 
-@pytest.mark.parametrize("text,message", [
-    ("lr: fast", "lr: Input should be a valid number"), ("speed: 3", "no setting speed; there are: data"),
-    ("mode: pairs", "mode: Input should be 'triplets' or 'spaces'"), ("- 1", "expected `name: value` lines"),
-    ("a: [", "not valid YAML"), ("budget: 7", "budget"), ("batch_size: 1", "at least 2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("lr: fast", "lr: Input should be a valid number"),
+        ("speed: 3", "no setting speed; there are: data"),
+        ("mode: pairs", "mode: Input should be 'triplets' or 'spaces'"),
+        ("- 1", "expected `name: value` lines"),
+        ("a: [", "not valid YAML"),
+        ("budget: 7", "budget"),
+        ("batch_size: 1", "at least 2"),
+    ],
+)
 def test_a_bad_yaml_file_is_named(tmp_path, capsys, text, message):
     file = tmp_path / "bad.yaml"
     file.write_text(text)
@@ -56,22 +63,34 @@ def test_a_bad_yaml_file_is_named(tmp_path, capsys, text, message):
     assert str(file) in error and message in error
 
 
-@pytest.mark.parametrize("argv,message", [
-    (["fly"], "no command 'fly'; there are: demo, train"), (["train", "--preset", "huge"], "smoke, demo, paper"),
-    (["random", "--preset", "demo"], "none"), (["train", "--config", "absent.yaml"], "absent.yaml: cannot be read"),
-    (["train", "--data", "absent"], "absent"), (["evaluate", "--run", "absent"], "model.json"),
-    (["params", "--trunk", "resnet18"], "what works"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "argv,message",
+    [
+        (["fly"], "no command 'fly'; there are: demo, train"),
+        (["train", "--preset", "huge"], "smoke, demo, paper"),
+        (["random", "--preset", "demo"], "none"),
+        (["train", "--config", "absent.yaml"], "absent.yaml: cannot be read"),
+        (["train", "--data", "absent"], "absent"),
+        (["evaluate", "--run", "absent"], "model.json"),
+        (["params", "--trunk", "resnet18"], "what works"),
+    ],
+)
 def test_errors_are_one_clear_line(argv, message, capsys):
     assert main(argv) in (1, 2)
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
 
 
-@pytest.mark.parametrize("text,budget", [
-    ("epochs=3", Budget("epochs", 3)), ("steps=10", Budget("steps", 10)), ("90s", Budget("seconds", 90)),
-    ("1.5m", Budget("seconds", 90)), ("2h", Budget("seconds", 7200)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text,budget",
+    [
+        ("epochs=3", Budget("epochs", 3)),
+        ("steps=10", Budget("steps", 10)),
+        ("90s", Budget("seconds", 90)),
+        ("1.5m", Budget("seconds", 90)),
+        ("2h", Budget("seconds", 7200)),
+    ],
+)
 def test_budgets(text, budget):
     assert parse_budget(text) == budget
 

@@ -12,14 +12,31 @@ from ccakit.cli import main
 from ccakit.commands.demo import open_demo
 
 RUN = Path(__file__).resolve().parent.parent / "runs/demo"
-KEYS = {"map_weighted", "map_macro", "map_per_attribute", "random_map_weighted", "pointing_game", "pointing_chance",
-        "pointing_other", "pointing_fixed", "train_seconds", "seed"}  # fmt: skip
+KEYS = {
+    "map_weighted",
+    "map_macro",
+    "map_per_attribute",
+    "random_map_weighted",
+    "pointing_game",
+    "pointing_chance",
+    "pointing_other",
+    "pointing_fixed",
+    "train_seconds",
+    "seed",
+}
 
 
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo")
-    small = {"out": root / "run", "data": root / "data", "train": 160, "valid": 40, "test": 60, "budget": "epochs=1"}
+    small = {
+        "out": root / "run",
+        "data": root / "data",
+        "train": 160,
+        "valid": 40,
+        "test": 60,
+        "budget": "epochs=1",
+    }
     return [word for name, value in small.items() for word in (f"--{name}", str(value))]
 
 
@@ -71,7 +88,9 @@ def test_a_runs_folder_of_another_kind_is_not_touched(flags, capsys):
     assert main(train) == 0
     before = sorted(p.name for p in out.rglob("*"))
     assert main(["demo", *flags, "--out", str(out)]) == 1
-    assert "already holds a run" in capsys.readouterr().err and sorted(p.name for p in out.rglob("*")) == before
+    assert (
+        "already holds a run" in capsys.readouterr().err and sorted(p.name for p in out.rglob("*")) == before
+    )
 
 
 def test_files_of_others_are_never_removed(flags, capsys):
@@ -90,7 +109,9 @@ def test_unknown_presets_of_open_demo_are_refused():
         open_demo("huge")
 
 
-@pytest.mark.skipif(not (RUN / "metrics.json").exists(), reason="no runs/demo: `make demo` makes it, as .ci/run does")
+@pytest.mark.skipif(
+    not (RUN / "metrics.json").exists(), reason="no runs/demo: `make demo` makes it, as .ci/run does"
+)
 def test_make_demo_reaches_its_aims():
     metrics = json.loads((RUN / "metrics.json").read_text())
     assert metrics["map_weighted"] >= metrics["random_map_weighted"] + 45

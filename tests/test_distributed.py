@@ -26,21 +26,37 @@ from ccakit.training.batches import Steps
 from ccakit.training.config import TrainConfig
 from ccakit.training.trainer import Trainer, train
 
-TINY = dict(lite_width=32, lite_depth=2, lite_heads=2, batch_size=16, image_size=64, budget="epochs=2", lr=1e-4,
-            triplets_per_epoch=64, head_norm="none")  # fmt: skip
+TINY = dict(
+    lite_width=32,
+    lite_depth=2,
+    lite_heads=2,
+    batch_size=16,
+    image_size=64,
+    budget="epochs=2",
+    lr=1e-4,
+    triplets_per_epoch=64,
+    head_norm="none",
+)
 CASES = {
     "spaces": dict(),
     "triplets": dict(mode="triplets"),
     "triplets-batchnorm": dict(mode="triplets", head_norm="batchnorm"),
     "spaces-batchnorm": dict(head_norm="batchnorm"),
-    "csn": dict(model="csn"), "csn-triplets": dict(model="csn", mode="triplets"),
-    "adde-triplets": dict(model="adde", mode="triplets"), "asen-pp": dict(model="asen-pp"),
-    "spaces-accumulate": dict(accumulate=3), "triplets-accumulate": dict(mode="triplets", accumulate=2),
-    "networks-accumulate": dict(model="networks", mode="triplets", accumulate=2),  # not every batch has every condition
-}  # fmt: skip
+    "csn": dict(model="csn"),
+    "csn-triplets": dict(model="csn", mode="triplets"),
+    "adde-triplets": dict(model="adde", mode="triplets"),
+    "asen-pp": dict(model="asen-pp"),
+    "spaces-accumulate": dict(accumulate=3),
+    "triplets-accumulate": dict(mode="triplets", accumulate=2),
+    "networks-accumulate": dict(
+        model="networks", mode="triplets", accumulate=2
+    ),  # not every batch has every condition
+}
 TRUNKS = {
-    "spaces": dict(), "triplets": dict(mode="triplets"), "resnet": dict(model="csn", trunk="resnet18", mode="triplets"),
-}  # fmt: skip
+    "spaces": dict(),
+    "triplets": dict(mode="triplets"),
+    "resnet": dict(model="csn", trunk="resnet18", mode="triplets"),
+}
 
 
 def settings(data, out, **options):
@@ -179,8 +195,19 @@ def launch(processes: int, *arguments, flags=(), check: bool = True, timeout: fl
     root = Path(__file__).parent.parent
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
     arguments = arguments if arguments[0] == "-m" else (__file__, *arguments)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", processes, "--rdzv-backend", "c10d",
-               "--rdzv-endpoint", f"127.0.0.1:{port}", *flags, *arguments]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        processes,
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        f"127.0.0.1:{port}",
+        *flags,
+        *arguments,
+    ]
     if not processes:
         command = [sys.executable, *(word for word in arguments if word != "--")]
     command = [str(word) for word in command]
@@ -205,7 +232,16 @@ def alone(garments, tmp_path_factory):
     return out
 
 
-NO_GRADIENT = ("fc.bias", "proj.bias", "norm.bias", "kv.bias", "qkv.bias", "2.bias", "running_mean", "condition.bias")
+NO_GRADIENT = (
+    "fc.bias",
+    "proj.bias",
+    "norm.bias",
+    "kv.bias",
+    "qkv.bias",
+    "2.bias",
+    "running_mean",
+    "condition.bias",
+)
 
 
 def but_for_keys(name: str, weights: torch.Tensor) -> torch.Tensor:
@@ -261,13 +297,18 @@ def test_gather_total_and_batchnorm(tmp_path, processes):
 
 def test_evaluate_and_embed_are_sharded_with_the_same_numbers(garments, alone, tmp_path):
     metrics = {}
-    for name, processes in (("one", 0), ("several", 3)):  # with as many threads each: matrix products differ by them
+    for name, processes in (
+        ("one", 0),
+        ("several", 3),
+    ):  # with as many threads each: matrix products differ by them
         run = tmp_path / name
         shutil.copytree(alone / "spaces", run)
         for command in ("evaluate", "embed"):
             launch(processes, "-m", "--", "ccakit.cli", command, "--run", run, "--batch-size", "8")
         metrics[name] = json.loads((run / "metrics_garments_test.json").read_text())
-        metrics[name]["embeddings"] = load_file(run / "embeddings_test.safetensors")["embeddings"].numpy().tobytes()
+        metrics[name]["embeddings"] = (
+            load_file(run / "embeddings_test.safetensors")["embeddings"].numpy().tobytes()
+        )
     assert metrics["one"] == metrics["several"]
 
 
@@ -276,9 +317,23 @@ def test_accelerate_launch_trains(garments, alone, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", port, "-m",
-               "ccakit.cli", "train", "--data", str(garments), "--out", str(tmp_path / "run"),
-               *(f"--{k}={v}" for k, v in flags.items())]  # fmt: skip
+    command = [
+        "accelerate",
+        "launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--main_process_port",
+        port,
+        "-m",
+        "ccakit.cli",
+        "train",
+        "--data",
+        str(garments),
+        "--out",
+        str(tmp_path / "run"),
+        *(f"--{k}={v}" for k, v in flags.items()),
+    ]
     command[0] = str(Path(sys.executable).parent / "accelerate")
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr[-3000:]
@@ -314,7 +369,10 @@ def test_a_run_goes_on_with_another_number_of_processes(garments, alone, tmp_pat
     assert told in gone_on.stderr
     np.testing.assert_allclose(losses_of(out), losses_of(alone / "spaces")[4:], atol=1e-5)
     a, b = (load_file(of / "model.safetensors") for of in (out, alone / "spaces"))
-    assert max(float(but_for_keys(k, a[k].float() - b[k].float()).abs().max()) for k in a if a[k].numel()) <= 1e-5
+    assert (
+        max(float(but_for_keys(k, a[k].float() - b[k].float()).abs().max()) for k in a if a[k].numel())
+        <= 1e-5
+    )
     assert _column(out, "step") == _column(alone / "spaces", "step")
 
 
@@ -330,11 +388,16 @@ def test_two_machines_train_as_one_process(flags, capfd, monkeypatch):
         two_machines.remove_namespaces()
     assert two_machines.main(["--tiny", *flags]) == 0
     told = capfd.readouterr().out
-    assert f"two {'rendezvous on loopback' if flags else 'network namespaces'}: " in told and "match: True" in told
+    assert (
+        f"two {'rendezvous on loopback' if flags else 'network namespaces'}: " in told
+        and "match: True" in told
+    )
 
 
 def test_a_signal_to_one_process_stops_all_after_saving(garments, tmp_path):
-    stopped = launch(2, "train_case", garments, tmp_path / "run", "{}", f"1 3 {int(signal.SIGTERM)}", check=False)
+    stopped = launch(
+        2, "train_case", garments, tmp_path / "run", "{}", f"1 3 {int(signal.SIGTERM)}", check=False
+    )
     assert stopped.returncode != 0
     assert stopped.stderr.count("step 4 is saved") == 1
     assert (tmp_path / "run/checkpoints/step-00000004").is_dir()
@@ -347,20 +410,30 @@ def test_an_unreadable_image_is_replaced_as_in_one_process(garments, tmp_path):
         (data / f"images/train/{image:06d}.png").write_bytes(b"none")
     one_bad_image(str(data), str(tmp_path / "one"))
     launch(2, "one_bad_image", data, tmp_path / "two")
-    shutil.copy(garments / "images/train/000044.png", data / "images/train/000044.png")  # one process has the other
+    shutil.copy(
+        garments / "images/train/000044.png", data / "images/train/000044.png"
+    )  # one process has the other
     refused = launch(2, "one_bad_image", data, tmp_path / "none", "0.0", check=False, timeout=150)
     assert refused.returncode == 1
     assert re.search(r"OtherProcessError: process [01]: .*lists images/train/0000", refused.stderr)
     told = [json.loads((tmp_path / name / "unreadable.json").read_text()) for name in ("one", "two")]
     assert told[0] == told[1] and len(told[0]["train"]) == 2
-    np.testing.assert_allclose(_column(tmp_path / "two", "loss"), _column(tmp_path / "one", "loss"), atol=1e-5)
+    np.testing.assert_allclose(
+        _column(tmp_path / "two", "loss"), _column(tmp_path / "one", "loss"), atol=1e-5
+    )
 
 
-@pytest.mark.parametrize("what,told", [
-    ("images", "the loss is nan at step 2; try a smaller --lr"),  # the loss of the whole batch, in all processes
-    ("loss", "the loss is inf at step 2 in process 1; try a smaller --lr"),
-    ("weights", "the loss is nan at step 3; try a smaller --lr"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "what,told",
+    [
+        (
+            "images",
+            "the loss is nan at step 2; try a smaller --lr",
+        ),  # the loss of the whole batch, in all processes
+        ("loss", "the loss is inf at step 2 in process 1; try a smaller --lr"),
+        ("weights", "the loss is nan at step 3; try a smaller --lr"),
+    ],
+)
 def test_what_is_not_finite_in_one_process_ends_all_with_one_message(garments, tmp_path, what, told):
     ended = launch(2, "not_finite", garments, tmp_path / "run", what, check=False, timeout=150)
     assert ended.returncode == 1 and "exitcode  : 1 " in ended.stderr
@@ -371,7 +444,12 @@ def test_what_is_not_finite_in_one_process_ends_all_with_one_message(garments, t
 
 def test_gradients_are_exchanged_once_a_step_of_the_optimizer(garments, tmp_path):
     launch(2, "reductions", garments, tmp_path)
-    assert json.loads((tmp_path / "reductions.json").read_text()) == [2, 3, 6, 7]  # 3 batches and 1, in each epoch
+    assert json.loads((tmp_path / "reductions.json").read_text()) == [
+        2,
+        3,
+        6,
+        7,
+    ]  # 3 batches and 1, in each epoch
 
 
 BF16 = 2**-8
@@ -385,7 +463,9 @@ def test_bf16_in_two_processes_is_that_of_one(garments, alone, tmp_path, options
         launch(processes, "train_case", garments, tmp_path / name, flags)
     one, two = (losses_of(tmp_path / name) for name in ("one", "two"))
     np.testing.assert_allclose(two, one, atol=BF16)
-    np.testing.assert_allclose(*(_column(tmp_path / name, "valid_map_weighted") for name in ("one", "two")), atol=2)
+    np.testing.assert_allclose(
+        *(_column(tmp_path / name, "valid_map_weighted") for name in ("one", "two")), atol=2
+    )
     float32 = losses_of(alone / options.get("mode", "spaces"))  # with the same batches
     assert len(one) == len(float32) and one != float32 and abs(one[0] - float32[0]) < 0.02
 

@@ -46,7 +46,10 @@ def rows_of(labels):
 
 def embed(labels, mixing, noise=0.1, seed=0):
     """(n, K, E): space i holds the one-hot of label j with the weight mixing[i, j], and noise of its own."""
-    rng, blocks = np.random.default_rng(seed), [np.eye(labels[:, j].max() + 1)[labels[:, j]] for j in range(3)]
+    rng, blocks = (
+        np.random.default_rng(seed),
+        [np.eye(labels[:, j].max() + 1)[labels[:, j]] for j in range(3)],
+    )
     spaces = [np.concatenate([w * block for w, block in zip(row, blocks)], axis=1) for row in mixing]
     out = np.stack(spaces, axis=1)
     out = out + rng.normal(0, noise, out.shape)
@@ -75,8 +78,11 @@ def test_a_disentangled_embedding_scores_one(probe):
     assert result.score == pytest.approx(1, abs=0.06) and result.score <= 1
     assert result.score_beyond_labels == pytest.approx(1, abs=0.06)
     np.testing.assert_allclose(np.diag(result.matrix), 1, atol=0.01)
-    np.testing.assert_allclose(result.matrix[~np.eye(3, dtype=bool)],
-                               np.tile(result.chance, (3, 1))[~np.eye(3, dtype=bool)], atol=0.12)
+    np.testing.assert_allclose(
+        result.matrix[~np.eye(3, dtype=bool)],
+        np.tile(result.chance, (3, 1))[~np.eye(3, dtype=bool)],
+        atol=0.12,
+    )
     assert result.findings == ()
 
 
@@ -146,13 +152,16 @@ def test_map_equals_plain_loops():
             same = labels[c[:, 0], i] == labels[image, i]
             relevant = c[same, 2] == label
             chance = expected_random_ap(same.sum(), relevant.sum())
-            fixed.append([average_precision(relevant[np.argsort(-s[same])]) - chance for s in (similarity, own)])
+            fixed.append(
+                [average_precision(relevant[np.argsort(-s[same])]) - chance for s in (similarity, own)]
+            )
         assert result.matrix[i, j] == pytest.approx(np.mean(aps), abs=1e-6)
         gain, own_gain = np.mean(fixed, axis=0)
         if i != j:
             assert result.beyond[i, j] == pytest.approx(gain / own_gain, abs=1e-5)
-    assert result.chance[0] == pytest.approx(np.mean(
-        [expected_random_ap(100, (labels[50:, 0] == label).sum()) for label in labels[:50, 0]]))
+    assert result.chance[0] == pytest.approx(
+        np.mean([expected_random_ap(100, (labels[50:, 0] == label).sum()) for label in labels[:50, 0]])
+    )
 
 
 def test_probes_and_their_chance_equal_plain_loops():
@@ -164,12 +173,14 @@ def test_probes_and_their_chance_equal_plain_loops():
         x, y = embeddings[50:, i].astype(float), labels[50:, j]
         for image in range(50):
             distance = np.linalg.norm(embeddings[image, i] - x, axis=1)
-            near = np.argsort(distance)[: NEIGHBOURS]
+            near = np.argsort(distance)[:NEIGHBOURS]
             votes = [np.sum(1 / distance[near[y[near] == value]]) for value in range(SIZES[j])]
             knn[i, j] += (np.argmax(votes) == labels[image, j]) / 50
         targets = np.where(np.eye(SIZES[j])[y] > 0, 1, -1)
         centred = x - x.mean(0)
-        weights = np.linalg.solve(centred.T @ centred + np.eye(x.shape[1]), centred.T @ (targets - targets.mean(0)))
+        weights = np.linalg.solve(
+            centred.T @ centred + np.eye(x.shape[1]), centred.T @ (targets - targets.mean(0))
+        )
         answers = ((embeddings[:50, i] - x.mean(0)) @ weights + targets.mean(0)).argmax(1)
         assert linear.matrix[i, j] == pytest.approx(np.mean(answers == labels[:50, j]), abs=0.021)
     np.testing.assert_allclose(entanglement(embeddings, *rows, THREE, "knn").matrix, knn, atol=1e-9)
@@ -181,8 +192,10 @@ def test_expected_ap_of_two_groups_by_all_their_orders():
     for n1, n2 in ((0, 3), (3, 0), (1, 2), (3, 2), (2, 3)):
         for r1, r2 in itertools.product(range(n1 + 1), range(n2 + 1)):
             first, second = [1] * r1 + [0] * (n1 - r1), [1] * r2 + [0] * (n2 - r2)
-            aps = [average_precision(a + b)
-                   for a, b in itertools.product(itertools.permutations(first), itertools.permutations(second))]
+            aps = [
+                average_precision(a + b)
+                for a, b in itertools.product(itertools.permutations(first), itertools.permutations(second))
+            ]
             assert expected_ap_of_two(n1, r1, n2, r2) == pytest.approx(np.mean(aps), abs=1e-12)
     assert expected_ap_of_two(0, 0, 500, 40) == pytest.approx(expected_random_ap(500, 40))
 
@@ -191,8 +204,10 @@ def test_explained_is_what_the_one_hot_of_the_label_scores():
     labels = correlated(450)
     queries, candidates = rows_of(labels)
     explained = entanglement(embed(labels, np.eye(3)), queries, candidates, THREE).explained
-    tiny = [entanglement(embed(labels, np.eye(3), noise=0.01, seed=seed), queries, candidates, THREE).matrix
-            for seed in range(8)]  # noise that breaks ties, and nothing else
+    tiny = [
+        entanglement(embed(labels, np.eye(3), noise=0.01, seed=seed), queries, candidates, THREE).matrix
+        for seed in range(8)
+    ]  # noise that breaks ties, and nothing else
     np.testing.assert_allclose(np.mean(tiny, axis=0), explained, atol=0.01)
     frequent = entanglement(embed(labels, np.eye(3)), queries, candidates, THREE, "knn").explained
     best = [np.bincount(labels[150:, 1][labels[150:, 0] == v]).argmax() for v in range(3)]
@@ -246,7 +261,9 @@ def test_images_with_one_label_each_are_measured_and_the_rest_is_unknown():
     assert result.score == pytest.approx(1, abs=0.06)
     for matrix in (result.label_information, result.explained, result.explained_normalised, result.beyond):
         assert np.isnan(matrix[others]).all()
-    assert np.isnan(result.score_beyond_labels) and np.isnan(result.score_compared) and not result.compared.any()
+    assert (
+        np.isnan(result.score_beyond_labels) and np.isnan(result.score_compared) and not result.compared.any()
+    )
     assert len(result.findings) == 1 and "do not carry two labels" in result.findings[0]
 
 
@@ -258,7 +275,9 @@ def test_some_images_with_one_label_are_named():
     both = labels[:, 0] >= 0
     whole = entanglement(embed(np.maximum(labels, 0), np.eye(3))[both], *rows_of_split(labels, both), THREE)
     assert result.explained[0, 1] == pytest.approx(whole.explained[0, 1])
-    assert len(result.findings) == 1 and result.findings[0].startswith("2 of 6 pairs, e.g. tone in the space of sleeve")
+    assert len(result.findings) == 1 and result.findings[0].startswith(
+        "2 of 6 pairs, e.g. tone in the space of sleeve"
+    )
     assert "not every image carries both labels" in result.findings[0]
 
 
@@ -322,16 +341,25 @@ def test_to_dict_is_json_without_nan():
     assert plain["beyond"][0] == [None] * 3
 
 
-@pytest.mark.parametrize("change, words", [
-    (dict(probe="svm"), "no probe 'svm'"), (dict(embeddings=np.ones((600, 2, 4))), "not \\(n, 3, E\\)"),
-    (dict(embeddings=np.ones((600, 3, 4))), "not L2-normalised"), (dict(queries=np.zeros((5, 2), int)), "queries"),
-    (dict(queries=np.zeros((5, 3))), "queries: float64"), (dict(candidates=np.array([[600, 0, 0]])), "candidates have"),
-    (dict(candidates=np.array([[0, 3, 0]])), "candidates have"),
-    (dict(queries=np.array([[0, 0, -1]])), "queries have")])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(probe="svm"), "no probe 'svm'"),
+        (dict(embeddings=np.ones((600, 2, 4))), "not \\(n, 3, E\\)"),
+        (dict(embeddings=np.ones((600, 3, 4))), "not L2-normalised"),
+        (dict(queries=np.zeros((5, 2), int)), "queries"),
+        (dict(queries=np.zeros((5, 3))), "queries: float64"),
+        (dict(candidates=np.array([[600, 0, 0]])), "candidates have"),
+        (dict(candidates=np.array([[0, 3, 0]])), "candidates have"),
+        (dict(queries=np.array([[0, 0, -1]])), "queries have"),
+    ],
+)
 def test_what_does_not_fit_is_refused(change, words):
     labels = independent()
     queries, candidates = rows_of(labels)
-    given = dict(embeddings=embed(labels, np.eye(3)), queries=queries, candidates=candidates, attributes=THREE)
+    given = dict(
+        embeddings=embed(labels, np.eye(3)), queries=queries, candidates=candidates, attributes=THREE
+    )
     with pytest.raises(ValueError, match=words):
         entanglement(**{**given, **change})
 
@@ -388,7 +416,13 @@ def test_the_plot_says_what_rows_and_columns_are_and_every_number(tmp_path):
     assert title.startswith("built by hand, mAP\nscore") and f"{result.score_beyond_labels:.2f}" in title
     style.save(figure, tmp_path / "matrix.png")
     renderer, width = FigureCanvasAgg(figure).get_renderer(), figure.bbox.width
-    words = [*axes.get_xticklabels(), *axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label, figure._suptitle]
+    words = [
+        *axes.get_xticklabels(),
+        *axes.get_yticklabels(),
+        axes.xaxis.label,
+        axes.yaxis.label,
+        figure._suptitle,
+    ]
     for box in (word.get_window_extent(renderer) for word in words):
         assert box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= figure.bbox.height
     noise = entanglement(unit(np.random.default_rng(0), 900, 3, 8), *rows_of(labels), THREE)

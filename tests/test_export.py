@@ -81,18 +81,28 @@ def test_a_hybrid_trunk_in_onnxruntime(name, tmp_path):
         assert_same(saved, tmp_path, batch)
 
 
-@pytest.mark.parametrize("name", [info.name for info in list_models() if info.name not in
-                                  ("cca-type1", "cca-type2", "triplet", "asen-pp")])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        info.name
+        for info in list_models()
+        if info.name not in ("cca-type1", "cca-type2", "triplet", "asen-pp")
+    ],
+)
 def test_every_other_system_in_onnxruntime(name, tmp_path):
     saved = saved_model(name, head_norm="batchnorm")
     export_onnx(saved, tmp_path)
     assert_same(saved, tmp_path, 2)
 
 
-@pytest.mark.parametrize("name,freeze,options", [
-    ("networks", "none", {}), ("cca-type1", "all", dict(query="fc-wq", residual=False)),
-    ("asen-pp", "backbone", dict(crop="map")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,freeze,options",
+    [
+        ("networks", "none", {}),
+        ("cca-type1", "all", dict(query="fc-wq", residual=False)),
+        ("asen-pp", "backbone", dict(crop="map")),
+    ],
+)
 def test_other_settings_in_onnxruntime(name, freeze, options, tmp_path):
     saved = saved_model(name, freeze=freeze, **options)
     export_onnx(saved, tmp_path)
@@ -104,7 +114,9 @@ def test_asen_pps_second_stage_in_onnxruntime(tmp_path):
     saved = saved_model("asen-pp", pretrained=True, crop="map", head_norm="batchnorm")
     saved.model.advance(1.0)
     with torch.no_grad():
-        local = saved.model.spaces(saved.model.encode(torch.randn(3, 3, 64, 64)))[..., saved.model.embed_dim // 2 :]
+        local = saved.model.spaces(saved.model.encode(torch.randn(3, 3, 64, 64)))[
+            ..., saved.model.embed_dim // 2 :
+        ]
     assert float(local.abs().max()) > 0.01
     export_onnx(saved, tmp_path)
     for batch in (1, 4):
@@ -115,7 +127,9 @@ def test_the_command_says_in_one_line_what_cannot_be_exported(tmp_path, capsys):
     save_model(tmp_path / "run", saved_model("asen-pp", crop="image"))
     assert main(["export", "--onnx", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 1
     told = capsys.readouterr().err.strip()
-    assert told.startswith("ccakit export: asen-pp cannot be exported to ONNX: its local branch reads the picture")
+    assert told.startswith(
+        "ccakit export: asen-pp cannot be exported to ONNX: its local branch reads the picture"
+    )
     assert "\n" not in told and not list(tmp_path.glob("out/*.onnx"))
 
 
@@ -130,7 +144,8 @@ def test_the_files_know_conditions_values_and_transform(tmp_path):
     facts = export_onnx(saved, tmp_path)
     beside = json.loads((tmp_path / "onnx.json").read_text())
     assert beside == facts and sorted(p.name for p in tmp_path.iterdir()) == sorted(
-        ["onnx.json", *(f"{part}.onnx" for part in PARTS)])  # fmt: skip
+        ["onnx.json", *(f"{part}.onnx" for part in PARTS)]
+    )
     for part, (output, inputs) in PARTS.items():
         graph = onnx.load(tmp_path / f"{part}.onnx")
         told = {entry.key: entry.value for entry in graph.metadata_props}
@@ -150,11 +165,15 @@ def test_exporting_leaves_the_model_and_the_modules_as_they_were(tmp_path):
     export_onnx(saved, tmp_path)
     assert saved.model.training and trained == [p.requires_grad for p in saved.model.parameters()]
     assert all(torch.equal(before[name], tensor) for name, tensor in saved.model.state_dict().items())
-    assert not any("len" in vars(m) for name, m in list(sys.modules.items()) if name.startswith("ccakit.models"))
+    assert not any(
+        "len" in vars(m) for name, m in list(sys.modules.items()) if name.startswith("ccakit.models")
+    )
 
 
 def test_what_cannot_be_exported_says_why(tmp_path, monkeypatch):
-    with pytest.raises(ExportError, match="asen-pp cannot be exported to ONNX: its local branch reads the picture"):
+    with pytest.raises(
+        ExportError, match="asen-pp cannot be exported to ONNX: its local branch reads the picture"
+    ):
         export_onnx(saved_model("asen-pp", crop="image"), tmp_path / "a")
     monkeypatch.setattr("ccakit.hub.onnx.MOST_BYTES", 1000)
     with pytest.raises(ExportError, match="2 GiB"):
@@ -197,11 +216,17 @@ def test_the_command_exports_anew_and_leaves_no_stale_file(tmp_path, capsys):
     assert main([*flags, "--onnx", "--licence", "MIT", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(facts["onnx"]) == set(PARTS) and max(facts["onnx"].values()) < 1e-4
-    assert "license: mit" in (out / "README.md").read_text() and "onnxruntime" in (out / "README.md").read_text()
+    assert (
+        "license: mit" in (out / "README.md").read_text() and "onnxruntime" in (out / "README.md").read_text()
+    )
     assert main([*flags, "--no-card"]) == 0
     assert not list(out.glob("*.onnx")) and not (out / "onnx.json").exists() and (out / "README.md").exists()
     assert main(["export", "--run", str(run), "--out", str(tmp_path / "bare"), "--no-card"]) == 0
-    assert sorted(p.name for p in (tmp_path / "bare").iterdir()) == ["config.json", "model.json", "model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "bare").iterdir()) == [
+        "config.json",
+        "model.json",
+        "model.safetensors",
+    ]
     (run / "log.csv").touch()
     assert main(["export", "--run", str(run), "--out", str(run)]) == 1
     assert "is the folder of a training run" in capsys.readouterr().err and not (run / "config.json").exists()

@@ -55,8 +55,11 @@ SIZES = {"train": 60, "valid": 25, "test": 30}
 def test_what_is_written_is_the_release(tmp_path: Path, packed: bool) -> None:
     parts = release(tmp_path / "in", packed)
     _, notes = script.prepare(tmp_path / "in", tmp_path / "out", SIZES, seed=3)
-    for note in ("train images: 90 found, 60,000 expected", "pixels of a train image: 784 found, 784 expected",
-                 "t10k images of the rarest article: 4 found, 1,000 expected"):  # fmt: skip
+    for note in (
+        "train images: 90 found, 60,000 expected",
+        "pixels of a train image: 784 found, 784 expected",
+        "t10k images of the rarest article: 4 found, 1,000 expected",
+    ):
         assert note in notes
     assert sum("neither the published .gz (MD5) nor its content" in note for note in notes) == 4
     dataset = read_dataset(tmp_path / "out", check_images=True)
@@ -146,7 +149,10 @@ def test_what_the_checksums_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_no_more_is_unpacked_than_the_header_says(tmp_path: Path) -> None:
     """A bomb of 300 MB, behind a header of 7 bytes and behind one of 2**32."""
     path = tmp_path / "x.gz"
-    for count, problem in ((7, "holds more bytes, where its header says 7"), (2**32 - 1, "would hold 4,294,967,295")):
+    for count, problem in (
+        (7, "holds more bytes, where its header says 7"),
+        (2**32 - 1, "would hold 4,294,967,295"),
+    ):
         with gzip.open(path, "wb", compresslevel=1) as file:
             file.write(struct.pack(">BBBBI", 0, 0, 8, 1, count))
             for _ in range(300):

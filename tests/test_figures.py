@@ -22,10 +22,15 @@ sys.path.insert(0, str(ROOT / "figures"))
 import shared  # noqa: E402
 import sheets  # noqa: E402
 
-NAMES = [f"figure{n}" for n in ("1", "2", "3", "4", "5", "6", "A2", "A3")] + [f"table{n}" for n in range(1, 6)]
+NAMES = [f"figure{n}" for n in ("1", "2", "3", "4", "5", "6", "A2", "A3")] + [
+    f"table{n}" for n in range(1, 6)
+]
 FROM_A_RUN = {"figure4", "figure5", "figure6", "figureA2", "figureA3", "table1"}
-MORE = {"figure1": ["--trunk", "lite"], "figure4": ["--images", "2"],
-        **{name: ["--points", "25"] for name in ("figure5", "figure6", "figureA3")}}  # fmt: skip
+MORE = {
+    "figure1": ["--trunk", "lite"],
+    "figure4": ["--images", "2"],
+    **{name: ["--points", "25"] for name in ("figure5", "figure6", "figureA3")},
+}
 
 
 def module(name):
@@ -35,8 +40,9 @@ def module(name):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("figures")
-    config = demo.Config(out=root / "run", data=root / "data", train=160, valid=40, test=80, budget="epochs=2",
-                        pictures=False)  # fmt: skip
+    config = demo.Config(
+        out=root / "run", data=root / "data", train=160, valid=40, test=80, budget="epochs=2", pictures=False
+    )
     demo.run(config)
     return shared.run_or_demo(config.out)
 
@@ -94,7 +100,9 @@ def test_every_script_writes_png_and_pdf(name, run, runs, tmp_path, capsys):
     argv = ["--out", str(tmp_path), *MORE.get(name, [])]
     argv += ["--run", str(run.folder)] if name in FROM_A_RUN else []
     argv += ["--other", str(runs["triplet"].folder)] if name == "figure5" else []
-    argv += ["--runs", *(f"{n}={runs[n].folder}" for n in module("figure6").SYSTEMS)] if name == "figure6" else []
+    argv += (
+        ["--runs", *(f"{n}={runs[n].folder}" for n in module("figure6").SYSTEMS)] if name == "figure6" else []
+    )
     paths = module(name).main(argv)
     assert capsys.readouterr().out.split() == [str(path) for path in paths]
     kinds = {".png", ".pdf"} | ({".md"} if name.startswith("table") else set())
@@ -104,14 +112,21 @@ def test_every_script_writes_png_and_pdf(name, run, runs, tmp_path, capsys):
         if path.suffix == ".png":
             picture = cv2.imread(str(path))
             assert picture.std() > 15 and (picture[:3] == 255).mean() > 0.5  # not blank; white above
-            assert picture.shape[1] / 300 == pytest.approx(shared.TEXT, abs=0.01) or path.stem == "figureA3_matrix"
+            assert (
+                picture.shape[1] / 300 == pytest.approx(shared.TEXT, abs=0.01)
+                or path.stem == "figureA3_matrix"
+            )
         if path.suffix == ".pdf":
             assert path.read_bytes().startswith(b"%PDF-")
 
 
 def test_a_script_runs_alone_from_anywhere(tmp_path):
-    done = subprocess.run([sys.executable, ROOT / "figures/figure3.py", "--out", "here"], cwd=tmp_path,
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, ROOT / "figures/figure3.py", "--out", "here"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in (tmp_path / "here").iterdir()) == ["figure3.pdf", "figure3.png"]
 
@@ -175,7 +190,9 @@ def test_figure_5_has_the_same_points_whether_or_not_there_is_a_condition(drawn)
     left, right = drawn["figure5"].subfigs
     for a, b in zip(left.axes, right.axes):
         assert len(a.collections[0].get_offsets()) == len(b.collections[0].get_offsets())
-    assert "mAP" in left.axes[-1].get_title() and right.axes[-1].get_title().startswith("without condition: Triplet")
+    assert "mAP" in left.axes[-1].get_title() and right.axes[-1].get_title().startswith(
+        "without condition: Triplet"
+    )
 
 
 def test_figureA2_tells_right_from_wrong(run, drawn):
@@ -216,9 +233,19 @@ def test_systems_are_trained_once_and_alike(run, runs):
     assert runs["cca-type2"] is run
 
 
-ROW = {"dataset": "garments", "mode": "spaces", "variant": "", "seed": 0, "status": "ok", "map_macro": 52.0,
-       "random_map_weighted": 16.6, "budget": "epochs=1", "trunk": "lite", "map:skirt_length": 60.0,
-       "map:coat_length": 44.0}  # fmt: skip
+ROW = {
+    "dataset": "garments",
+    "mode": "spaces",
+    "variant": "",
+    "seed": 0,
+    "status": "ok",
+    "map_macro": 52.0,
+    "random_map_weighted": 16.6,
+    "budget": "epochs=1",
+    "trunk": "lite",
+    "map:skirt_length": 60.0,
+    "map:coat_length": 44.0,
+}
 
 
 def rows_file(path, *changes):
@@ -250,12 +277,20 @@ def test_what_is_not_measured_is_said_and_not_invented(tmp_path):
 
 
 def test_our_rows_stand_in_blocks_of_their_own(tmp_path):
-    file = rows_file(tmp_path / "r.csv", {"model": "cca-type2", "map_weighted": 50.0},
-                     {"model": "cca-type2", "seed": 1, "map_weighted": 60.0}, {"model": "csn", "map_weighted": 20.0},
-                     {"model": "networks", "map_weighted": 90.0},
-                     {"model": "csn", "mode": "triplets", "map_weighted": 30.0, "status": "collapsed"})  # fmt: skip
+    file = rows_file(
+        tmp_path / "r.csv",
+        {"model": "cca-type2", "map_weighted": 50.0},
+        {"model": "cca-type2", "seed": 1, "map_weighted": 60.0},
+        {"model": "csn", "map_weighted": 20.0},
+        {"model": "networks", "map_weighted": 90.0},
+        {"model": "csn", "mode": "triplets", "map_weighted": 30.0, "status": "collapsed"},
+    )
     paper, spaces, triplets = module("table2").make(file).blocks
-    assert "drawn garments" in spaces.title and "not FashionAI" in spaces.title and "mode triplets" in triplets.title
+    assert (
+        "drawn garments" in spaces.title
+        and "not FashionAI" in spaces.title
+        and "mode triplets" in triplets.title
+    )
     assert not {row[0] for row in paper.rows} & {row[0] for row in spaces.rows}
     rows = {row[0]: row for row in spaces.rows}
     assert rows["cca-type2"][1:3] == ["2", "**55.0 ± 7.1**"] and rows["networks"][2] == "90.0"
@@ -264,7 +299,9 @@ def test_our_rows_stand_in_blocks_of_their_own(tmp_path):
 
 
 def test_drawn_tables_cut_nothing_off_and_lay_nothing_on_another(tmp_path, run):
-    file = rows_file(tmp_path / "r.csv", *({"model": "csn", "mode": m, "map_weighted": 20.0} for m in ("a", "b")))
+    file = rows_file(
+        tmp_path / "r.csv", *({"model": "csn", "mode": m, "map_weighted": 20.0} for m in ("a", "b"))
+    )
     for sheet in (*(module(f"table{n}").make(file) for n in (2, 3, 4, 5)), module("table1").make(run)):
         figure = sheets.draw_sheet(sheet)
         inside(figure)

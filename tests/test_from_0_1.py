@@ -66,12 +66,33 @@ def test_a_run_is_embedded_as_before(folder):
 
 def test_a_run_goes_on_from_a_checkpoint_of_before(folder):
     """From the second of four steps, to the weights that the unbroken run had."""
-    wanted, facts = load_file(folder / "run/model.safetensors"), json.loads((folder / "run/train.json").read_text())
+    wanted, facts = (
+        load_file(folder / "run/model.safetensors"),
+        json.loads((folder / "run/train.json").read_text()),
+    )
     first_epoch = "".join((folder / "run/log.csv").read_text().splitlines(keepends=True)[:2])
     shutil.rmtree(folder / "run/checkpoints/step-00000004")
     config = json.loads((folder / "run/config.json").read_text())
-    flags = ["--data", "garments", "--trunk", config["trunk"], "--no-pretrained", "--image-size", "32", "--freeze", "all",
-             "--no-cache", "--keep", "2", "--batch-size", "16", "--budget", "steps=4", "--evaluate-every", "1"]  # fmt: skip
+    flags = [
+        "--data",
+        "garments",
+        "--trunk",
+        config["trunk"],
+        "--no-pretrained",
+        "--image-size",
+        "32",
+        "--freeze",
+        "all",
+        "--no-cache",
+        "--keep",
+        "2",
+        "--batch-size",
+        "16",
+        "--budget",
+        "steps=4",
+        "--evaluate-every",
+        "1",
+    ]
     assert main(["train", *flags, "--out", "run", "--resume"]) == 0
     found = load_file(folder / "run/model.safetensors")
     assert found.keys() == wanted.keys()
@@ -80,7 +101,8 @@ def test_a_run_goes_on_from_a_checkpoint_of_before(folder):
     assert (folder / "run/log.csv").read_text().startswith(first_epoch), "it began anew"
     now = json.loads((folder / "run/train.json").read_text())
     assert {name: now[name] for name in ("steps", "epochs", "images")} == {
-        name: facts[name] for name in ("steps", "epochs", "images")}  # fmt: skip
+        name: facts[name] for name in ("steps", "epochs", "images")
+    }
 
 
 def test_the_settings_of_before_are_settings_now():
@@ -89,4 +111,5 @@ def test_the_settings_of_before_are_settings_now():
     config = DemoConfig(**DemoConfig.presets["smoke"])
     settings = to_dict(TrainConfig(model=config.model, budget=config.budget, seed=config.seed))
     assert {name: json.loads(json.dumps(value)) for name, value in settings.items() if name in kept} == {
-        name: value for name, value in kept.items() if name != "about"}  # fmt: skip
+        name: value for name, value in kept.items() if name != "about"
+    }

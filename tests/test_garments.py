@@ -159,10 +159,12 @@ def test_nuisances_do_not_tell_the_value(garments, labels, condition):
     seen = np.flatnonzero(labels[:, condition] > 0)
     colour = np.stack([garments[i].image.mean((0, 1)) for i in seen])
     names = sorted({garment.framing.name for garment in garments})
-    place = np.array([
-        [f.cx, f.cy, f.scale, f.cx**2, f.cy**2, f.scale**2, *(f.name == name for name in names)]
-        for f in (garments[i].framing for i in seen)
-    ])  # fmt: skip
+    place = np.array(
+        [
+            [f.cx, f.cy, f.scale, f.cx**2, f.cy**2, f.scale**2, *(f.name == name for name in names)]
+            for f in (garments[i].framing for i in seen)
+        ]
+    )
     chance = 1 / (GARMENTS.sizes[condition] - 1)
     assert balanced_accuracy(colour, labels[seen, condition]) < chance + 0.07
     assert balanced_accuracy(place, labels[seen, condition]) < chance + 0.07
@@ -218,7 +220,9 @@ def test_written_data_come_back(tmp_path):
     assert np.array_equal(image, drawn.image) and np.array_equal(test.label_matrix()[7], drawn.labels)
     assert [tuple(row[1:]) for row in test.regions if row[0] == 7] == list(drawn.regions)
     assert np.array_equal(redraw(data.about, "test", 7, 32), drawn.image)
-    assert np.array_equal(redraw(data.about, "test", 7, 64), draw_garment(write.seed_of("test", 7, 4), 64).image)
+    assert np.array_equal(
+        redraw(data.about, "test", 7, 64), draw_garment(write.seed_of("test", 7, 4), 64).image
+    )
     with pytest.raises(ValueError, match="version"):
         redraw({**data.about, "version": 0}, "test", 7, 32)
 

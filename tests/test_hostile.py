@@ -42,7 +42,9 @@ def lists(root: Path) -> None:
     write_dataset(root, "toy", ATTRIBUTES, splits, {"made": "here"})
     rows = splits[1].labels
     of = [rows[rows[:, 0] == i, 1:].ravel().tolist() for i in range(IMAGES)]
-    (root / "label_test.txt").write_text("".join(f"{i} {' '.join(map(str, each))}\t\r\n" for i, each in enumerate(of)))
+    (root / "label_test.txt").write_text(
+        "".join(f"{i} {' '.join(map(str, each))}\t\r\n" for i, each in enumerate(of))
+    )
     write_triplets(root, "train", rng.integers(0, 2, (12, 4)))
     (root / "csn.txt").write_text("".join(f"{a} {b} {c}\n" for a, b, c in rng.integers(0, IMAGES, (12, 3))))
 
@@ -70,8 +72,18 @@ def check_split(split: Split) -> None:
     assert n and not any(leaves(name) or CONTROL.search(name) or not name for name in split.filenames)
     for rows in (split.labels, split.queries, split.candidates):
         if rows is not None:
-            assert rows.dtype == np.int64 and rows.ndim == 2 and rows.shape[1] == 3 and len(rows) and rows.min() >= 0
-            assert (rows[:, 0] < n).all() and (rows[:, 1] < len(sizes)).all() and (rows[:, 2] < sizes[rows[:, 1]]).all()
+            assert (
+                rows.dtype == np.int64
+                and rows.ndim == 2
+                and rows.shape[1] == 3
+                and len(rows)
+                and rows.min() >= 0
+            )
+            assert (
+                (rows[:, 0] < n).all()
+                and (rows[:, 1] < len(sizes)).all()
+                and (rows[:, 2] < sizes[rows[:, 1]]).all()
+            )
     if split.regions is not None:
         boxes = split.regions[:, 2:]
         assert (boxes[:, :2] < boxes[:, 2:]).all() and boxes.min() >= 0 and boxes.max() <= 1
@@ -103,7 +115,9 @@ def regions_only(root: Path) -> None:
 
 def triplets_only(root: Path) -> None:
     rows = read_triplets(root / "triplets_train.txt", ATTRIBUTES, IMAGES)
-    assert rows.shape == (len(rows), 4) and len(rows) and (rows.max(axis=0) < [IMAGES, IMAGES, IMAGES, 2]).all()
+    assert (
+        rows.shape == (len(rows), 4) and len(rows) and (rows.max(axis=0) < [IMAGES, IMAGES, IMAGES, 2]).all()
+    )
 
 
 def csn_only(root: Path) -> None:
@@ -166,7 +180,10 @@ def test_a_bomb_of_values_is_refused(root: Path) -> None:
     bomb = {"toy": {"ATTRIBUTES": names, "ATTRIBUTES_NUM": dict.fromkeys(names, MOST_VALUES)}}
     (root / "meta.json").write_text(json.dumps(bomb))
     try:
-        with watched(root, 1), pytest.raises(DataError, match="meta.json: .* counts 1000000000 values in all"):
+        with (
+            watched(root, 1),
+            pytest.raises(DataError, match="meta.json: .* counts 1000000000 values in all"),
+        ):
             read_meta(root)
     finally:
         (root / "meta.json").write_bytes(good)
@@ -176,10 +193,14 @@ def test_a_bomb_of_values_is_refused(root: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of broken EXIF
-@pytest.mark.parametrize("kind,mode", [
-    *(("JPEG", mode) for mode in ("RGB", "L", "CMYK")), *(("PNG", mode) for mode in ("RGB", "P", "L", "RGBA")),
-    *(("WEBP", mode) for mode in ("RGB", "P", "L", "RGBA")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind,mode",
+    [
+        *(("JPEG", mode) for mode in ("RGB", "L", "CMYK")),
+        *(("PNG", mode) for mode in ("RGB", "P", "L", "RGBA")),
+        *(("WEBP", mode) for mode in ("RGB", "P", "L", "RGBA")),
+    ],
+)
 def test_damaged_images_are_read_or_refused(tmp_path: Path, kind: str, mode: str) -> None:
     """500 files in all: an array or DataError, with EXIF or without, whole or reduced, and the header agrees."""
     rng = np.random.default_rng(0)
@@ -187,13 +208,20 @@ def test_damaged_images_are_read_or_refused(tmp_path: Path, kind: str, mode: str
     exif[0x0112] = 6
     buffer, path, counts = io.BytesIO(), tmp_path / "a", [0, 0]
     Image.fromarray(rng.integers(0, 256, (24, 32, 4)).astype(np.uint8)).convert("RGB").convert(mode).save(
-        buffer, kind, exif=exif)  # fmt: skip
+        buffer, kind, exif=exif
+    )
     good = buffer.getvalue()
     path.write_bytes(good)
     read_image(path)
 
-    @settings(max_examples=60, deadline=None, derandomize=True, database=None, phases=(Phase.generate, Phase.shrink),
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(
+        max_examples=60,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
     @given(damage())
     def feed(changes: list) -> None:
         path.write_bytes(damaged(good, changes))
@@ -215,7 +243,14 @@ def test_damaged_images_are_read_or_refused(tmp_path: Path, kind: str, mode: str
 # --- names that lead elsewhere
 
 
-NAMES = ["../secret.png", "/etc/hostname", "images/../../secret.png", "..\\secret.png", "C:\\secret.png", "\\\\host\\x"]
+NAMES = [
+    "../secret.png",
+    "/etc/hostname",
+    "images/../../secret.png",
+    "..\\secret.png",
+    "C:\\secret.png",
+    "\\\\host\\x",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -226,7 +261,10 @@ def test_no_image_outside_the_root_is_opened(tmp_path: Path, name: str) -> None:
     Image.new("RGB", (3, 3)).save(tmp_path / "secret.png")
     path = root / "filenames_train.txt"
     path.write_text("\n".join([*path.read_text("utf-8").splitlines()[:-1], name]), "utf-8")
-    with watched(root), pytest.raises(DataError, match=f"filenames_train.txt, line {IMAGES}: .* outside the folder"):
+    with (
+        watched(root),
+        pytest.raises(DataError, match=f"filenames_train.txt, line {IMAGES}: .* outside the folder"),
+    ):
         read_dataset(root, check_images=True)
 
 

@@ -28,24 +28,37 @@ IMAGES, VALUES = 8, 10
 
 def releases(root: Path) -> None:
     """Of each raw release the files that data_prep/ reads, in small."""
-    keys = {f"{name}_labels": size for name, size in zip(fashionai.ATTRIBUTES.names, fashionai.ATTRIBUTES.sizes)}
-    label = [f"Images/{k}/{i}.jpg,{k},{'n' * i}y{'m' * (size - 1 - i)}" for k, size in keys.items() for i in (0, 3)]
+    keys = {
+        f"{name}_labels": size for name, size in zip(fashionai.ATTRIBUTES.names, fashionai.ATTRIBUTES.sizes)
+    }
+    label = [
+        f"Images/{k}/{i}.jpg,{k},{'n' * i}y{'m' * (size - 1 - i)}" for k, size in keys.items() for i in (0, 3)
+    ]
     cloth = [f"{'a-line ' * (i % 3)}value {i:<20}{i % 5 + 1}" for i in range(VALUES)]
     names = [f"img/Blouse_{i}/img_{i:08d}.jpg" for i in range(IMAGES)]
-    image = [f"{name:<40}" + " ".join(str((i + v) % 3 - 1) for v in range(VALUES)) for i, name in enumerate(names)]
+    image = [
+        f"{name:<40}" + " ".join(str((i + v) % 3 - 1) for v in range(VALUES)) for i, name in enumerate(names)
+    ]
     part = [f"{name:<40}{('train', 'val', 'test')[i % 3]}" for i, name in enumerate(names)]
     counted = {"list_attr_cloth": cloth, "list_attr_img": image, "list_eval_partition": part}
     values = np.array(darn.ATTRIBUTES.sizes) // 2 - 2  # at least 1, of which 2 is taken: -1 is none
     shoe = '{0}-{0},Shoes,Oxfords,"{1}in - {1} 3/4in",Leather,Lace up;Zipper,Men,Suede,"Round, Toe"'
-    table = ['image,sleeve,tone,"part, of it"'] + [f'"{i} é.png",{i % 3},"da""rk",train' for i in range(IMAGES)]
+    table = ['image,sleeve,tone,"part, of it"'] + [
+        f'"{i} é.png",{i % 3},"da""rk",train' for i in range(IMAGES)
+    ]
     files = {
-        "label.csv": label, "table.csv": table,
-        "meta-data.csv": ["CID,Category,SubCategory,HeelHeight,Insole,Closure,Gender,Material,ToeStyle",
-                          *(shoe.format(i, i % 5) for i in range(IMAGES))],
+        "label.csv": label,
+        "table.csv": table,
+        "meta-data.csv": [
+            "CID,Category,SubCategory,HeelHeight,Insole,Closure,Gender,Material,ToeStyle",
+            *(shoe.format(i, i % 5) for i in range(IMAGES)),
+        ],
         "darn_url.txt": [f"pic/{i}/{i}_1.jpg\thttp://a.cn/衣 {i}.jpg" for i in range(IMAGES)],
-        "darn_labels.txt": [f"pic/{i}.jpg {' '.join(map(str, (values - i % 3).tolist()))}" for i in range(IMAGES)],
+        "darn_labels.txt": [
+            f"pic/{i}.jpg {' '.join(map(str, (values - i % 3).tolist()))}" for i in range(IMAGES)
+        ],
         **{f"{name}.txt": [str(len(lines)), "name  kind", *lines] for name, lines in counted.items()},
-    }  # fmt: skip
+    }
     for name, lines in files.items():
         (root / name).write_bytes("".join(f"{line}\r\n" for line in lines).encode())
     idx = bytes([0, 0, 8, 1, 0, 0, 0, IMAGES]) + bytes(range(IMAGES))
@@ -77,7 +90,9 @@ def fashionai_labels(root: Path) -> None:
 
 def deepfashion_attributes(root: Path) -> None:
     attributes, order = deepfashion.read_attributes(root / "list_attr_cloth.txt", [])
-    assert order.shape == (sum(attributes.sizes), 2) and len({tuple(row) for row in order.tolist()}) == len(order)
+    assert order.shape == (sum(attributes.sizes), 2) and len({tuple(row) for row in order.tolist()}) == len(
+        order
+    )
 
 
 def deepfashion_images(root: Path) -> None:

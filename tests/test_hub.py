@@ -38,8 +38,16 @@ def run(tmp_path_factory):
     """A run of two steps on drawn garments, evaluated."""
     root = tmp_path_factory.mktemp("hub")
     write_garments(root / "garments", 64, 20, 30, size=64, progress=False)
-    config = TrainConfig(data=root / "garments", out=root / "run", image_size=64, lite_width=32, lite_heads=2,
-                         batch_size=16, budget="steps=2", cache=False)  # fmt: skip
+    config = TrainConfig(
+        data=root / "garments",
+        out=root / "run",
+        image_size=64,
+        lite_width=32,
+        lite_heads=2,
+        batch_size=16,
+        budget="steps=2",
+        cache=False,
+    )
     train(config, quiet=True)
     assert main(["evaluate", "--run", str(root / "run")]) == 0
     return root / "run"
@@ -57,7 +65,10 @@ def files(run):
 
 def bare(name="csn", **options) -> PretrainedModel:
     recipe = dict(name=name, conditions=2, trunk="lite", image_size=32, **options)
-    model, attributes = create_model(**recipe, pretrained=False), Attributes(("a_b", "c|d"), (("x", "y"), ("z", "w")))
+    model, attributes = (
+        create_model(**recipe, pretrained=False),
+        Attributes(("a_b", "c|d"), (("x", "y"), ("z", "w"))),
+    )
     return PretrainedModel(SavedModel(model, attributes, ImageTransform((32, 32)), recipe))
 
 
@@ -107,8 +118,13 @@ def test_an_unknown_condition_is_told_those_there_are(model, files, condition):
 
 
 def test_pictures_that_are_none_are_refused(model, tmp_path):
-    for picture in (np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3)), np.zeros((3, 64, 64), np.float32),
-                    torch.zeros(3, 32, 32), torch.zeros(3, 64, 64, dtype=torch.uint8)):  # fmt: skip
+    for picture in (
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 3)),
+        np.zeros((3, 64, 64), np.float32),
+        torch.zeros(3, 32, 32),
+        torch.zeros(3, 64, 64, dtype=torch.uint8),
+    ):
         with pytest.raises(ValueError, match="is no picture: give a file"):
             model.spaces([picture])
     with pytest.raises(ValueError, match="no picture given"):
@@ -131,7 +147,11 @@ def test_a_round_trip_gives_equal_outputs_names_values_and_transform(model, file
         assert copy.attributes == model.attributes and copy.transform == model.transform
         assert copy.saved.recipe == model.saved.recipe
     assert sorted(p.name for p in (tmp_path / "twice").iterdir()) == [
-        "README.md", "config.json", "model.json", "model.safetensors"]  # fmt: skip
+        "README.md",
+        "config.json",
+        "model.json",
+        "model.safetensors",
+    ]
     before, after = ((tmp_path / name / "README.md").read_text() for name in ("saved", "twice"))
     assert after == before.replace(str(tmp_path / "saved"), str(tmp_path / "twice")) and "mAP" in after
 
@@ -170,7 +190,9 @@ class Api:
 def test_pushing_uploads_model_and_card_under_the_repositorys_name(model, files, tmp_path, monkeypatch):
     monkeypatch.setattr(hub_mixin, "HfApi", Api)
     Api.calls.clear()
-    assert model.push_to_hub("me/necks", private=True, commit_message="first") == "https://hub/me/necks/commit/1"
+    assert (
+        model.push_to_hub("me/necks", private=True, commit_message="first") == "https://hub/me/necks/commit/1"
+    )
     (_, created), (_, options, sent) = Api.calls
     assert created["repo_id"] == "me/necks" and created["private"] and options["commit_message"] == "first"
     assert set(sent) == {"model.safetensors", "model.json", "config.json", "README.md"}
@@ -233,7 +255,10 @@ def test_the_cards_examples_run(run, tmp_path, monkeypatch):
 
 def test_the_card_tells_of_the_run(run, model, tmp_path):
     model.save_pretrained(tmp_path)
-    text, metrics = (tmp_path / "README.md").read_text(), json.loads((run / "metrics_garments_test.json").read_text())
+    text, metrics = (
+        (tmp_path / "README.md").read_text(),
+        json.loads((run / "metrics_garments_test.json").read_text()),
+    )
     for name, value in metrics["map_per_attribute"].items():
         low, high = metrics["intervals"]["map_per_attribute"][name]
         assert f"| {name} | {metrics['queries'][name]} | {value:.2f} | {low:.1f} - {high:.1f} |" in text
@@ -260,8 +285,18 @@ def test_the_cards_command_is_the_runs(run, model, tmp_path):
 
 
 def test_every_setting_survives_the_cards_command():
-    config = TrainConfig(model="csn", pretrained=False, weights=Path("w.pth"), balance=(2, 3, 4), cache=False,
-                         flip=True, without=("mask_norm",), freeze="2", residual=False, lr=3e-4)  # fmt: skip
+    config = TrainConfig(
+        model="csn",
+        pretrained=False,
+        weights=Path("w.pth"),
+        balance=(2, 3, 4),
+        cache=False,
+        flip=True,
+        without=("mask_norm",),
+        freeze="2",
+        residual=False,
+        lr=3e-4,
+    )
     plain = json.loads(json.dumps(to_dict(config)))
     again = parse("train", shlex.split(model_card.train_command(plain))[2:])
     assert json.loads(json.dumps(to_dict(again))) == plain
@@ -276,8 +311,14 @@ def test_a_card_without_a_run_says_what_is_not_known(tmp_path):
     assert space["embeddings"].shape == (2, 2, 128)
 
 
-@pytest.mark.parametrize("licence,told", [("MIT", "license: mit"), ("cc-by-nc-4.0", "license: cc-by-nc-4.0"),
-                                          ("ask me first", "license: other\nlicense_name: ask me first")])  # fmt: skip
+@pytest.mark.parametrize(
+    "licence,told",
+    [
+        ("MIT", "license: mit"),
+        ("cc-by-nc-4.0", "license: cc-by-nc-4.0"),
+        ("ask me first", "license: other\nlicense_name: ask me first"),
+    ],
+)
 def test_a_licence_that_is_given_is_told(licence, told):
     text = model_card.model_card(bare().saved, licence=licence)
     assert told in text and f"This model: {licence}" in text
@@ -291,7 +332,11 @@ def test_terms_of_data_and_of_weights_are_told(run, tmp_path):
     meta = json.loads((data / "meta.json").read_text())
     meta["garments"]["ABOUT"] = {"licence": "academic use only", "source": "somewhere"}
     write_json(data / "meta.json", meta)
-    config = {**json.loads((folder / "config.json").read_text()), "data": str(data), "weights": "/home/me/w.pth"}
+    config = {
+        **json.loads((folder / "config.json").read_text()),
+        "data": str(data),
+        "weights": "/home/me/w.pth",
+    }
     write_json(folder / "config.json", config)
     text = PretrainedModel.from_pretrained(folder).generate_model_card().content
     assert "academic use only" in text and "license: unknown" in text and "Source: somewhere" in text

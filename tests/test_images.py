@@ -212,7 +212,9 @@ def photo(height: int, width: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     f = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     f[0, 0] = 1
-    waves = [np.fft.irfft2(np.fft.rfft2(rng.normal(size=(height, width))) / f, s=(height, width)) for _ in range(2)]
+    waves = [
+        np.fft.irfft2(np.fft.rfft2(rng.normal(size=(height, width))) / f, s=(height, width)) for _ in range(2)
+    ]
     mixed = np.stack([waves[0] + share * waves[1] for share in (0, 0.3, 0.6)], axis=-1)
     image = np.clip((mixed - mixed.mean()) / mixed.std() * 45 + 128, 0, 255).astype(np.uint8)
     for _ in range(20):
@@ -236,9 +238,13 @@ def garments(tmp_path_factory) -> list[np.ndarray]:
 PLAIN = ImageTransform(mean=(0, 0, 0), std=(1, 1, 1))  # 224 of 248 pixels
 
 
-@pytest.mark.parametrize("shape,shrunk", [((992, 992), 2), ((992, 1984), 2), ((1984, 2976), 4), ((3968, 3968), 8)])
+@pytest.mark.parametrize(
+    "shape,shrunk", [((992, 992), 2), ((992, 1984), 2), ((1984, 2976), 4), ((3968, 3968), 8)]
+)
 @pytest.mark.parametrize("quality", [75, 95])
-def test_reduced_decoding_is_within_tolerance(tmp_path: Path, shape: tuple, shrunk: int, quality: int) -> None:
+def test_reduced_decoding_is_within_tolerance(
+    tmp_path: Path, shape: tuple, shrunk: int, quality: int
+) -> None:
     for seed in range(2):
         image = np.tile(photo(992, 992, seed), (shape[0] // 992, shape[1] // 992, 1))
         check_reduced(file(tmp_path / "a.jpg", Image.fromarray(image), quality=quality), shrunk)
@@ -290,17 +296,36 @@ def smooth(kind: str):
 def by_pillow(path: Path) -> np.ndarray:
     """On white, by Pillow alone."""
     image = Image.open(path).convert("RGBA")
-    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")).astype(int)
+    return np.asarray(
+        Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    ).astype(int)
 
 
-@pytest.mark.parametrize("name,kind,options", [
-    ("a.jpg", "CMYK", {}), ("a.tiff", "CMYK", {}), ("a.tiff", "LAB", {}), ("a.tiff", "YCbCr", {}),
-    ("a.png", "P", {"transparency": 3}), ("a.png", "P", {"transparency": bytes(range(256))}), ("a.gif", "P", {}),
-    ("a.gif", "P", {"transparency": 3}), ("a.png", "L", {"transparency": 120}), ("a.png", "LA", {}),
-    ("a.png", "RGB", {"transparency": (120, 120, 120)}), ("a.webp", "RGBA", {"lossless": True}), ("a.bmp", "P", {}),
-    ("a.webp", "RGB", {"save_all": True, "append_images": [Image.new("RGB", (31, 23))]}), ("a.tiff", "P", {}),
-    ("a.webp", "L", {}), ("a.png", "1", {}), ("a.jp2", "RGB", {}), ("a.ppm", "L", {}), ("a.tiff", "RGBA", {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,kind,options",
+    [
+        ("a.jpg", "CMYK", {}),
+        ("a.tiff", "CMYK", {}),
+        ("a.tiff", "LAB", {}),
+        ("a.tiff", "YCbCr", {}),
+        ("a.png", "P", {"transparency": 3}),
+        ("a.png", "P", {"transparency": bytes(range(256))}),
+        ("a.gif", "P", {}),
+        ("a.gif", "P", {"transparency": 3}),
+        ("a.png", "L", {"transparency": 120}),
+        ("a.png", "LA", {}),
+        ("a.png", "RGB", {"transparency": (120, 120, 120)}),
+        ("a.webp", "RGBA", {"lossless": True}),
+        ("a.bmp", "P", {}),
+        ("a.webp", "RGB", {"save_all": True, "append_images": [Image.new("RGB", (31, 23))]}),
+        ("a.tiff", "P", {}),
+        ("a.webp", "L", {}),
+        ("a.png", "1", {}),
+        ("a.jp2", "RGB", {}),
+        ("a.ppm", "L", {}),
+        ("a.tiff", "RGBA", {}),
+    ],
+)
 def test_kinds_agree_with_pillow(tmp_path: Path, name: str, kind: str, options: dict) -> None:
     image = Image.fromarray(PIXELS).convert(kind) if kind in ("RGBA", "LA") else smooth(kind)
     path = file(tmp_path / name, image, **options)
@@ -323,7 +348,9 @@ def test_sixteen_bits_in_tiff_and_with_alpha(tmp_path: Path) -> None:
 def test_one_pixel_wide_or_high(tmp_path: Path, kind: str, shape: tuple[int, int]) -> None:
     path = file(tmp_path / "a", Image.new("RGB", shape[::-1], (10, 20, 30)), format=kind)
     image = read_image(path, at_least=PLAIN.at_least)
-    assert image.shape == (*shape, 3) and image_size(path) == shape and np.abs(image - [10, 20, 30]).max() <= 3
+    assert (
+        image.shape == (*shape, 3) and image_size(path) == shape and np.abs(image - [10, 20, 30]).max() <= 3
+    )
     seen = 255 * PLAIN(image)
     assert seen.shape == (3, 224, 224) and (seen - torch.tensor([10, 20, 30]).view(3, 1, 1)).abs().max() <= 3
 
@@ -356,7 +383,10 @@ def test_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, "imdecode", None)
     for side in (10_000, 30_000, 2**31 - 1):
         header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-        chunks = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, b"IDAT\0\0")]
+        chunks = [
+            struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c))
+            for c in (header, b"IDAT\0\0")
+        ]
         (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
         with pytest.raises(DataError, match="a.png: has .* pixels"):
             read_image(tmp_path / "a.png")
@@ -380,7 +410,9 @@ def test_exif_with_alpha_behind_the_pixels_and_nonsense(tmp_path: Path) -> None:
     at = data.index(b"eXIf") - 4
     end = at + 12 + int.from_bytes(data[at : at + 4], "big")
     behind = data.index(b"IEND") - 4
-    path.write_bytes(data[:at] + data[end:behind] + data[at:end] + data[behind:])  # allowed, and seen in the wild
+    path.write_bytes(
+        data[:at] + data[end:behind] + data[at:end] + data[behind:]
+    )  # allowed, and seen in the wild
     assert np.array_equal(read_image(path), want) and image_size(path) == (31, 23)
     for nonsense in (0, 9, 255):
         exif[0x0112] = nonsense

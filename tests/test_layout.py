@@ -194,20 +194,36 @@ def test_which_paths_leave_their_folder(tmp_path: Path, name: str, out: bool) ->
 LINE_3 = {  # file: {text of line 3: a word of the message}
     "filenames_train.txt": {"": "empty", "/x": "outside", "a/../../b.png": "outside", "a\x00b": "control"},
     "label_train.txt": {
-        "x 0 1": "'x'", "1 0": "2 columns", "1": "1 columns", "1 0 1 2": "4 columns", "-1 0 1": "'-1'",
-        "1 0 1.5": "'1.5'", "12 0 0": "image 12", "1 3 0": "condition 3", "1 1 2": "label 2",
+        "x 0 1": "'x'",
+        "1 0": "2 columns",
+        "1": "1 columns",
+        "1 0 1 2": "4 columns",
+        "-1 0 1": "'-1'",
+        "1 0 1.5": "'1.5'",
+        "12 0 0": "image 12",
+        "1 3 0": "condition 3",
+        "1 1 2": "label 2",
         "1 0 1 1 9": "label 9",
-        f"1 0 {'9' * 30}": "9999", "1 0 ١": "'١'", "1 0 1_0": "'1_0'", f"1 0 {2**63}": "92233720368",
+        f"1 0 {'9' * 30}": "9999",
+        "1 0 ١": "'١'",
+        "1 0 1_0": "'1_0'",
+        f"1 0 {2**63}": "92233720368",
     },
     "query_test.txt": {"0 0 3": "label 3", "0 0": "2 columns", "12 0 0": "image 12"},
     "candidate_valid.txt": {"0 9 0": "condition 9", "a,b,c": "'a,b,c'"},
     "regions_train.txt": {
-        "1 0 0.5 0.1 0.5 0.9": "box", "1 0 0 0 1 1.01": "box", "1 0 -0.1 0 1 1": "box",
-        "1 0 0 0 1": "5 columns", "1 0 nan 0 1 1": "'nan'", "1.5 0 0 0 1 1": "region",
-        "12 0 0 0 1 1": "image 12", "1 3 0 0 1 1": "condition 3",
-        "1 0 0 0 1e999 1": "region", "1 0 0 0 1e 1": "'1e'",
+        "1 0 0.5 0.1 0.5 0.9": "box",
+        "1 0 0 0 1 1.01": "box",
+        "1 0 -0.1 0 1 1": "box",
+        "1 0 0 0 1": "5 columns",
+        "1 0 nan 0 1 1": "'nan'",
+        "1.5 0 0 0 1 1": "region",
+        "12 0 0 0 1 1": "image 12",
+        "1 3 0 0 1 1": "condition 3",
+        "1 0 0 0 1e999 1": "region",
+        "1 0 0 0 1e 1": "'1e'",
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -244,15 +260,25 @@ def test_empty_missing_and_foreign_files(root: Path, name: str) -> None:
 
 META = {"toy": {"ATTRIBUTES": ["a", "b"], "ATTRIBUTES_NUM": {"a": 2, "b": 3}}}
 BAD_META = {
-    "not JSON": "{", "deep": "[" * 100_000, "list": "[]", "no entry": '{"x": {}, "y": {}}',
+    "not JSON": "{",
+    "deep": "[" * 100_000,
+    "list": "[]",
+    "no entry": '{"x": {}, "y": {}}',
     "entry": '{"toy": 1}',
-    "names": {"ATTRIBUTES": "a"}, "twice": {"ATTRIBUTES": ["a", "a"]}, "none": {"ATTRIBUTES": []},
-    "counts": {"ATTRIBUTES_NUM": {"a": 2}}, "more": {"ATTRIBUTES_NUM": {"a": 2, "b": 3, "c": 4}},
-    "zero": {"ATTRIBUTES_NUM": {"a": 0, "b": 3}}, "true": {"ATTRIBUTES_NUM": {"a": True, "b": 3}},
-    "huge": {"ATTRIBUTES_NUM": {"a": 10**12, "b": 3}}, "number name": {"ATTRIBUTES": ["a", 1]},
-    "values": {"VALUES": {"a": ["x", "y"]}}, "few": {"VALUES": {"a": ["x"], "b": ["x", "y", "z"]}},
-    "same": {"VALUES": {"a": ["x", "x"], "b": ["x", "y", "z"]}}, "about": {"ABOUT": "text"},
-}  # fmt: skip
+    "names": {"ATTRIBUTES": "a"},
+    "twice": {"ATTRIBUTES": ["a", "a"]},
+    "none": {"ATTRIBUTES": []},
+    "counts": {"ATTRIBUTES_NUM": {"a": 2}},
+    "more": {"ATTRIBUTES_NUM": {"a": 2, "b": 3, "c": 4}},
+    "zero": {"ATTRIBUTES_NUM": {"a": 0, "b": 3}},
+    "true": {"ATTRIBUTES_NUM": {"a": True, "b": 3}},
+    "huge": {"ATTRIBUTES_NUM": {"a": 10**12, "b": 3}},
+    "number name": {"ATTRIBUTES": ["a", 1]},
+    "values": {"VALUES": {"a": ["x", "y"]}},
+    "few": {"VALUES": {"a": ["x"], "b": ["x", "y", "z"]}},
+    "same": {"VALUES": {"a": ["x", "x"], "b": ["x", "y", "z"]}},
+    "about": {"ABOUT": "text"},
+}
 
 
 @pytest.mark.parametrize("what", BAD_META)

@@ -74,7 +74,9 @@ def evil(marker, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["bare", "zip", "legacy", "npy"])
-def test_a_pickle_named_as_a_checkpoint_is_refused_and_not_run(kind, evil, marker, folder, checkpoint, tmp_path):
+def test_a_pickle_named_as_a_checkpoint_is_refused_and_not_run(
+    kind, evil, marker, folder, checkpoint, tmp_path
+):
     (folder / "model.safetensors").write_bytes(evil[kind])
     with pytest.raises(DataError, match="model.safetensors: is not a whole safetensors file"):
         load_model(folder)
@@ -141,13 +143,21 @@ def npz(folder: Path) -> bytes:
     return (folder / "made.npz").read_bytes()
 
 
-@pytest.mark.parametrize("damage", [
-    lambda whole, folder: whole[:40], lambda whole, folder: whole[:-1], lambda whole, folder: b"",
-    lambda whole, folder: npz(folder), lambda whole, folder: npz(folder)[:60], lambda whole, folder: b"PK\x03\x04",
-    lambda whole, folder: npy(folder, np.zeros((1, 152, 2, 2), np.float64)),
-    lambda whole, folder: npy(folder, np.zeros(1, np.float16)), lambda whole, folder: npy(folder, np.float16(1)),
-    lambda whole, folder: npy(folder, np.zeros((2, 152, 2, 2), np.float16)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole, folder: whole[:40],
+        lambda whole, folder: whole[:-1],
+        lambda whole, folder: b"",
+        lambda whole, folder: npz(folder),
+        lambda whole, folder: npz(folder)[:60],
+        lambda whole, folder: b"PK\x03\x04",
+        lambda whole, folder: npy(folder, np.zeros((1, 152, 2, 2), np.float64)),
+        lambda whole, folder: npy(folder, np.zeros(1, np.float16)),
+        lambda whole, folder: npy(folder, np.float16(1)),
+        lambda whole, folder: npy(folder, np.zeros((2, 152, 2, 2), np.float16)),
+    ],
+)
 def test_kept_features_that_are_not_whole_are_computed_anew(damage, tmp_path):
     """Cut short, a zip (np.savez's, whose one array stands for the one image), or of another shape or type."""
     from PIL import Image
@@ -171,30 +181,41 @@ def one_line(error) -> str:
     return told
 
 
-@pytest.mark.parametrize("name,write,told", [
-    ("w.pth", lambda f: f.write_bytes(b"none at all"), "weights cannot be read"),
-    ("w.safetensors", lambda f: f.write_bytes(b"none at all"), "weights cannot be read"),
-    ("w.pth", lambda f: None, "no such weights file for lite"),
-    ("w.pth", lambda f: torch.save([1], f), "holds no weights"),
-    ("w.pth", lambda f: torch.save({"a": 1}, f), "holds no weights"),
-    ("w.pth", lambda f: torch.save({"a": torch.zeros(2)}, f), "its tensors have other shapes"),
-    ("w.safetensors", lambda f: save_file({"a": torch.zeros(2)}, f), "its tensors have other shapes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,write,told",
+    [
+        ("w.pth", lambda f: f.write_bytes(b"none at all"), "weights cannot be read"),
+        ("w.safetensors", lambda f: f.write_bytes(b"none at all"), "weights cannot be read"),
+        ("w.pth", lambda f: None, "no such weights file for lite"),
+        ("w.pth", lambda f: torch.save([1], f), "holds no weights"),
+        ("w.pth", lambda f: torch.save({"a": 1}, f), "holds no weights"),
+        ("w.pth", lambda f: torch.save({"a": torch.zeros(2)}, f), "its tensors have other shapes"),
+        ("w.safetensors", lambda f: save_file({"a": torch.zeros(2)}, f), "its tensors have other shapes"),
+    ],
+)
 def test_what_is_no_weights_file_of_lite_is_one_line(name, write, told, tmp_path):
     file = tmp_path / name
     write(file)
     with pytest.raises(TrunkError) as error:
         create_model("cca-type1", conditions=2, trunk="lite", weights=file)
-    assert one_line(error).startswith(f"{file}: ") and told in one_line(error) and "pip install" in one_line(error)
+    assert (
+        one_line(error).startswith(f"{file}: ")
+        and told in one_line(error)
+        and "pip install" in one_line(error)
+    )
 
 
-@pytest.mark.parametrize("system,trunk,options,works", [
-    ("csn", "resnet18", {"nonsense": 4}, "resnet50 (the paper's)"), ("csn", "lite", {"nonsense": 4}, "width, depth"),
-    ("csn", "resnet18", {"output_stride": 7}, "resnet50 (the paper's)"),
-    ("triplet", "vit_tiny_patch16_224", {"nonsense": 4}, "vit_base_r50_s16_224"),
-    ("triplet", "vit_tiny_patch16_224", {"embed_dim": 10}, "vit_base_r50_s16_224"),
-    ("triplet", "lite", {"nonsense": 4}, "width, depth"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "system,trunk,options,works",
+    [
+        ("csn", "resnet18", {"nonsense": 4}, "resnet50 (the paper's)"),
+        ("csn", "lite", {"nonsense": 4}, "width, depth"),
+        ("csn", "resnet18", {"output_stride": 7}, "resnet50 (the paper's)"),
+        ("triplet", "vit_tiny_patch16_224", {"nonsense": 4}, "vit_base_r50_s16_224"),
+        ("triplet", "vit_tiny_patch16_224", {"embed_dim": 10}, "vit_base_r50_s16_224"),
+        ("triplet", "lite", {"nonsense": 4}, "width, depth"),
+    ],
+)
 @pytest.mark.parametrize("weights", [False, True])
 def test_options_that_do_not_fit_are_not_told_as_weights(system, trunk, options, works, weights, tmp_path):
     if weights:
@@ -205,10 +226,15 @@ def test_options_that_do_not_fit_are_not_told_as_weights(system, trunk, options,
     assert f"what works: {works}" in one_line(error) and "--no-pretrained" not in one_line(error)
 
 
-@pytest.mark.parametrize("system,trunk,other", [
-    ("triplet", "vit_tiny_patch16_224", "vit_small_patch16_224"), ("triplet", "vit_tiny_patch16_224", "resnet18"),
-    ("csn", "resnet18", "resnet50"), ("csn", "resnet18", "vit_tiny_patch16_224"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "system,trunk,other",
+    [
+        ("triplet", "vit_tiny_patch16_224", "vit_small_patch16_224"),
+        ("triplet", "vit_tiny_patch16_224", "resnet18"),
+        ("csn", "resnet18", "resnet50"),
+        ("csn", "resnet18", "vit_tiny_patch16_224"),
+    ],
+)
 def test_weights_of_another_network_are_refused(system, trunk, other, tmp_path):
     """timm leaves random what a file does not name, and says so in a warning at most."""
     import timm
@@ -217,7 +243,9 @@ def test_weights_of_another_network_are_refused(system, trunk, other, tmp_path):
         save_file(timm.create_model(name).state_dict(), tmp_path / f"{name}.safetensors")
     create_model(system, conditions=2, trunk=trunk, image_size=64, weights=tmp_path / f"{trunk}.safetensors")
     with pytest.raises(TrunkError, match=f"not the weights of {trunk}|cannot be loaded from") as error:
-        create_model(system, conditions=2, trunk=trunk, image_size=64, weights=tmp_path / f"{other}.safetensors")
+        create_model(
+            system, conditions=2, trunk=trunk, image_size=64, weights=tmp_path / f"{other}.safetensors"
+        )
     assert f"{other}.safetensors" in one_line(error)
 
 
@@ -234,7 +262,9 @@ def python_sources() -> list[tuple[str, str]]:
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
         lines = "".join("".join(c["source"]) + "\n" for c in cells).splitlines()
-        found.append((path.name, "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))))
+        found.append(
+            (path.name, "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!"))))
+        )
     return found
 
 
@@ -263,10 +293,21 @@ def test_no_source_can_load_a_pickle():
     assert not [problem for name, text in sources for problem in problems(name, text)]
 
 
-@pytest.mark.parametrize("line", [
-    "import pickle", "from pickle import loads", "torch.load(f)", "torch.load(f, weights_only=False)", "np.load(f)",
-    "np.load(f, allow_pickle=True)", "pd.read_pickle(f)", "torch.jit.load(f)", "yaml.load(f)", "import joblib.x",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "torch.load(f)",
+        "torch.load(f, weights_only=False)",
+        "np.load(f)",
+        "np.load(f, allow_pickle=True)",
+        "pd.read_pickle(f)",
+        "torch.jit.load(f)",
+        "yaml.load(f)",
+        "import joblib.x",
+    ],
+)
 def test_the_search_finds_what_it_searches(line):
     assert problems("x.py", line)
 
@@ -303,45 +344,68 @@ def test_flipped_bytes_in_the_header_are_noticed(folder):
     assert refused > 20
 
 
-@pytest.mark.parametrize("change,told", [
-    (lambda t: t.pop("head.fc.bias"), "it lacks head.fc.bias"),
-    (lambda t: [t.pop(n) for n in ("head.fc.bias", "head.fc.weight")], "it lacks head.fc.* and 1 more"),
-    (lambda t: t.update(more=torch.zeros(2)), "it also has more"),
-    (lambda t: t.update({"head.fc.bias": t["head.fc.bias"][:-1].clone()}), "in another shape or type head.fc.bias"),
-    (lambda t: t.update({"head.fc.weight": t["head.fc.weight"][None].clone()}), "in another shape or type head.fc.wei"),
-    (lambda t: t.update({"head.fc.bias": t["head.fc.bias"].view(torch.int32)}), "in another shape or type head.fc.b"),
-    (lambda t: t.update(fc=t.pop("head.fc.bias")), "it lacks head.fc.bias, also has fc"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change,told",
+    [
+        (lambda t: t.pop("head.fc.bias"), "it lacks head.fc.bias"),
+        (lambda t: [t.pop(n) for n in ("head.fc.bias", "head.fc.weight")], "it lacks head.fc.* and 1 more"),
+        (lambda t: t.update(more=torch.zeros(2)), "it also has more"),
+        (
+            lambda t: t.update({"head.fc.bias": t["head.fc.bias"][:-1].clone()}),
+            "in another shape or type head.fc.bias",
+        ),
+        (
+            lambda t: t.update({"head.fc.weight": t["head.fc.weight"][None].clone()}),
+            "in another shape or type head.fc.wei",
+        ),
+        (
+            lambda t: t.update({"head.fc.bias": t["head.fc.bias"].view(torch.int32)}),
+            "in another shape or type head.fc.b",
+        ),
+        (lambda t: t.update(fc=t.pop("head.fc.bias")), "it lacks head.fc.bias, also has fc"),
+    ],
+)
 def test_other_tensors_are_one_clear_error(folder, change, told):
     change_tensors(folder / "model.safetensors", change)
-    with pytest.raises(DataError, match=f"does not hold the weights that model.json describes: .*{told}") as error:
+    with pytest.raises(
+        DataError, match=f"does not hold the weights that model.json describes: .*{told}"
+    ) as error:
         load_model(folder)
     assert str(folder / "model.safetensors") in str(error.value) and "ccakit train" in str(error.value)
 
 
-@pytest.mark.parametrize("change,told", [
-    (lambda f: f["recipe"].update(name="csn"), "model.safetensors: does not hold the weights"),
-    (lambda f: f["recipe"].update(name="nothing"), "no model 'nothing'"),
-    (lambda f: f["recipe"]["trunk_options"].update(width=64), "in another shape or type"),
-    (lambda f: f["recipe"]["trunk_options"].update(width=10**12, num_heads=1), "model"),
-    (lambda f: f["recipe"].update(conditions=10**9), "conditions, but 2 attributes"),
-    (lambda f: f["recipe"].update(trunk=["x"]), "does not describe a model"),
-    (lambda f: f["recipe"].update(weights="/etc/passwd"), "a recipe names no files or addresses, as in weights"),
-    (lambda f: f["recipe"]["trunk_options"].update(checkpoint_path="x.pth"), "no files or addresses, as in checkpoint"),
-    (lambda f: f["recipe"].update(pretrained=True), "no files or addresses, as in pretrained"),
-    (lambda f: f.pop("recipe"), "KeyError: 'recipe'"),
-    (lambda f: f.update(recipe=[1]), "does not describe a model"),
-    (lambda f: f.update(format=2), "its format is 2, and this ccakit reads 1"),
-    (lambda f: f["attributes"].pop("tone"), "2 conditions, but 1 attributes"),
-    (lambda f: f["attributes"].update(tone="abc"), "each attribute has a list of value names"),
-    (lambda f: f["attributes"].update(tone=["a", 1]), "each attribute has a list of value names"),
-    (lambda f: f["attributes"].update(tone=["a", "a"]), "no value, or one value twice"),
-    (lambda f: f["transform"].update(std=[0.5, 0.5, 0]), "std above 0"),
-    (lambda f: f["transform"].update(mean=["a", "b", "c"]), "does not describe a model"),
-    (lambda f: f["transform"].update(mean=[float("nan")] * 3), "not finite"),
-    (lambda f: f["transform"].update(size=[10**9, 10**9]), "does not describe a model"),
-    (lambda f: f["transform"].update(more=1), "does not describe a model"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change,told",
+    [
+        (lambda f: f["recipe"].update(name="csn"), "model.safetensors: does not hold the weights"),
+        (lambda f: f["recipe"].update(name="nothing"), "no model 'nothing'"),
+        (lambda f: f["recipe"]["trunk_options"].update(width=64), "in another shape or type"),
+        (lambda f: f["recipe"]["trunk_options"].update(width=10**12, num_heads=1), "model"),
+        (lambda f: f["recipe"].update(conditions=10**9), "conditions, but 2 attributes"),
+        (lambda f: f["recipe"].update(trunk=["x"]), "does not describe a model"),
+        (
+            lambda f: f["recipe"].update(weights="/etc/passwd"),
+            "a recipe names no files or addresses, as in weights",
+        ),
+        (
+            lambda f: f["recipe"]["trunk_options"].update(checkpoint_path="x.pth"),
+            "no files or addresses, as in checkpoint",
+        ),
+        (lambda f: f["recipe"].update(pretrained=True), "no files or addresses, as in pretrained"),
+        (lambda f: f.pop("recipe"), "KeyError: 'recipe'"),
+        (lambda f: f.update(recipe=[1]), "does not describe a model"),
+        (lambda f: f.update(format=2), "its format is 2, and this ccakit reads 1"),
+        (lambda f: f["attributes"].pop("tone"), "2 conditions, but 1 attributes"),
+        (lambda f: f["attributes"].update(tone="abc"), "each attribute has a list of value names"),
+        (lambda f: f["attributes"].update(tone=["a", 1]), "each attribute has a list of value names"),
+        (lambda f: f["attributes"].update(tone=["a", "a"]), "no value, or one value twice"),
+        (lambda f: f["transform"].update(std=[0.5, 0.5, 0]), "std above 0"),
+        (lambda f: f["transform"].update(mean=["a", "b", "c"]), "does not describe a model"),
+        (lambda f: f["transform"].update(mean=[float("nan")] * 3), "not finite"),
+        (lambda f: f["transform"].update(size=[10**9, 10**9]), "does not describe a model"),
+        (lambda f: f["transform"].update(more=1), "does not describe a model"),
+    ],
+)
 def test_a_description_that_was_tampered_with_is_one_clear_error(folder, change, told):
     change_json(folder / "model.json", change)
     with pytest.raises(DataError, match=told) as error:
@@ -359,8 +423,17 @@ def test_a_description_that_is_no_json_is_one_clear_error(folder, text):
         load_model(folder)
 
 
-@pytest.mark.parametrize("name,options", [("csn", {}), ("asen-pp", {"crop": "map"}), ("triplet", {}), ("networks", {}),
-                                          ("m2fashion", {"values": [2, 2]}), ("cca-type1", {"head_norm": "batchnorm"})])
+@pytest.mark.parametrize(
+    "name,options",
+    [
+        ("csn", {}),
+        ("asen-pp", {"crop": "map"}),
+        ("triplet", {}),
+        ("networks", {}),
+        ("m2fashion", {"values": [2, 2]}),
+        ("cca-type1", {"head_norm": "batchnorm"}),
+    ],
+)
 def test_what_is_whole_is_loaded(name, options, tmp_path):
     saved = saved_model(name, **options)
     save_model(tmp_path, saved)

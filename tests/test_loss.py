@@ -22,8 +22,12 @@ def test_triplet_loss_is_torchs_with_cosine_distance(margin):
     )
     ours, expected = triplet_loss(a, p, n, margin), theirs(a, p, n)
     torch.testing.assert_close(ours, expected)
-    for x, y, at in zip(torch.autograd.grad(ours, (a, p, n)), torch.autograd.grad(expected, (a, p, n)), (a, p, n)):
-        radial = (x * at).sum(-1, keepdim=True) * at  # torch's distance normalises once more, which removes this
+    for x, y, at in zip(
+        torch.autograd.grad(ours, (a, p, n)), torch.autograd.grad(expected, (a, p, n)), (a, p, n)
+    ):
+        radial = (x * at).sum(
+            -1, keepdim=True
+        ) * at  # torch's distance normalises once more, which removes this
         torch.testing.assert_close(x - radial, y)
 
 

@@ -45,5 +45,7 @@ def test_a_leak_is_noticed_and_so_is_a_run_cut_short(tmp_path, monkeypatch):
 
 def test_it_is_flat_at_small_size():
     rows = memory_of_epochs.main(["--quick"])["rows"]
-    assert [row["what"].split(":")[0] for row in rows] == [side for side in memory_of_epochs.SIDES for _ in range(2)]
+    assert [row["what"].split(":")[0] for row in rows] == [
+        side for side in memory_of_epochs.SIDES for _ in range(2)
+    ]
     assert all(row["met"] in (True, None) for row in rows)

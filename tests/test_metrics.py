@@ -20,9 +20,11 @@ from ccakit.data.layout import read_dataset
 from ccakit.metrics import RetrievalResult, average_precision, average_precisions
 
 # Tables 2-4, rows "Random baseline": overall, then each attribute
-RANDOM = {"FashionAI": (15.79, [17.20, 12.50, 13.35, 17.45, 22.36, 21.63, 11.09, 21.19]),
-          "DARN": (32.26, [8.49, 24.45, 12.54, 29.90, 43.26, 39.76, 15.22, 63.03, 55.54]),
-          "DeepFashion": (3.38, [6.69, 2.69, 3.23, 2.55, 1.97])}
+RANDOM = {
+    "FashionAI": (15.79, [17.20, 12.50, 13.35, 17.45, 22.36, 21.63, 11.09, 21.19]),
+    "DARN": (32.26, [8.49, 24.45, 12.54, 29.90, 43.26, 39.76, 15.22, 63.03, 55.54]),
+    "DeepFashion": (3.38, [6.69, 2.69, 3.23, 2.55, 1.97]),
+}
 
 
 def unit(rng, *shape):
@@ -57,9 +59,17 @@ def test_importing_metrics_does_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("ranking, ap", [
-    ([1, 0, 1], (1 + 2 / 3) / 2), ([0, 1, 0, 1], (1 / 2 + 2 / 4) / 2), ([1, 1, 0], 1), ([0, 0, 1], 1 / 3),
-    ([0], 0), ([], 0)])
+@pytest.mark.parametrize(
+    "ranking, ap",
+    [
+        ([1, 0, 1], (1 + 2 / 3) / 2),
+        ([0, 1, 0, 1], (1 / 2 + 2 / 4) / 2),
+        ([1, 1, 0], 1),
+        ([0, 0, 1], 1 / 3),
+        ([0], 0),
+        ([], 0),
+    ],
+)
 def test_average_precision_by_hand(ranking, ap):
     assert average_precision(ranking) == pytest.approx(ap, abs=1e-15)
     queries, similarity = exact([1.0]), np.linspace(1, -1, len(ranking))
@@ -73,8 +83,10 @@ def test_equals_sklearn_without_ties():
     query_labels, candidate_labels = rng.integers(0, 6, 60), rng.integers(0, 6, 500)
     similarity = queries @ candidates.T
     assert all(len(np.unique(row)) == 500 for row in similarity)
-    expected = [average_precision_score(candidate_labels == label, row)
-                for label, row in zip(query_labels, similarity)]
+    expected = [
+        average_precision_score(candidate_labels == label, row)
+        for label, row in zip(query_labels, similarity)
+    ]
     aps = average_precisions(queries, query_labels, candidates, candidate_labels)
     np.testing.assert_allclose(aps, expected, rtol=0, atol=1e-12)
 
@@ -147,8 +159,10 @@ def test_retrieval_groups_rows_by_condition():
     result = metrics.retrieval_aps(queries, q, candidates, c, attributes)
     for condition in range(2):
         rows = candidates[:, 1] == condition
-        expected = [loop_ap(q[i] @ c[rows].T, candidates[rows, 2] == queries[i, 2])
-                    for i in np.flatnonzero(queries[:, 1] == condition)]
+        expected = [
+            loop_ap(q[i] @ c[rows].T, candidates[rows, 2] == queries[i, 2])
+            for i in np.flatnonzero(queries[:, 1] == condition)
+        ]
         np.testing.assert_allclose(result.aps[condition], expected, atol=1e-12)
     assert result.aps[1][0] == 0 and len(result.aps[2]) == 0
     every = np.concatenate(result.aps)

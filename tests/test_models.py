@@ -135,8 +135,12 @@ def test_attention_is_the_softmax_that_was_used(system, trunk):
 def test_triplet_network_is_the_plain_vit(trunk):
     torch.manual_seed(3)
     options = dict(TRUNKS[trunk])
-    vit = create_vit(options.pop("trunk"), pretrained=False, image_size=options["image_size"],
-                     **options.get("trunk_options", {})).eval()  # fmt: skip
+    vit = create_vit(
+        options.pop("trunk"),
+        pretrained=False,
+        image_size=options["image_size"],
+        **options.get("trunk_options", {}),
+    ).eval()
     torch.manual_seed(3)
     model = create_model("triplet", conditions=2, pretrained=False, **TRUNKS[trunk]).eval()
     images = images_for(model)
@@ -162,8 +166,9 @@ def test_cca_with_the_vits_own_query_is_the_plain_vit():
     torch.testing.assert_close(row, last(tokens)[:, :1], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("options", [dict(query="fc-wq"), dict(residual=False), dict(embed_dim=7),
-                                     dict(head_norm="batchnorm")])  # fmt: skip
+@pytest.mark.parametrize(
+    "options", [dict(query="fc-wq"), dict(residual=False), dict(embed_dim=7), dict(head_norm="batchnorm")]
+)
 def test_options_keep_the_interface(options):
     model = make("cca-type1", **options)
     tokens = model.encode(images_for(model))
@@ -184,8 +189,17 @@ def test_triplets_encode_each_image_once():
     torch.testing.assert_close(got, model(images[gather], condition), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("trunk,freeze", [("lite", "backbone"), ("lite", "all"), ("plain", 0), ("plain", 5),
-                                          ("plain", "all"), ("hybrid", "backbone")])  # fmt: skip
+@pytest.mark.parametrize(
+    "trunk,freeze",
+    [
+        ("lite", "backbone"),
+        ("lite", "all"),
+        ("plain", 0),
+        ("plain", 5),
+        ("plain", "all"),
+        ("hybrid", "backbone"),
+    ],
+)
 def test_frozen_stem_may_be_kept(trunk, freeze):
     model = make("cca-type1", trunk, freeze=freeze).train()
     images = images_for(model)
@@ -196,8 +210,11 @@ def test_frozen_stem_may_be_kept(trunk, freeze):
     model(images).sum().backward()
     torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1).step()
     frozen = {id(t) for m in model.trunk.frozen_modules() for t in m.state_dict(keep_vars=True).values()}
-    changed = {n for n, t in model.state_dict(keep_vars=True).items()
-               if id(t) in frozen and not torch.equal(t, before[n])}  # fmt: skip
+    changed = {
+        n
+        for n, t in model.state_dict(keep_vars=True).items()
+        if id(t) in frozen and not torch.equal(t, before[n])
+    }
     assert frozen and not changed
     key = model.trunk.stem_key()
     next(iter(model.trunk.frozen_modules()[0].parameters())).data.add_(1e-3)
@@ -206,12 +223,16 @@ def test_frozen_stem_may_be_kept(trunk, freeze):
 
 @pytest.mark.parametrize("trunk,freeze", [("lite", "backbone"), ("hybrid", "backbone"), ("plain", 3)])
 def test_folded_batchnorms_leave_the_stem_as_it_is(trunk, freeze):
-    model = create_model("cca-type1", conditions=2, freeze=freeze, **TRUNKS[trunk], pretrained=trunk == "lite").eval()
+    model = create_model(
+        "cca-type1", conditions=2, freeze=freeze, **TRUNKS[trunk], pretrained=trunk == "lite"
+    ).eval()
     images, before = images_for(model), model.trunk.stem_key()
     folded = model.trunk.folded()
     torch.testing.assert_close(folded.stem(images), model.stem(images), atol=1e-3, rtol=1e-3)
     assert model.trunk.stem_key() == before
-    norms = [sum(type(m).__name__.startswith("BatchNorm") for m in t.modules()) for t in (model.trunk, folded)]
+    norms = [
+        sum(type(m).__name__.startswith("BatchNorm") for m in t.modules()) for t in (model.trunk, folded)
+    ]
     assert (norms[0] > 0) == (trunk == "lite") and norms[1] == 0
 
 
@@ -228,8 +249,10 @@ def test_lites_cnn_is_timms(training):
         expected = torch.cat([torch.nn.functional.avg_pool2d(fine, 2), coarse], dim=1)
         torch.testing.assert_close(mine(images), expected, atol=1e-9, rtol=0)
         weight = torch.randn_like(expected)
-        grads = [torch.autograd.grad((y * weight).sum(), list(net.parameters()), allow_unused=True)
-                 for y, net in ((mine(images), mine), (expected, theirs))]  # fmt: skip
+        grads = [
+            torch.autograd.grad((y * weight).sum(), list(net.parameters()), allow_unused=True)
+            for y, net in ((mine(images), mine), (expected, theirs))
+        ]
         largest = max(float(b.abs().max()) for b in grads[1] if b is not None)
         for a, b in zip(*grads):
             assert (a is None) == (b is None)
@@ -237,9 +260,17 @@ def test_lites_cnn_is_timms(training):
                 torch.testing.assert_close(a, b, atol=1e-9 * largest, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "resnet18", "vit_base_patch16_siglip_224",
-                                  "beit_base_patch16_224", "deit_tiny_distilled_patch16_224",
-                                  "no_such_model"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "swin_tiny_patch4_window7_224",
+        "resnet18",
+        "vit_base_patch16_siglip_224",
+        "beit_base_patch16_224",
+        "deit_tiny_distilled_patch16_224",
+        "no_such_model",
+    ],
+)
 def test_other_trunks_are_refused_with_what_works(name):
     with pytest.raises(TrunkError, match="vit_base_r50_s16_224"):
         create_vit(name, pretrained=False)

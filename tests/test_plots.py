@@ -15,7 +15,9 @@ from ccakit.attributes import Attributes
 from ccakit.show import notebook, plots, style
 from ccakit.show.heat import heatmap, outline, overlay
 
-THREE = Attributes(("sleeve_length", "tone", "neck"), (("short", "long"), ("dark", "mid", "light"), ("round", "V")))
+THREE = Attributes(
+    ("sleeve_length", "tone", "neck"), (("short", "long"), ("dark", "mid", "light"), ("round", "V"))
+)
 
 
 @pytest.fixture
@@ -65,12 +67,16 @@ def test_names_of_points_do_not_overlap():
 
 
 def test_small_png_is_the_figure_in_few_colours():
-    figure = plots.training_curve([{"step": 0, "loss": 0.2}, {"step": 9, "loss": 0.1, "valid_map_weighted": 50}])
+    figure = plots.training_curve(
+        [{"step": 0, "loss": 0.2}, {"step": 9, "loss": 0.1, "valid_map_weighted": 50}]
+    )
     full = io.BytesIO()
     figure.savefig(full, dpi=100, bbox_inches="tight")
     small = notebook.small_png(figure, 100)
     assert len(small) < 0.6 * len(full.getvalue())
-    a, b = (cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in (small, full.getvalue()))
+    a, b = (
+        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in (small, full.getvalue())
+    )
     assert a.shape == b.shape and np.abs(a.astype(int) - b).mean() < 2
     assert len(np.unique(a.reshape(-1, 3), axis=0)) <= 256
     few = cv2.imdecode(np.frombuffer(notebook.small_png(figure, 100, most=0), np.uint8), cv2.IMREAD_COLOR)
@@ -98,8 +104,9 @@ def test_heatmap_grid_draws_what_attention_gives(pictures, tmp_path):
     maps = rng.random((2, 3, 4, 7, 7))
     regions = np.array([(8, 1, 0.1, 0.1, 0.6, 0.5), (8, 1, 0.5, 0.6, 0.9, 0.9), (9, 1, 0, 0, 1, 1)])
     labels = np.array([[1, 2, -1], [0, -1, 1]])
-    figure = plots.heatmap_grid(pictures[:2], maps, THREE, regions, labels, image_ids=[8, 7], opacity=0.5,
-                                unlabelled="not worn")
+    figure = plots.heatmap_grid(
+        pictures[:2], maps, THREE, regions, labels, image_ids=[8, 7], opacity=0.5, unlabelled="not worn"
+    )
     grid = np.array(figure.axes).reshape(2, 4)
     for row, picture in enumerate(pictures[:2]):
         np.testing.assert_array_equal(shown(grid[row, 0]), picture)
@@ -120,11 +127,20 @@ def test_heatmap_grid_draws_what_attention_gives(pictures, tmp_path):
 
 
 def test_ranking_grid_marks_right_and_wrong(pictures):
-    figure = plots.ranking_grid(pictures[:2], [pictures[2:5], pictures[3:5]], [1, 0], [2, 0], [[2, 0, 2], [1, 0]],
-                                THREE)
+    figure = plots.ranking_grid(
+        pictures[:2], [pictures[2:5], pictures[3:5]], [1, 0], [2, 0], [[2, 0, 2], [1, 0]], THREE
+    )
     grid = np.array(figure.axes).reshape(2, 4)
-    assert [ax.get_xlabel() for ax in grid.ravel()] == ["light", "✓ light", "✗ dark", "✓ light",
-                                                        "short", "✗ long", "✓ short", ""]
+    assert [ax.get_xlabel() for ax in grid.ravel()] == [
+        "light",
+        "✓ light",
+        "✗ dark",
+        "✓ light",
+        "short",
+        "✗ long",
+        "✓ short",
+        "",
+    ]
     for ax, color in zip(grid.ravel()[[1, 2, 3, 5, 6]], ["RIGHT", "WRONG", "RIGHT", "WRONG", "RIGHT"]):
         assert to_hex(ax.spines["top"].get_edgecolor()).upper() == getattr(plots, color)
     assert grid[0, 0].get_ylabel() == "tone" and grid[1, 0].get_ylabel() == "sleeve\nlength"

@@ -24,7 +24,9 @@ def test_placing(tmp_path: Path) -> None:
     source.write_bytes(b"1234")
     assert place(source, target) and target.read_bytes() == b"1234" and not place(source, target)
     target.write_bytes(b"4321")
-    assert not place(source, target) and place(source, target, resume=False) and target.read_bytes() == b"1234"
+    assert (
+        not place(source, target) and place(source, target, resume=False) and target.read_bytes() == b"1234"
+    )
     (tmp_path / "soft").symlink_to(source)
     assert place(tmp_path / "soft", tmp_path / "c.jpg", link=True)
     assert (tmp_path / "c.jpg").samefile(source) and not (tmp_path / "c.jpg").is_symlink()
@@ -34,13 +36,18 @@ def test_placing(tmp_path: Path) -> None:
 def test_keeping(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "a.png"
     assert common.keep(b"1234", path) and not common.keep(b"1234", path) and path.read_bytes() == b"1234"
-    assert common.keep(b"4321", path) and path.read_bytes() == b"4321" and os.listdir(path.parent) == ["a.png"]
+    assert (
+        common.keep(b"4321", path) and path.read_bytes() == b"4321" and os.listdir(path.parent) == ["a.png"]
+    )
 
 
 LISTS = {
-    "filenames_train.txt": b"i/0.jpg\r\ni/1.jpg\r\n", "label_train.txt": b"0 0 1\r\n1 1 0\r\n",
-    "filenames_test.txt": b"i/2.jpg\ni/3.jpg\n", "query_test.txt": b"0 0 1\t\t\n", "candidate_test.txt": b"1 0 1\n",
-}  # fmt: skip
+    "filenames_train.txt": b"i/0.jpg\r\ni/1.jpg\r\n",
+    "label_train.txt": b"0 0 1\r\n1 1 0\r\n",
+    "filenames_test.txt": b"i/2.jpg\ni/3.jpg\n",
+    "query_test.txt": b"0 0 1\t\t\n",
+    "candidate_test.txt": b"1 0 1\n",
+}
 META = {"X": {"ATTRIBUTES": ["a", "b"], "ATTRIBUTES_NUM": {"a": 2, "b": 3}}, "Y": {}}
 KNOWN = Attributes(("a", "b"), (("no", "yes"), ("one", "two")))
 
@@ -52,7 +59,9 @@ def test_asens_lists_are_used_as_they_are(tmp_path: Path, monkeypatch: pytest.Mo
     for name, data in LISTS.items():
         (given / "X" / name).write_bytes(data)
     sums = {f"X/{name}": hashlib.sha256(data).hexdigest() for name, data in LISTS.items()}
-    monkeypatch.setattr(common, "KNOWN_SUMS", {**sums, "X/query_test.txt": "0" * 64, "X/query_valid.txt": "1" * 64})
+    monkeypatch.setattr(
+        common, "KNOWN_SUMS", {**sums, "X/query_test.txt": "0" * 64, "X/query_valid.txt": "1" * 64}
+    )
     (out / "i").mkdir(parents=True)
     (out / "i" / "2.jpg").write_bytes(b"2")
     (out / "label_valid.txt").write_bytes(b"of an earlier run")
@@ -108,11 +117,15 @@ def test_asens_own_lists(splits: Path, tmp_path: Path, name: str) -> None:
     assert f"{n} files of {n} with a known checksum verified" in notes
     for path in (splits / name).glob("*.txt"):
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
-    assert len(dataset["test"].filenames) == {"FashionAI": 18_000, "DeepFashion": 27_625, "DARN": 21_461}[name]
+    assert (
+        len(dataset["test"].filenames) == {"FashionAI": 18_000, "DeepFashion": 27_625, "DARN": 21_461}[name]
+    )
     assert read_dataset(tmp_path).attributes.sizes == read_dataset(splits / name).attributes.sizes
 
 
-@pytest.mark.parametrize("name", ["", "../x", "/x", "a\nb", "C:/x", "y" * 256, "/".join("z" * 200 for _ in range(9))])
+@pytest.mark.parametrize(
+    "name", ["", "../x", "/x", "a\nb", "C:/x", "y" * 256, "/".join("z" * 200 for _ in range(9))]
+)
 def test_names_of_images(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError) as caught:
         common.check_name(tmp_path / "label.csv", name, 7)

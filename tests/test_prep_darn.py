@@ -35,8 +35,17 @@ def release(folder: Path, counts: dict[str, int], ends: str = "\r\n") -> dict[st
     """ASEN's split files of DARN in small: an image a row, candidates before queries; {name: /ok/N}."""
     rng, paths = np.random.default_rng(0), {}
     (folder / "DARN").mkdir(parents=True)
-    names = ["clothes category", "clothes button", "clothes color", "clothes length", "clothes pattern",
-             "clothes shape", "collar shape", "sleeve length", "sleeve shape"]  # fmt: skip
+    names = [
+        "clothes category",
+        "clothes button",
+        "clothes color",
+        "clothes length",
+        "clothes pattern",
+        "clothes shape",
+        "collar shape",
+        "sleeve length",
+        "sleeve shape",
+    ]
     entry = {"ATTRIBUTES": names, "ATTRIBUTES_NUM": dict(zip(names, SIZES))}
     (folder / "meta.json").write_text(json.dumps({"FashionAI": {}, "DARN": entry}))
 
@@ -61,7 +70,9 @@ def release(folder: Path, counts: dict[str, int], ends: str = "\r\n") -> dict[st
 COUNTS = {"train": 30, "valid": 20, "test": 25}
 
 
-def test_all_images_present_leave_asens_lists_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_all_images_present_leave_asens_lists_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     paths = release(tmp_path / "in", COUNTS)
     for name, path in paths.items():
         (tmp_path / "have" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -89,13 +100,25 @@ def test_survivors_only(server: Server, tmp_path: Path, capsys: pytest.CaptureFi
     urls = tmp_path / "urls.txt"
     urls.write_bytes("".join(f"{name}\t{url}\r\n" for name, url in addresses.items()).encode())
     out = tmp_path / "out"
-    command = ["--urls", str(urls), "--splits", str(tmp_path / "in" / "DARN"), "--out", str(out),
-               "--timeout", "2", "--backoff", "0.01"]  # fmt: skip
+    command = [
+        "--urls",
+        str(urls),
+        "--splits",
+        str(tmp_path / "in" / "DARN"),
+        "--out",
+        str(out),
+        "--timeout",
+        "2",
+        "--backoff",
+        "0.01",
+    ]
     darn.main(command)
     dataset, names = read_dataset(out, check_images=True), list(paths)
     assert dataset.about["split"] == "ASEN's split files, reduced to survivors: 70 of 75 images"
     gone = {names[i] for i in dead}
-    whole = {name: (tmp_path / "in" / "DARN" / f"filenames_{name}.txt").read_text().split() for name in COUNTS}
+    whole = {
+        name: (tmp_path / "in" / "DARN" / f"filenames_{name}.txt").read_text().split() for name in COUNTS
+    }
     for name, split in dataset.splits.items():
         assert split.filenames == [image for image in whole[name] if image not in gone]
         for kind, rows in {"query": split.queries, "candidate": split.candidates}.items():
@@ -107,7 +130,10 @@ def test_survivors_only(server: Server, tmp_path: Path, capsys: pytest.CaptureFi
     assert len(dataset["test"].queries) == 4 and dataset["train"].label_matrix().shape == (28, 9)
     report = json.loads((out / "survival.json").read_text())
     assert {name: (s["present"], s["listed"]) for name, s in report.items()} == {
-        "train": (28, 30), "valid": (19, 20), "test": (23, 25)}  # fmt: skip
+        "train": (28, 30),
+        "valid": (19, 20),
+        "test": (23, 25),
+    }
     assert report["train"]["reasons"] == {"HTTP 404": 1, "a web page, no image": 1}
     assert report["train"]["missing"] == [names[3], names[4]]
     assert all(each == {"listed": 30, "present": 28} for each in report["train"]["attributes"].values())
@@ -184,7 +210,9 @@ def test_labels_without_asens_lists(tmp_path: Path) -> None:
         (["--splits", "in", "--threads", "0"], "above 0"),
     ],
 )
-def test_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], problem: str) -> None:
+def test_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], problem: str
+) -> None:
     release(tmp_path / "in", COUNTS)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=problem) as caught:
@@ -218,8 +246,15 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         darn.main(["--help"])
     told = capsys.readouterr().out
-    for word in ("214,619", "Maryeon/asen", "--retry-failed", "no licence", "path address", "darn_url.txt",
-                 "meta_data.tar.gz"):  # fmt: skip
+    for word in (
+        "214,619",
+        "Maryeon/asen",
+        "--retry-failed",
+        "no licence",
+        "path address",
+        "darn_url.txt",
+        "meta_data.tar.gz",
+    ):
         assert word in told
     command = [sys.executable, str(FOLDER / "darn.py"), "--out", str(tmp_path)]
     failed = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER.parent)
@@ -230,7 +265,10 @@ def test_on_asens_own_files(splits: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="too few of the listed images"):  # there is not one image here
         darn.main(["--splits", str(splits), "--out", str(tmp_path)])
     dataset = read_dataset(tmp_path)
-    assert {name: len(split.filenames) for name, split in dataset.splits.items()} == {"valid": 21_461, "test": 21_461}
+    assert {name: len(split.filenames) for name, split in dataset.splits.items()} == {
+        "valid": 21_461,
+        "test": 21_461,
+    }
     lost = dict.fromkeys(dataset["test"].filenames[::2], "HTTP 404")
     made, _ = darn.reduce_split(dataset["test"], None, lost)
     assert len(made.filenames) == 10_730 == 21_461 // 2 and 8_000 < len(made.candidates) < 9_000

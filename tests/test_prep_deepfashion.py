@@ -21,11 +21,48 @@ from ccakit.data.layout import read_dataset
 from ccakit.data.rows import read_all_values
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ["a-line", "abstract print", "faux fur", "cap sleeve", "boho chic", "animal", "lace", "mini", "crew neck",
-         "preppy", "zebra", "zip front"]  # fmt: skip
-TYPES = [3, 1, 2, 4, 5, 1, 2, 3, 4, 5, 1, 4]  # texture: 1, 5, 10; fabric: 2, 6; shape: 0, 7; part: 3, 8, 11; style
-RANK = {0: (2, 0), 1: (0, 0), 2: (1, 0), 3: (3, 0), 4: (4, 0), 5: (0, 1), 6: (1, 1), 7: (2, 1), 8: (3, 1), 9: (4, 1),
-        10: (0, 2), 11: (3, 2)}  # fmt: skip
+NAMES = [
+    "a-line",
+    "abstract print",
+    "faux fur",
+    "cap sleeve",
+    "boho chic",
+    "animal",
+    "lace",
+    "mini",
+    "crew neck",
+    "preppy",
+    "zebra",
+    "zip front",
+]
+TYPES = [
+    3,
+    1,
+    2,
+    4,
+    5,
+    1,
+    2,
+    3,
+    4,
+    5,
+    1,
+    4,
+]  # texture: 1, 5, 10; fabric: 2, 6; shape: 0, 7; part: 3, 8, 11; style
+RANK = {
+    0: (2, 0),
+    1: (0, 0),
+    2: (1, 0),
+    3: (3, 0),
+    4: (4, 0),
+    5: (0, 1),
+    6: (1, 1),
+    7: (2, 1),
+    8: (3, 1),
+    9: (4, 1),
+    10: (0, 2),
+    11: (3, 2),
+}
 
 
 class Made:
@@ -45,13 +82,22 @@ class Made:
 
     def lists(self, end: str = "\r\n") -> dict[str, str]:
         cloth = [f"{name:<30}{kind}" for name, kind in zip(NAMES, TYPES)]
-        images = [f"{name:<70}" + " ".join(f"{v:2d}" for v in row) + "  " for name, row in zip(self.names, self.values)]
+        images = [
+            f"{name:<70}" + " ".join(f"{v:2d}" for v in row) + "  "
+            for name, row in zip(self.names, self.values)
+        ]
         parts = ["train" if i % 4 else ("val", "test")[i // 4 % 2] for i in range(len(self.names))]
         part = [f"{name:<70}{kind}" for name, kind in zip(self.names, parts)]
-        headers = ["attribute_name  attribute_type", "image_name  attribute_labels", "image_name  evaluation_status"]
+        headers = [
+            "attribute_name  attribute_type",
+            "image_name  attribute_labels",
+            "image_name  evaluation_status",
+        ]
         places = ["Anno/list_attr_cloth.txt", "Anno/list_attr_img.txt", "Eval/list_eval_partition.txt"]
-        return {place: "".join(f"{line}{end}" for line in [str(count), header, *lines])
-                for place, count, header, lines in zip(places, self.count, headers, (cloth, images, part))}  # fmt: skip
+        return {
+            place: "".join(f"{line}{end}" for line in [str(count), header, *lines])
+            for place, count, header, lines in zip(places, self.count, headers, (cloth, images, part))
+        }
 
     def write(self, at: Path, packed: bool = True, missing: int | None = None) -> Path:
         for place, text in self.lists().items():
@@ -59,8 +105,11 @@ class Made:
             (at / place).write_text(text, newline="")
         (at / "Img").mkdir()
         rng = np.random.default_rng(1)
-        images = {name: cv2.imencode(".jpg", rng.integers(0, 256, (8, 6, 3)).astype(np.uint8))[1].tobytes()
-                  for i, name in enumerate(self.names) if i != missing}  # fmt: skip
+        images = {
+            name: cv2.imencode(".jpg", rng.integers(0, 256, (8, 6, 3)).astype(np.uint8))[1].tobytes()
+            for i, name in enumerate(self.names)
+            if i != missing
+        }
         if packed:
             with zipfile.ZipFile(at / "Img" / "img.zip", "w") as pack:
                 for name, data in images.items():
@@ -87,15 +136,29 @@ def test_what_is_written_is_the_release(tmp_path: Path, packed: bool) -> None:
     dataset, notes = deepfashion.prepare(made.write(tmp_path / "in", packed), out)
     assert written(out) == made.labels()
     attributes = dataset.attributes
-    assert attributes.names == ("texture-related", "fabric-related", "shape-related", "part-related", "style-related")
-    assert attributes.values[0] == ("abstract print", "animal", "zebra") and attributes.sizes == (3, 2, 2, 3, 2)
+    assert attributes.names == (
+        "texture-related",
+        "fabric-related",
+        "shape-related",
+        "part-related",
+        "style-related",
+    )
+    assert attributes.values[0] == ("abstract print", "animal", "zebra") and attributes.sizes == (
+        3,
+        2,
+        2,
+        3,
+        2,
+    )
     sizes = {name: len(split.filenames) for name, split in dataset.splits.items()}
     assert sum(sizes.values()) == 119 and abs(sizes["valid"] - 12) <= 2 and abs(sizes["test"] - 12) <= 2
     for name in ("valid", "test"):
         split = dataset[name]  # as in ASEN's lists: an image once, with one value
         assert sorted(split.labels[:, 0].tolist()) == list(range(sizes[name]))
     assert dataset["train"].multi_valued > 0
-    assert "images: 120 found, 289,222 expected" in notes and "texture-related: 3 found, 156 expected" in notes
+    assert (
+        "images: 120 found, 289,222 expected" in notes and "texture-related: 3 found, 156 expected" in notes
+    )
     assert not any("first line counts" in note for note in notes)
     assert "1 image left out, without a label" in dataset.findings
     deepfashion.prepare(tmp_path / "in", tmp_path / "again")
@@ -196,7 +259,11 @@ def test_an_attribute_that_is_there_twice(tmp_path: Path) -> None:
     path, findings = tmp_path / "list_attr_cloth.txt", []
     path.write_text("6\nh\nlace 2\nlace 1\nlace 2\na 3\nb 4\nc 5\n")
     attributes, order = deepfashion.read_attributes(path, findings)
-    assert attributes.values[1] == ("lace", "lace (line 5)") and order[:3].tolist() == [[1, 0], [0, 0], [1, 1]]
+    assert attributes.values[1] == ("lace", "lace (line 5)") and order[:3].tolist() == [
+        [1, 0],
+        [0, 0],
+        [1, 1],
+    ]
     assert findings == ["list_attr_cloth.txt: 'lace' is there twice (line 5)"]
 
 
@@ -234,7 +301,9 @@ def asen(made: Made, at: Path) -> Path:
             continue
         (folder / "candidate_test.txt").write_text("".join(one[:45]))
         (folder / "query_test.txt").write_text("".join(one[45:]))
-        rows = ["\t".join([str(k), *(f"{TYPES[a]}\t{a}" for a in v)]) + "\t\t\t\r\n" for k, v in enumerate(values)]
+        rows = [
+            "\t".join([str(k), *(f"{TYPES[a]}\t{a}" for a in v)]) + "\t\t\t\r\n" for k, v in enumerate(values)
+        ]
         (folder / "label_test.txt").write_text("".join(rows), newline="")
     names = [f"{each}-related" for each in ("texture", "fabric", "shape", "part", "style")]
     meta = {"ATTRIBUTES": names, "ATTRIBUTES_NUM": dict(zip(names, (3, 2, 2, 3, 2)))}
@@ -249,7 +318,10 @@ def test_asens_split_files(tmp_path: Path) -> None:
     for path in (given / "DeepFashion").iterdir():
         assert (out / path.name).read_bytes() == path.read_bytes()
     assert "119 of 119 labels of ASEN's lists are those of the release" in notes
-    assert dataset.attributes.values[1] == ("faux fur", "lace") and dataset.about["split"] == "ASEN's split files"
+    assert (
+        dataset.attributes.values[1] == ("faux fur", "lace")
+        and dataset.about["split"] == "ASEN's split files"
+    )
     test = dataset["test"]
     found = {(test.filenames[i], c, v) for i, c, v in read_all_values(out, "test").tolist()}
     assert found == {row for row in made.labels() if row[0] in set(test.filenames)}

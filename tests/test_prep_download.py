@@ -45,16 +45,24 @@ OUTCOMES = {
 
 def test_every_way_to_fail_has_its_reason_and_is_remembered(server: Server, tmp_path: Path) -> None:
     urls = {f"pic/{i}/a_{i}.jpg": f"{server.url}/{path}" for i, path in enumerate(OUTCOMES)}
-    urls |= {"pic/x.jpg": "file:///etc/hostname", "pic/y.jpg": "http://[bad/", "pic/z.jpg": "http://127.0.0.1:9/gone"}
+    urls |= {
+        "pic/x.jpg": "file:///etc/hostname",
+        "pic/y.jpg": "http://[bad/",
+        "pic/z.jpg": "http://127.0.0.1:9/gone",
+    }
     made = download.Downloader(tmp_path, tmp_path / "log.jsonl", FAST, threads=6)
     got = made.run(urls)
-    want = Counter([*OUTCOMES.values(), "no http or https address", "no http or https address", "no connection"])
+    want = Counter(
+        [*OUTCOMES.values(), "no http or https address", "no http or https address", "no connection"]
+    )
     assert got == want
     files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
     assert files == ["log.jsonl", "pic/0/a_0.jpg", "pic/1/a_1.jpg", "pic/2/a_2.jpg"]  # nothing half-done
     assert (tmp_path / "pic/1/a_1.jpg").read_bytes() == picture(4)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines() if line]
-    assert {entry["path"]: entry["url"] for entry in log} == urls and Counter(e["outcome"] for e in log) == want
+    assert {entry["path"]: entry["url"] for entry in log} == urls and Counter(
+        e["outcome"] for e in log
+    ) == want
     assert server.asked["/short/1"] == 2 and server.asked["/slow/1"] == 2  # tried again
     assert server.asked["/gone/1"] == server.asked["/page/1"] == 1  # not worth another try
 
@@ -105,12 +113,16 @@ def test_after_an_outage_the_same_command_goes_on(server: Server, tmp_path: Path
     with open(tmp_path / "log", "a") as log:  # as a log of old may have it
         log.write(json.dumps({"path": "0.jpg", "url": urls["0.jpg"], "outcome": download.SILENT}) + "\n")
     server.asked.clear()
-    assert run(FAST) == {"HTTP 404": 1, "downloaded": 12} and set(server.asked) == {f"/ok/{i}" for i in range(12)}
+    assert run(FAST) == {"HTTP 404": 1, "downloaded": 12} and set(server.asked) == {
+        f"/ok/{i}" for i in range(12)
+    }
     assert run(FAST) == {"HTTP 404": 1, "present": 12}
 
 
 @pytest.mark.parametrize("reason", ["no connection", "timeout", "cut short", "HTTP 503", "HTTP 429"])
-def test_what_may_pass_is_asked_again_and_what_lasts_is_not(server: Server, tmp_path: Path, reason: str) -> None:
+def test_what_may_pass_is_asked_again_and_what_lasts_is_not(
+    server: Server, tmp_path: Path, reason: str
+) -> None:
     def entry(i: int, outcome: str) -> str:
         return json.dumps({"path": f"{i}.jpg", "url": f"{server.url}/ok/{i}", "outcome": outcome})
 
@@ -130,9 +142,15 @@ def test_an_error_of_this_machine_stops_the_run(server: Server, tmp_path: Path) 
 
 def test_lists_of_addresses(tmp_path: Path) -> None:
     path = tmp_path / "urls.txt"
-    path.write_bytes(b"pic/1.jpg\thttp://a/1.jpg\r\n\r\n  pic/2.jpg   http://a/2.jpg 7\t\r\npic/1.jpg http://b/1.jpg")
+    path.write_bytes(
+        b"pic/1.jpg\thttp://a/1.jpg\r\n\r\n  pic/2.jpg   http://a/2.jpg 7\t\r\npic/1.jpg http://b/1.jpg"
+    )
     assert download.read_urls([path]) == {"pic/1.jpg": "http://a/1.jpg", "pic/2.jpg": "http://a/2.jpg"}
-    for bad, problem in ((b"pic/1.jpg", "no address"), (b"../1.jpg http://a/1", "outside"), (b"/e http://a/1", "outs")):
+    for bad, problem in (
+        (b"pic/1.jpg", "no address"),
+        (b"../1.jpg http://a/1", "outside"),
+        (b"/e http://a/1", "outs"),
+    ):
         path.write_bytes(b"pic/0.jpg http://a/0\n\n" + bad)
         with pytest.raises(DataError, match=problem) as caught:
             download.read_urls([path])

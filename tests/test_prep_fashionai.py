@@ -21,9 +21,15 @@ from ccakit.data.layout import read_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {  # of each attribute key's strings, as the release has them
-    "skirt_length_labels": 6, "sleeve_length_labels": 9, "coat_length_labels": 8, "pant_length_labels": 6,
-    "collar_design_labels": 5, "lapel_design_labels": 5, "neckline_design_labels": 10, "neck_design_labels": 5,
-}  # fmt: skip
+    "skirt_length_labels": 6,
+    "sleeve_length_labels": 9,
+    "coat_length_labels": 8,
+    "pant_length_labels": 6,
+    "collar_design_labels": 5,
+    "lapel_design_labels": 5,
+    "neckline_design_labels": 10,
+    "neck_design_labels": 5,
+}
 FOLDERS = ("fashionAI_attributes_train1", "fashionAI_attributes_train2")
 
 
@@ -62,8 +68,10 @@ class Made:
         return name
 
     def everything(self) -> dict[str, bytes]:
-        csv = {f"{f}/Annotations/label.csv": "".join(f"{line}\r\n" for line in lines).encode()
-               for f, lines in self.lines.items()}  # fmt: skip
+        csv = {
+            f"{f}/Annotations/label.csv": "".join(f"{line}\r\n" for line in lines).encode()
+            for f, lines in self.lines.items()
+        }
         return {**self.files, **csv}
 
     def zips(self, at: Path, top: bool = True) -> list[Path]:
@@ -193,7 +201,10 @@ def test_a_bad_row_is_named(tmp_path: Path, what: str) -> None:
 
 
 def test_archives_without_labels_or_unsafe(tmp_path: Path) -> None:
-    for name, message in (("Images/a.jpg", "has no Annotations/label.csv"), ("../a.jpg", "outside the target")):
+    for name, message in (
+        ("Images/a.jpg", "has no Annotations/label.csv"),
+        ("../a.jpg", "outside the target"),
+    ):
         with zipfile.ZipFile(tmp_path / "x.zip", "w") as pack:
             pack.writestr(name, b"1")
         with pytest.raises(DataError, match=message):
@@ -209,7 +220,9 @@ def test_by_content(tmp_path: Path) -> None:
     for i, name in enumerate(made.files):
         made.files[name] = jpeg(i % 60)
     dataset, _ = fashionai.prepare(made.zips(tmp_path / "in"), tmp_path / "out", by_content=True)
-    contents = [{split.path(i).read_bytes() for i in range(len(split.filenames))} for split in dataset.splits.values()]
+    contents = [
+        {split.path(i).read_bytes() for i in range(len(split.filenames))} for split in dataset.splits.values()
+    ]
     assert sum(map(len, contents)) == len(set.union(*contents)) == 60
 
 

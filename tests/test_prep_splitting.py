@@ -38,7 +38,9 @@ def test_dealing_keeps_the_shares_of_every_key(shares: tuple[int, ...]) -> None:
 def labelled(n: int, per_image: int) -> tuple[Attributes, list[str], np.ndarray]:
     attributes = Attributes.numbered({"a": 3, "b": 4})
     rng = np.random.default_rng(5)
-    rows = [(i, c, rng.integers(attributes.sizes[c])) for i in range(n) for c in (0, 1) for _ in range(per_image)]
+    rows = [
+        (i, c, rng.integers(attributes.sizes[c])) for i in range(n) for c in (0, 1) for _ in range(per_image)
+    ]
     return attributes, [f"img/{i}.jpg" for i in range(n)], np.array(rows)
 
 
@@ -50,13 +52,18 @@ def test_seeded_splits_have_asens_proportions(tmp_path: Path) -> None:
     assert dataset.about["split"] == "seeded, not ASEN's, seed 3"
     assert "1 image left out, without a label" in dataset.findings
     seen = {name: set(split.filenames) for name, split in dataset.splits.items()}
-    assert sum(map(len, seen.values())) == 199 == len(set.union(*seen.values())) and "img/7.jpg" not in seen["train"]
+    assert (
+        sum(map(len, seen.values())) == 199 == len(set.union(*seen.values()))
+        and "img/7.jpg" not in seen["train"]
+    )
     assert [len(seen[name]) for name in ("train", "valid", "test")] == [159, 20, 20]
     for name in ("valid", "test"):
         split = dataset[name]
         asks, answers = (set(side[:, 0].tolist()) for side in (split.queries, split.candidates))
         assert len(asks) == 4 and len(answers) == 16 and not asks & answers
-    back = {(split.filenames[i], c, v) for split in dataset.splits.values() for i, c, v in split.labels.tolist()}
+    back = {
+        (split.filenames[i], c, v) for split in dataset.splits.values() for i, c, v in split.labels.tolist()
+    }
     assert back == {(names[i], c, v) for i, c, v in rows.tolist()}
     report = json.loads((tmp_path / "survival.json").read_text())
     assert report["valid"] == {"listed": 20, "present": 0, "missing": dataset["valid"].filenames}
@@ -102,7 +109,9 @@ def test_a_given_part_and_too_few_images(tmp_path: Path) -> None:
     attributes, names, rows = labelled(60, 1)
     part = np.repeat([2, 0, -1], 20)
     prepared = seeded_splits(tmp_path, attributes, names, rows, 0, part=part, how="as told")
-    assert [s.name for s in prepared.splits] == ["train", "test"] and prepared.splits[1].filenames == names[:20]
+    assert [s.name for s in prepared.splits] == ["train", "test"] and prepared.splits[1].filenames == names[
+        :20
+    ]
     (tmp_path / "query_valid.txt").write_text("0 0 0\n")
     dataset = write_prepared(tmp_path, "x", attributes, prepared, {})
     assert dataset.about["split"] == "as told" and not (tmp_path / "query_valid.txt").exists()
@@ -116,7 +125,9 @@ def test_a_given_part_and_too_few_images(tmp_path: Path) -> None:
 
 def test_the_agreement_with_a_release(tmp_path: Path) -> None:
     attributes, names, rows = labelled(60, 1)
-    dataset = write_prepared(tmp_path, "x", attributes, seeded_splits(tmp_path, attributes, names, rows, 0), {})
+    dataset = write_prepared(
+        tmp_path, "x", attributes, seeded_splits(tmp_path, attributes, names, rows, 0), {}
+    )
     assert common.agreement(dataset, rows, names).startswith("120 of 120 labels")
     rows[:10, 2] = 3 - rows[:10, 2]
     changed = (labelled(60, 1)[2] != rows).any(axis=1).sum()

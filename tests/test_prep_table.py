@@ -55,7 +55,9 @@ def save(
     return path
 
 
-def want(rows: list[Row], columns: tuple[int, ...] = (1, 2, 3), several: str = "\n") -> set[tuple[str, str, str]]:
+def want(
+    rows: list[Row], columns: tuple[int, ...] = (1, 2, 3), several: str = "\n"
+) -> set[tuple[str, str, str]]:
     return {(row[0], HEADER[c], v) for row in rows for c in columns for v in row[c].split(several) if v}
 
 
@@ -179,17 +181,24 @@ def test_other_bad_tables(tmp_path: Path) -> None:
     rows = rows_of(30)
     images, path = images_of(tmp_path / "in", rows), tmp_path / "t.csv"
     cases = {
-        "is empty": b" \n", "is not UTF-8": b"file,colour\na.png,\xff\n", "two of one name": b"a,b,b\n1,2,3\n",
-        "without a name": b"a,,b\n1,2,3\n", "beside the image": b"file\na.png\n", "has no value": b"file,a\nx.png,\n",
+        "is empty": b" \n",
+        "is not UTF-8": b"file,colour\na.png,\xff\n",
+        "two of one name": b"a,b,b\n1,2,3\n",
+        "without a name": b"a,,b\n1,2,3\n",
+        "beside the image": b"file\na.png\n",
+        "has no value": b"file,a\nx.png,\n",
         "too few images": b"file,a\nx.png,1\n",
-    }  # fmt: skip
+    }
     for message, data in cases.items():
         path.write_bytes(data)
         with pytest.raises(DataError, match=message):
             table.prepare(path, images, tmp_path / "out")
     save(path, rows)
-    for columns, message in ((Columns(image="no"), "no column 'no'"), (Columns(attributes=["file"]), "beside"),
-                             (Columns(split="brand"), "'acme' is no split")):  # fmt: skip
+    for columns, message in (
+        (Columns(image="no"), "no column 'no'"),
+        (Columns(attributes=["file"]), "beside"),
+        (Columns(split="brand"), "'acme' is no split"),
+    ):
         with pytest.raises(DataError, match=message):
             table.prepare(path, images, tmp_path / "out", columns)
     save(path, [*[["train", *row] for row in rows], ["test", *rows[3]]], header=["part", *HEADER])
@@ -245,7 +254,10 @@ def test_parquet(tmp_path: Path) -> None:
 def test_damaged_parquet_ends_in_one_error_or_a_data_set(tmp_path: Path) -> None:
     rng, rows = np.random.default_rng(0), rows_of(90)
     images, path = images_of(tmp_path / "in", rows), tmp_path / "t.parquet"
-    good, failed = parquet_of(path, [[cell or None for cell in column] for column in zip(*rows)]).read_bytes(), 0
+    good, failed = (
+        parquet_of(path, [[cell or None for cell in column] for column in zip(*rows)]).read_bytes(),
+        0,
+    )
     for i in range(100):
         data = bytearray(good[: rng.integers(4, len(good))] if i % 4 == 0 else good)
         for at in rng.integers(0, len(data), rng.integers(1, 4)):

@@ -58,8 +58,10 @@ UNSAFE += ["..\\x", "a\\b", "\\\\host\\x", "a\nb", "a\x7fb"]
 
 @pytest.mark.parametrize("name", UNSAFE)
 def test_no_path_outside_the_target(tmp_path: Path, name: str) -> None:
-    for archive in (zipped(tmp_path / "in.zip", {"fine": b"1", name: b"2"}),
-                    tarred(tmp_path / "in.tgz", {"fine": b"1", name: b"2"})):  # fmt: skip
+    for archive in (
+        zipped(tmp_path / "in.zip", {"fine": b"1", name: b"2"}),
+        tarred(tmp_path / "in.tgz", {"fine": b"1", name: b"2"}),
+    ):
         with pytest.raises(DataError, match="outside the target|control character") as caught:
             unpack(archive, tmp_path / "out" / "deep")
         assert caught.value.path == archive and not (tmp_path / "out").exists()
@@ -138,9 +140,13 @@ def test_broken_archives(tmp_path: Path) -> None:
     flipped = good.replace(FILES["a/one.bin"][:300], bytes(300))
     tar = tarred(tmp_path / "good.tgz", {"a": os.urandom(4000)}).read_bytes()
     broken = {
-        "encrypted": bytes(encrypted), "cut short": good[:-30], "flipped": flipped, "no archive": b"hello" * 300,
-        "empty": b"", "tar cut short": tar[: len(tar) // 2],
-    }  # fmt: skip
+        "encrypted": bytes(encrypted),
+        "cut short": good[:-30],
+        "flipped": flipped,
+        "no archive": b"hello" * 300,
+        "empty": b"",
+        "tar cut short": tar[: len(tar) // 2],
+    }
     for what, data in broken.items():
         path = tmp_path / f"{what}.zip"
         path.write_bytes(data)
@@ -158,8 +164,11 @@ def test_broken_archives(tmp_path: Path) -> None:
 
 def test_archives_of_random_damage_end_in_one_error(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    sources = [zipped(tmp_path / "in.zip", FILES), tarred(tmp_path / "in.tgz", FILES),
-               tarred(tmp_path / "in.tar", FILES, mode="w")]  # fmt: skip
+    sources = [
+        zipped(tmp_path / "in.zip", FILES),
+        tarred(tmp_path / "in.tgz", FILES),
+        tarred(tmp_path / "in.tar", FILES, mode="w"),
+    ]
     refused, path = 0, tmp_path / "damaged"
     for i in range(600):
         data = bytearray(sources[i % 3].read_bytes())

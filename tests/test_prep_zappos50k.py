@@ -28,10 +28,26 @@ import zappos50k  # noqa: E402
 
 HEADER = "CID,Category,SubCategory,HeelHeight,Insole,Closure,Gender,Material,ToeStyle"
 BRANDS = ("Bostonian", "A. Testoni", "Robert Graham.", "Frye & Co.", "'S Oliver")  # two end in "."
-HEIGHTS = ("Flat", "Under 1in", "1in - 1 3/4in", "2in - 2 3/4in", "5in & over", "High heel", "", "1in - 1 3/4in;Flat")
+HEIGHTS = (
+    "Flat",
+    "Under 1in",
+    "1in - 1 3/4in",
+    "2in - 2 3/4in",
+    "5in & over",
+    "High heel",
+    "",
+    "1in - 1 3/4in;Flat",
+)
 BINS = ({"flat"}, {"under 1in"}, {"1in"}, {"2in"}, {"5in and over"}, set(), set(), {"1in", "flat"})
 CLOSURES = ("Lace up", "Slip-On", "Buckle;Hook and Loop", "", "Zipper; Lace up ;", '"Bungee, Zip"')
-CLOSED = ({"Lace up"}, {"Slip-On"}, {"Buckle", "Hook and Loop"}, set(), {"Zipper", "Lace up"}, {"Bungee, Zip"})
+CLOSED = (
+    {"Lace up"},
+    {"Slip-On"},
+    {"Buckle", "Hook and Loop"},
+    set(),
+    {"Zipper", "Lace up"},
+    {"Bungee, Zip"},
+)
 GENDERS = ("Men", "Women", "Boys;Girls", "Women", "Men;Women")
 SIZES = {"train": 60, "valid": 30, "test": 40}
 
@@ -45,17 +61,30 @@ def release(folder: Path, n: int = 120, ends: str = "\r\n") -> dict[str, dict[st
     for i in range(n):
         pick = [int(rng.integers(len(of))) for of in (HEIGHTS, CLOSURES, GENDERS, BRANDS)]
         category = ("Shoes", "Boots", "Sandals")[i % 3]
-        path = folder / "ut-zap50k-images" / category / "Oxfords" / BRANDS[pick[3]] / f"{100_000 + 7 * i}.{i % 9}.jpg"
+        path = (
+            folder
+            / "ut-zap50k-images"
+            / category
+            / "Oxfords"
+            / BRANDS[pick[3]]
+            / f"{100_000 + 7 * i}.{i % 9}.jpg"
+        )
         if i not in (3, 4):
             path.parent.mkdir(parents=True, exist_ok=True)
             pixels = rng.integers(0, 256, (17, 23, 3)).astype(np.uint8)
             path.write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
         if i != 5:
-            rows.append(f"{100_000 + 7 * i}-{i % 9},{category},Oxfords,{HEIGHTS[pick[0]]},Leather,{CLOSURES[pick[1]]},"
-                        f"{GENDERS[pick[2]]},Suede,Round Toe;Open Toe")  # fmt: skip
+            rows.append(
+                f"{100_000 + 7 * i}-{i % 9},{category},Oxfords,{HEIGHTS[pick[0]]},Leather,{CLOSURES[pick[1]]},"
+                f"{GENDERS[pick[2]]},Suede,Round Toe;Open Toe"
+            )
         if i not in (3, 4, 5):
-            truth[path.name] = {"class": {category}, "closure": CLOSED[pick[1]],
-                                "gender": set(GENDERS[pick[2]].split(";")), "heel": BINS[pick[0]]}  # fmt: skip
+            truth[path.name] = {
+                "class": {category},
+                "closure": CLOSED[pick[1]],
+                "gender": set(GENDERS[pick[2]].split(";")),
+                "heel": BINS[pick[0]],
+            }
     (folder / "ut-zap50k-images" / ".DS_Store").write_bytes(b"\0")
     (folder / "ut-zap50k-data").mkdir()
     (folder / "ut-zap50k-data" / "meta-data.csv").write_bytes((ends.join(rows) + ends).encode())
@@ -98,11 +127,18 @@ def test_what_is_written_is_the_release(tmp_path: Path, zipped: bool) -> None:
         found |= values_of(dataset, split)
     assert found == truth
     counts = [len(dataset[split].filenames) for split in SPLITS]
-    assert sum(counts) == len(truth) == 117 and np.allclose(np.array(counts) / 117, (0.7, 0.1, 0.2), atol=0.03)
+    assert sum(counts) == len(truth) == 117 and np.allclose(
+        np.array(counts) / 117, (0.7, 0.1, 0.2), atol=0.03
+    )
     assert any("Robert Graham./" in name for name in dataset["train"].filenames)
     told = "\n".join(notes)
-    for note in ("1 image left out, without a row", "2 rows left out, without an image", "heights without a measure",
-                 "images: 118 found, 50,025 expected", "of 117 images labelled"):  # fmt: skip
+    for note in (
+        "1 image left out, without a row",
+        "2 rows left out, without an image",
+        "heights without a measure",
+        "images: 118 found, 50,025 expected",
+        "of 117 images labelled",
+    ):
         assert note in told
 
 
@@ -140,7 +176,10 @@ def test_regenerated_triplets(tmp_path: Path) -> None:
         triplets = check_triplets(dataset, split, truth)
         assert np.bincount(triplets[:, 3]).tolist() == [SIZES[split]] * 4
         rows = read_all_values(out, split) if split != "train" else dataset[split].labels
-        carried = {(i, c): set(rows[(rows[:, :2] == (i, c)).all(axis=1), 2].tolist()) for i, c in rows[:, :2].tolist()}
+        carried = {
+            (i, c): set(rows[(rows[:, :2] == (i, c)).all(axis=1), 2].tolist())
+            for i, c in rows[:, :2].tolist()
+        }
         apart = [bool(carried[a, c] - carried[n, c]) for a, _, n, c in triplets.tolist()]
         assert all(apart)  # the negative lacks a value of the anchor's
     images = [set(dataset[split].filenames) for split in SPLITS]
@@ -179,7 +218,10 @@ def csn(folder: Path, truth: dict[str, dict[str, set[str]]], source: Path, n: in
     """
     rng, paths = np.random.default_rng(1), {path.name: path for path in source.rglob("*.jpg")}
     names = [paths[name].relative_to(source / "ut-zap50k-images").as_posix() for name in truth]
-    names += ["Shoes/Oxfords/Bostonian/100021.3.jpg", "Shoes/Oxfords/Bostonian/100028.4.jpg"]  # images 3 and 4
+    names += [
+        "Shoes/Oxfords/Bostonian/100021.3.jpg",
+        "Shoes/Oxfords/Bostonian/100028.4.jpg",
+    ]  # images 3 and 4
     order = rng.permutation(len(names))
     names = [names[i] for i in order]
     (folder / "tripletlists").mkdir(parents=True)
@@ -195,7 +237,8 @@ def csn(folder: Path, truth: dict[str, dict[str, set[str]]], source: Path, n: in
                 triplet = [Path(names[i]).name for i in (anchor, positive, negative)]
                 made.setdefault(split, []).append([*triplet, condition])
             (folder / "tripletlists" / f"{condition}_tripletlist_{theirs}.txt").write_bytes(
-                ("\r\n".join(lines) + "\r\n\r\n").encode())  # fmt: skip
+                ("\r\n".join(lines) + "\r\n\r\n").encode()
+            )
     return made
 
 
@@ -209,10 +252,14 @@ def test_csns_lists_are_used_in_our_order(tmp_path: Path, inside: bool) -> None:
     for split in SPLITS:
         filenames = dataset[split].filenames
         rows = read_triplets(out / f"triplets_{split}.txt", dataset.attributes, len(filenames)).tolist()
-        got = [[*(Path(filenames[i]).name for i in row[:3]), dataset.attributes.names[row[3]]] for row in rows]
+        got = [
+            [*(Path(filenames[i]).name for i in row[:3]), dataset.attributes.names[row[3]]] for row in rows
+        ]
         want = [row for row in given[split] if set(row[:3]) <= set(truth)]
         assert got == want and rows
-        assert {Path(name).name for name in filenames} == {n for row in given[split] for n in row[:3]} & set(truth)
+        assert {Path(name).name for name in filenames} == {n for row in given[split] for n in row[:3]} & set(
+            truth
+        )
         kept, total = kept + len(rows), total + len(given[split])
     assert kept < total == 600
     assert dataset.about["triplets"] == f"CSN's lists, reduced to survivors: {kept} of {total} triplets"
@@ -230,7 +277,9 @@ def test_csns_whole_lists_and_an_image_in_two_splits(tmp_path: Path) -> None:
     path = tmp_path / "csn/tripletlists/heel_tripletlist_train.txt"
     test = (tmp_path / "csn/tripletlists/heel_tripletlist_test.txt").read_text().split()[0]
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([f"{test} {' '.join(lines[0].split()[1:])}", lines[1].split()[0] + " 1 1", *lines[2:]]))
+    path.write_text(
+        "\n".join([f"{test} {' '.join(lines[0].split()[1:])}", lines[1].split()[0] + " 1 1", *lines[2:]])
+    )
     dataset, notes = zappos50k.prepare(tmp_path / "in", out, triplets=tmp_path / "csn")
     told = "\n".join([*notes, *dataset.findings])
     assert "1 image named by the triplets of several splits" in told and "name an image twice" in told
@@ -300,8 +349,16 @@ BROKEN = {
     "no CID": (meta(lambda text: text.replace("100007-1", "", 1)), "has no CID", 3),
     "no UTF-8": (meta(lambda text: text.replace("Suede", "Su\xe8de", 1)), "UTF-8", 2),
     "empty": (meta(lambda text: ""), "is empty", None),
-    "an empty column": (meta(lambda text: HEADER + "\n100000-0,Shoes,,Flat,,,Men,,\n"), "no value of closure", None),
-    "one row": (meta(lambda text: "\n".join(text.splitlines()[:2])), "no value of|too few|would lack|no triplet", None),
+    "an empty column": (
+        meta(lambda text: HEADER + "\n100000-0,Shoes,,Flat,,,Men,,\n"),
+        "no value of closure",
+        None,
+    ),
+    "one row": (
+        meta(lambda text: "\n".join(text.splitlines()[:2])),
+        "no value of|too few|would lack|no triplet",
+        None,
+    ),
 }
 
 
@@ -338,7 +395,24 @@ def test_csns_lists_that_lack_something(tmp_path: Path) -> None:
 
 def test_malformed_tables_end_in_one_error_or_in_rows(tmp_path: Path) -> None:
     rng, path, read = np.random.default_rng(0), tmp_path / "meta-data.csv", 0
-    pieces = [",", ",", ",,,", '"', ";", "\r\n", "\n", "\r", "\0", "Shoes", "100-1", "é", "2in", "\t", " ", HEADER]
+    pieces = [
+        ",",
+        ",",
+        ",,,",
+        '"',
+        ";",
+        "\r\n",
+        "\n",
+        "\r",
+        "\0",
+        "Shoes",
+        "100-1",
+        "é",
+        "2in",
+        "\t",
+        " ",
+        HEADER,
+    ]
     row = "100-{},Shoes,Oxfords,Flat,,Lace up,Men,,"
     for i in range(800):
         rows = [HEADER] + [row.format(j) for j in range(int(rng.integers(3)))]
@@ -381,7 +455,9 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     pack(tmp_path / "in")
     command = [sys.executable, str(FOLDER / "zappos50k.py"), "--source", str(tmp_path / "in"), "--out"]
     flags = ["--train", "20", "--valid", "10", "--test", "10"]
-    done = subprocess.run([*command, str(tmp_path / "out"), *flags], capture_output=True, text=True, cwd=FOLDER.parent)
+    done = subprocess.run(
+        [*command, str(tmp_path / "out"), *flags], capture_output=True, text=True, cwd=FOLDER.parent
+    )
     assert done.returncode == 0 and "triplets: train 80, valid 40, test 40" in done.stdout, done.stderr
     with pytest.raises(SystemExit, match="error: .*must be above 0"):
         zappos50k.main([*command[2:], str(tmp_path / "out"), "--test", "0"])

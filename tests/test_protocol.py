@@ -44,7 +44,9 @@ def test_the_facts_are_those_of_the_split_files(splits, tmp_path):
 
 def test_the_facts_agree_with_each_other():
     for name, facts in FACTS.items():
-        assert list(facts["splits"]) == (["train", "valid", "test"] if name == "FashionAI" else ["valid", "test"])
+        assert list(facts["splits"]) == (
+            ["train", "valid", "test"] if name == "FashionAI" else ["valid", "test"]
+        )
         assert facts["attributes"] == TABLES[name]["attributes"]
         for split in ("valid", "test"):
             of = facts["splits"][split]
@@ -61,14 +63,21 @@ def test_the_facts_agree_with_each_other():
 def test_27_of_30_overall_figures_are_weighted_means(result):
     rows = {(row["dataset"], row["method"]): row for row in result["rows"]}
     assert len(rows) == 30 and sum(row["fits"] for row in rows.values()) == 27
-    off = {key: (row["printed"], round(row["map_weighted"], 2), row["is"]) for key, row in rows.items()
-           if not row["fits"]}  # fmt: skip
+    off = {
+        key: (row["printed"], round(row["map_weighted"], 2), row["is"])
+        for key, row in rows.items()
+        if not row["fits"]
+    }
     assert off == {
-        ("FashionAI", "ASEN"): (61.02, 59.96, "map_macro"), ("FashionAI", "CAMNet"): (61.97, 62.02, "neck_design"),
+        ("FashionAI", "ASEN"): (61.02, 59.96, "map_macro"),
+        ("FashionAI", "CAMNet"): (61.97, 62.02, "neck_design"),
         ("DARN", "M2Fashion"): (54.29, 54.24, "neither"),
-    }  # fmt: skip
+    }
     for (dataset, method), row in rows.items():  # again, a query at a time
-        per, asked = TABLES[dataset]["rows"][method]["per_attribute"], FACTS[dataset]["splits"]["test"]["queries"]
+        per, asked = (
+            TABLES[dataset]["rows"][method]["per_attribute"],
+            FACTS[dataset]["splits"]["test"]["queries"],
+        )
         every = [per[name] for name, counts in asked.items() for _ in range(sum(counts))]
         assert row["map_weighted"] == pytest.approx(sum(every) / len(every))
         assert row["map_macro"] == pytest.approx(sum(per.values()) / len(per))
@@ -95,8 +104,13 @@ def test_random_rows_agree_with_random_map_on_rows_of_these_counts(name, result)
 
 
 def test_random_rows_beside_the_papers(result):
-    off = {name: [each["difference"] for each in of["per_attribute"].values()] for name, of in result["random"].items()}
-    assert max(map(abs, off["FashionAI"] + off["DeepFashion"])) < 0.015, "an expectation: one drawing is off by 0.1"
+    off = {
+        name: [each["difference"] for each in of["per_attribute"].values()]
+        for name, of in result["random"].items()
+    }
+    assert max(map(abs, off["FashionAI"] + off["DeepFashion"])) < 0.015, (
+        "an expectation: one drawing is off by 0.1"
+    )
     assert [round(d) for d in off["DARN"]] == [3, 1, 2, 0, 0, 1, 0, 1, 1]
     assert max(abs(d - round(d)) for d in off["DARN"]) < 0.02
     assert round(result["random"]["DARN"]["overall"]["expected"], 2) == 31.26
@@ -112,10 +126,18 @@ def test_the_real_files_give_the_same_expectation(splits, result):
 
 def test_ceilings(result):
     assert {name: round(of["map_weighted"], 2) for name, of in result["ceilings"].items()} == {
-        "FashionAI": 100, "DARN": 99.93, "DeepFashion": 99.58}  # fmt: skip
+        "FashionAI": 100,
+        "DARN": 99.93,
+        "DeepFashion": 99.58,
+    }
     assert {name: of["unanswered"] for name, of in result["ceilings"].items()} == {
-        "FashionAI": 0, "DARN": 3, "DeepFashion": 23}  # fmt: skip
-    tiny = {"splits": {"test": {"queries": {"a": [2, 1, 1], "b": [4]}, "candidates": {"a": [3, 0, 1], "b": [9]}}}}
+        "FashionAI": 0,
+        "DARN": 3,
+        "DeepFashion": 23,
+    }
+    tiny = {
+        "splits": {"test": {"queries": {"a": [2, 1, 1], "b": [4]}, "candidates": {"a": [3, 0, 1], "b": [9]}}}
+    }
     of = protocol.ceilings(tiny)
     assert (of["queries"], of["unanswered"], of["map_weighted"], of["map_macro"]) == (8, 1, 87.5, 87.5)
     assert of["map_per_attribute"] == {"a": 75.0, "b": 100.0}
@@ -123,13 +145,19 @@ def test_ceilings(result):
 
 def test_several_values(result):
     assert {name: round(of["share"], 1) for name, of in result["several"].items()} == {
-        "FashionAI": 0, "DARN": 0, "DeepFashion": 46.3}  # fmt: skip
+        "FashionAI": 0,
+        "DARN": 0,
+        "DeepFashion": 46.3,
+    }
 
 
 def test_gains_restated(result):
     gains = {(gain["dataset"], gain["over"]): gain for gain in result["gains"]}
     assert {key: round(gain["understated_by"], 2) for key, gain in gains.items()} == {
-        ("FashionAI", "ASEN"): 1.06, ("FashionAI", "CAMNet"): -0.05, ("DARN", "M2Fashion"): 0.05}  # fmt: skip
+        ("FashionAI", "ASEN"): 1.06,
+        ("FashionAI", "CAMNet"): -0.05,
+        ("DARN", "M2Fashion"): 0.05,
+    }
     asen = gains["FashionAI", "ASEN"]
     assert (round(asen["printed"], 2), round(asen["restated"], 2)) == (8.01, 9.07)
 
@@ -137,11 +165,14 @@ def test_gains_restated(result):
 def test_which_statements_hold(result):
     failed = [f"{each['where']}: {each['says']}" for each in result["claims"] if not each["holds"]]
     assert failed == [
-        "Table 1: FashionAI: 55 classes", "Table 1: DARN: 195,771 images", "Table 1: DeepFashion: 6 attributes",
+        "Table 1: FashionAI: 55 classes",
+        "Table 1: DARN: 195,771 images",
+        "Table 1: DeepFashion: 6 attributes",
         "section 4.6: Zappos50K: Type-1 over Type-2 by +0.42",
         "section 4: difficulty increases with the number of attributes, and for higher classes",
-        "Table 3: TF-ASEN on DARN: 33.52, the result of a trained model", "Table 3: random baseline on DARN: 32.26",
-    ]  # fmt: skip
+        "Table 3: TF-ASEN on DARN: 33.52, the result of a trained model",
+        "Table 3: random baseline on DARN: 32.26",
+    ]
     computed = {each["says"]: each["computed"] for each in result["claims"]}
     assert computed["FashionAI: 55 classes"] == "6+9+8+6+5+5+10+5 = 54, of which 54 occur in the lists known"
     assert "214,619 // 10 = 21,461" in computed["DARN: 195,771 images"]
@@ -151,24 +182,43 @@ def test_which_statements_hold(result):
     assert "= 180,335" in computed["FashionAI: 180,335 images"] and len(computed) >= 20
 
 
-@pytest.mark.parametrize("change,says", [
-    (lambda t, f: t["statistics"]["rows"][0].update(classes=54), "FashionAI: 54 classes"),
-    (lambda t, f: t["statistics"]["rows"][1].update(images=214_619), "DARN: 214,619 images"),
-    (lambda t, f: t["statistics"]["rows"][2].update(attributes=5), "DeepFashion: 5 attributes"),
-    (lambda t, f: t["Zappos50K"]["rows"]["CCA (Type-2)"].update(accuracy=94.56),
-     "Zappos50K: Type-1 over Type-2 by +0.42"),
-    (lambda t, f: t["Zappos50K"]["rows"]["CCA (Type-2)"].update(accuracy=94.5),
-     "!Zappos50K: Type-1 over Type-2 by +0.13"),
-    (lambda t, f: t["DARN"]["rows"]["TF-ASEN"].update(per_attribute=t["DARN"]["rows"]["TF-CSN"]["per_attribute"]),
-     "TF-ASEN on DARN: 33.52, the result of a trained model"),
-    (lambda t, f: t["FashionAI"]["rows"]["ASEN++"].update(mAP=64), "!FashionAI: +4.72"),
-    (lambda t, f: t["DARN"]["rows"]["ASEN"]["per_attribute"].update({"sleeve length": 99}),
-     "!DARN: CCA is best for all attributes"),
-    (lambda t, f: t["DeepFashion"]["rows"]["CCA (Type-1)"].update(mAP=10), "!DeepFashion: Type-2 over Type-1 by +0.4"),
-    (lambda t, f: t["DARN"]["rows"]["TF-ASEN"].update(mAP=70), "!ASEN beats CSN on the CNN, not on the ViT"),
-    (lambda t, f: t["DARN"]["rows"]["CAMNet"].update(mAP=52), "!CAMNet on DARN is below ASEN and CSN"),
-    (lambda t, f: f["FashionAI"]["splits"]["train"].update(count=144_334), "!FashionAI: 180,335 images"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change,says",
+    [
+        (lambda t, f: t["statistics"]["rows"][0].update(classes=54), "FashionAI: 54 classes"),
+        (lambda t, f: t["statistics"]["rows"][1].update(images=214_619), "DARN: 214,619 images"),
+        (lambda t, f: t["statistics"]["rows"][2].update(attributes=5), "DeepFashion: 5 attributes"),
+        (
+            lambda t, f: t["Zappos50K"]["rows"]["CCA (Type-2)"].update(accuracy=94.56),
+            "Zappos50K: Type-1 over Type-2 by +0.42",
+        ),
+        (
+            lambda t, f: t["Zappos50K"]["rows"]["CCA (Type-2)"].update(accuracy=94.5),
+            "!Zappos50K: Type-1 over Type-2 by +0.13",
+        ),
+        (
+            lambda t, f: t["DARN"]["rows"]["TF-ASEN"].update(
+                per_attribute=t["DARN"]["rows"]["TF-CSN"]["per_attribute"]
+            ),
+            "TF-ASEN on DARN: 33.52, the result of a trained model",
+        ),
+        (lambda t, f: t["FashionAI"]["rows"]["ASEN++"].update(mAP=64), "!FashionAI: +4.72"),
+        (
+            lambda t, f: t["DARN"]["rows"]["ASEN"]["per_attribute"].update({"sleeve length": 99}),
+            "!DARN: CCA is best for all attributes",
+        ),
+        (
+            lambda t, f: t["DeepFashion"]["rows"]["CCA (Type-1)"].update(mAP=10),
+            "!DeepFashion: Type-2 over Type-1 by +0.4",
+        ),
+        (
+            lambda t, f: t["DARN"]["rows"]["TF-ASEN"].update(mAP=70),
+            "!ASEN beats CSN on the CNN, not on the ViT",
+        ),
+        (lambda t, f: t["DARN"]["rows"]["CAMNet"].update(mAP=52), "!CAMNet on DARN is below ASEN and CSN"),
+        (lambda t, f: f["FashionAI"]["splits"]["train"].update(count=144_334), "!FashionAI: 180,335 images"),
+    ],
+)
 def test_a_statement_follows_its_figures(change, says, result):
     tables, facts = copy.deepcopy(TABLES), copy.deepcopy(FACTS)
     change(tables, facts)
@@ -192,7 +242,9 @@ def test_table_5_is_listed_as_not_checkable(result):
 
 def test_every_figure_of_table_1_is_checked_or_listed_as_not_checkable(result):
     left = {row["dataset"]: row for row in result["not_checkable"] if row["table"] == "Table 1"}
-    figures = {name: {key: of for key, of in row.items() if isinstance(of, int)} for name, row in left.items()}
+    figures = {
+        name: {key: of for key, of in row.items() if isinstance(of, int)} for name, row in left.items()
+    }
     zappos = {"attributes": 4, "classes": 34, "images": 50_025}
     assert figures == {"DeepFashion": {"images": 289_222}, "Zappos50k": zappos}
     assert "CSN's triplets" in left["Zappos50k"]["why"] and "training images" in left["DeepFashion"]["why"]
@@ -205,16 +257,24 @@ def test_the_command_prints_it(capsys, result):
     out = capsys.readouterr().out
     assert json.loads(out.splitlines()[-1]) == json.loads(json.dumps(result))
     assert protocol.table(result) in out
-    for line in ("27 of 30 are the mean weighted by query", "61.02     59.96   61.02  ! printed is the plain mean",
-                 "the row's neck design figure", "  Table 5 (9 rows): triplet accuracy", "8.01      9.07   +1.06",
-                 "DARN             4293           3    99.93", "46.3%",
-                 "  Table 1: Zappos50k, 4 attributes, 34 classes, 50,025 images: ",
-                 "  Table 1: DeepFashion, 289,222 images: "):  # fmt: skip
+    for line in (
+        "27 of 30 are the mean weighted by query",
+        "61.02     59.96   61.02  ! printed is the plain mean",
+        "the row's neck design figure",
+        "  Table 5 (9 rows): triplet accuracy",
+        "8.01      9.07   +1.06",
+        "DARN             4293           3    99.93",
+        "46.3%",
+        "  Table 1: Zappos50k, 4 attributes, 34 classes, 50,025 images: ",
+        "  Table 1: DeepFashion, 289,222 images: ",
+    ):
         assert line in out
     assert max(map(len, protocol.table(result).splitlines())) <= 200
 
 
 def test_it_needs_no_heavy_import():
-    code = "import sys; from ccakit.audit import paper; paper.audit_paper(); " \
-           "sys.exit(any(m in sys.modules for m in ('torch', 'cv2', 'matplotlib', 'PIL')))"  # fmt: skip
+    code = (
+        "import sys; from ccakit.audit import paper; paper.audit_paper(); "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'cv2', 'matplotlib', 'PIL')))"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

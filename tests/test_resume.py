@@ -30,8 +30,16 @@ from ccakit.training.config import TrainConfig
 from ccakit.training.stopping import Stopped
 from ccakit.training.trainer import Trainer, train
 
-TINY = dict(lite_width=32, lite_depth=1, lite_heads=2, batch_size=16, image_size=64, budget="epochs=2",
-            evaluate_every=1, checkpoint_every=1)  # fmt: skip
+TINY = dict(
+    lite_width=32,
+    lite_depth=1,
+    lite_heads=2,
+    batch_size=16,
+    image_size=64,
+    budget="epochs=2",
+    evaluate_every=1,
+    checkpoint_every=1,
+)
 WRITES = ("save_tensors", "write_text", "write_json", "_remove", "sync", "file_digest")
 WRITERS = (disk, safetensors.torch, checkpoints, saved, run_folder, trainer)
 
@@ -50,7 +58,10 @@ def result(out):
     with open(out / "log.csv", newline="") as file:
         rows = [{k: v for k, v in row.items() if k != "images_per_second"} for row in csv.DictReader(file)]
     facts = json.loads((out / "train.json").read_text())
-    facts = {k: facts[k] for k in ("steps", "epochs", "images", "best_valid_map_weighted", "best_epoch", "collapsed")}
+    facts = {
+        k: facts[k]
+        for k in ("steps", "epochs", "images", "best_valid_map_weighted", "best_epoch", "collapsed")
+    }
     return (out / "model.safetensors").read_bytes(), rows, facts
 
 
@@ -104,15 +115,24 @@ def kill_often(data: str, out: str, kills: int, options: str) -> None:
 
 def run_kills(data, out, kills, **options):
     code = f"import test_resume; test_resume.kill_often({str(data)!r}, {str(out)!r}, {kills}, {json.dumps(options)!r})"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(
-        [str(Path(__file__).parent), str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])}  # fmt: skip
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(
+            [str(Path(__file__).parent), str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+        ),
+    }
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr[-3000:]
 
 
-@pytest.mark.parametrize("options", [
-    dict(), dict(mode="triplets", triplets_per_epoch=64, checkpoint_every=2, accumulate=2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(),
+        dict(mode="triplets", triplets_per_epoch=64, checkpoint_every=2, accumulate=2),
+    ],
+)
 def test_runs_killed_at_twenty_moments_end_as_an_unbroken_one(garments, tmp_path, options):
     """SIGKILL, ten times at random and ten times within the writing of a checkpoint: the same bytes at the end."""
     torch.set_num_threads(1)
@@ -124,8 +144,12 @@ def test_runs_killed_at_twenty_moments_end_as_an_unbroken_one(garments, tmp_path
     assert len(left) == 2 and all(name.startswith("step-") for name in left)
 
 
-@pytest.mark.parametrize("number,code,error", [(signal.SIGINT, 130, Stopped), (signal.SIGTERM, 143, SystemExit)])
-def test_signals_save_at_the_next_step_and_the_run_goes_on(garments, tmp_path, monkeypatch, number, code, error):
+@pytest.mark.parametrize(
+    "number,code,error", [(signal.SIGINT, 130, Stopped), (signal.SIGTERM, 143, SystemExit)]
+)
+def test_signals_save_at_the_next_step_and_the_run_goes_on(
+    garments, tmp_path, monkeypatch, number, code, error
+):
     train(settings(garments, tmp_path / "whole", checkpoint_every=0), quiet=True)
     real, before = Trainer.step, signal.getsignal(number)
 
@@ -151,8 +175,12 @@ def test_signals_save_at_the_next_step_and_the_run_goes_on(garments, tmp_path, m
 @pytest.mark.parametrize("number,code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_command_ends_with_the_signals_code_and_one_line(garments, tmp_path, number, code):
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**TINY, "budget": "300s"}.items()]
-    run = subprocess.Popen([sys.executable, "-m", "ccakit.cli", "train", "--data", garments, "--out", tmp_path / "run",
-                            *flags], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
+    run = subprocess.Popen(
+        [sys.executable, "-m", "ccakit.cli", "train", "--data", garments, "--out", tmp_path / "run", *flags],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     while not list((tmp_path / "run").glob("checkpoints/step-*")) and run.poll() is None:
         time.sleep(0.05)
     run.send_signal(number)
@@ -172,10 +200,15 @@ def _flip(path):
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("name,damage", [
-    ("model.safetensors", _break), ("optimizer.safetensors", _flip), ("state.json", _break),
-    ("model.safetensors", Path.unlink),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,damage",
+    [
+        ("model.safetensors", _break),
+        ("optimizer.safetensors", _flip),
+        ("state.json", _break),
+        ("model.safetensors", Path.unlink),
+    ],
+)
 def test_a_damaged_last_checkpoint_is_told_and_the_one_before_taken(garments, tmp_path, caplog, name, damage):
     train(settings(garments, tmp_path / "run"), quiet=True)
     whole = result(tmp_path / "run")
@@ -197,10 +230,15 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(garments, tmp_path, mo
         return real(tensors, path)
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
-    told = "step-00000003: cannot be written .No space left on device.*--resume then goes on from step-00000002"
+    told = (
+        "step-00000003: cannot be written .No space left on device.*--resume then goes on from step-00000002"
+    )
     with pytest.raises(DataError, match=told):
         train(settings(garments, tmp_path / "run"), quiet=True)
-    assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == ["step-00000001", "step-00000002"]
+    assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == [
+        "step-00000001",
+        "step-00000002",
+    ]
     monkeypatch.setattr(safetensors.torch, "save_file", real)
     go_on(garments, tmp_path / "run")
     assert result(tmp_path / "run") == result(tmp_path / "whole")
@@ -222,15 +260,19 @@ class NoSpace:
         pass
 
 
-@pytest.mark.parametrize("file,owner,name,given,there", [
-    ("model.safetensors", safetensors.torch, "save_file", "/run/.model.safetensors", "step-00000005"),
-    ("log.csv", run_folder, "open", "/run/log.csv", "step-00000005"),
-    ("train.json", disk, "open", "/run/.train.json", "step-00000010"),
-    ("config.json", disk, "open", "/run/.config.json", "the beginning"),
-    ("tensorboard", reporting.SummaryWriter, "add_scalar", "SummaryWriter", "step-00000005"),
-])  # fmt: skip
-def test_any_file_of_a_run_that_a_full_disk_refuses_is_named(garments, tmp_path, monkeypatch, file, owner, name, given,
-                                                             there):  # fmt: skip
+@pytest.mark.parametrize(
+    "file,owner,name,given,there",
+    [
+        ("model.safetensors", safetensors.torch, "save_file", "/run/.model.safetensors", "step-00000005"),
+        ("log.csv", run_folder, "open", "/run/log.csv", "step-00000005"),
+        ("train.json", disk, "open", "/run/.train.json", "step-00000010"),
+        ("config.json", disk, "open", "/run/.config.json", "the beginning"),
+        ("tensorboard", reporting.SummaryWriter, "add_scalar", "SummaryWriter", "step-00000005"),
+    ],
+)
+def test_any_file_of_a_run_that_a_full_disk_refuses_is_named(
+    garments, tmp_path, monkeypatch, file, owner, name, given, there
+):
     train(settings(garments, tmp_path / "whole"), quiet=True)
     real = getattr(owner, name, open)
 
@@ -260,10 +302,16 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("owner,name,file", [
-    (trainer, "save_model", "model.safetensors"), (reporting.Reporter, "evaluation", "log.csv"),
-])  # fmt: skip
-def test_a_disk_that_fills_up_is_one_clear_error(garments, small_disk, tmp_path, monkeypatch, owner, name, file):
+@pytest.mark.parametrize(
+    "owner,name,file",
+    [
+        (trainer, "save_model", "model.safetensors"),
+        (reporting.Reporter, "evaluation", "log.csv"),
+    ],
+)
+def test_a_disk_that_fills_up_is_one_clear_error(
+    garments, small_disk, tmp_path, monkeypatch, owner, name, file
+):
     """The disk is full from the first evaluation on; when there is room again, the run ends as if it had been so."""
     train(settings(garments, tmp_path / "whole"), quiet=True)
     real, filler = getattr(owner, name), small_disk / "filler"
@@ -277,7 +325,10 @@ def test_a_disk_that_fills_up_is_one_clear_error(garments, small_disk, tmp_path,
                 pass
         return real(*args, **kwargs)
 
-    with monkeypatch.context() as patch, pytest.raises(DataError, match=f"run/{file}: cannot be written .*No space"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(DataError, match=f"run/{file}: cannot be written .*No space"),
+    ):
         patch.setattr(owner, name, full)
         train(settings(garments, small_disk / "run"), quiet=True)
     filler.unlink()
@@ -290,7 +341,10 @@ def test_embeddings_that_a_full_disk_refuses_are_one_line(garments, tmp_path, mo
     monkeypatch.setattr(safetensors.torch, "save_file", no_space)
     assert main(["embed", "--run", str(tmp_path / "run")]) == 1
     told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note: ")]
-    assert len(told) == 1 and "run/embeddings_test.safetensors: cannot be written (No space left on device)" in told[0]
+    assert (
+        len(told) == 1
+        and "run/embeddings_test.safetensors: cannot be written (No space left on device)" in told[0]
+    )
 
 
 def test_features_that_a_full_disk_refuses_are_computed_each_time(garments, small_disk, tmp_path, caplog):
@@ -335,7 +389,9 @@ def test_resume_on_other_data_says_what_differs(garments, draw, tmp_path):
         query, candidates = (other / f"{name}_{split}.txt" for name in ("query", "candidate"))
         first, *others = query.read_text().splitlines(keepends=True)
         query.write_text("".join(others))
-        candidates.write_text(candidates.read_text() + first)  # labels are the candidates' rows, then the queries'
+        candidates.write_text(
+            candidates.read_text() + first
+        )  # labels are the candidates' rows, then the queries'
         assert told(other) == f"{split} has other text, labels, queries or candidates"
     other = tmp_path / "other"
     shutil.copytree(garments, other)
@@ -359,10 +415,15 @@ def test_a_loader_that_hangs_or_dies_names_the_batch(garments, tmp_path, monkeyp
             end()
         return real(self, index)
 
-    ends = {"gave nothing in time": lambda: time.sleep(60), "died": lambda: os.kill(os.getpid(), signal.SIGKILL)}
+    ends = {
+        "gave nothing in time": lambda: time.sleep(60),
+        "died": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    }
     for told, end in ends.items():
         monkeypatch.setattr(Steps, "__getitem__", partialmethod(bad, end=end))
-        with pytest.raises(DataError, match=f"filenames_train.txt, line .*{told} at batch [12] of epoch 0.*train/0"):
+        with pytest.raises(
+            DataError, match=f"filenames_train.txt, line .*{told} at batch [12] of epoch 0.*train/0"
+        ):
             train(settings(garments, tmp_path / told, workers=1, loader_timeout=5.0), quiet=True)
 
 

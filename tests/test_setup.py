@@ -21,14 +21,18 @@ from ccakit.models.registry import list_models
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.S)
-LINES = [re.sub(r"\s+#.*", "", line).strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+LINES = [
+    re.sub(r"\s+#.*", "", line).strip() for block in BLOCKS for line in block.splitlines() if line.strip()
+]
 
 
 def test_conda_installs_what_pip_does():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     python, _, pip = environment["dependencies"]
     assert pip == {"pip": ["-e .[test]"]}  # pyproject.toml itself, nothing written twice
-    assert python.replace("python", "") in (ROOT / "pyproject.toml").read_text().split("requires-python = ")[1]
+    assert (
+        python.replace("python", "") in (ROOT / "pyproject.toml").read_text().split("requires-python = ")[1]
+    )
 
 
 def test_make_help_lists_every_target():
@@ -38,7 +42,9 @@ def test_make_help_lists_every_target():
     assert all(f"make {target} " in run.stdout for target in targets)
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if "ccakit " in line and not line.startswith("git ")])
+@pytest.mark.parametrize(
+    "line", [line for line in LINES if "ccakit " in line and not line.startswith("git ")]
+)
 def test_the_readmes_ccakit_lines_are_understood(line):
     words = line.split()
     words = words[next(i for i, w in enumerate(words) if w.endswith("ccakit")) + 1 :]
@@ -67,8 +73,15 @@ def run_line(line: str) -> bool:
 
 def test_every_other_line_of_the_readme_is_known():
     """`make demo` and `make test` are what CI runs; what else the README says is run by a test named here."""
-    known = ("git clone", "cd ccakit", "make ", "conda ", "apt-get install", ".venv/bin/tensorboard",
-             ".venv/bin/python data_prep/fashion_mnist.py")  # fmt: skip
+    known = (
+        "git clone",
+        "cd ccakit",
+        "make ",
+        "conda ",
+        "apt-get install",
+        ".venv/bin/tensorboard",
+        ".venv/bin/python data_prep/fashion_mnist.py",
+    )
     for line in LINES:
         assert "ccakit " in line or line.startswith(known), line
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
@@ -106,7 +119,9 @@ def test_notebooks_are_committed_executed_and_small(path):
     assert not [output for output in outputs if output["output_type"] == "error"]
     pictures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
     assert all(len(b64decode(picture)) <= 80_000 for picture in pictures)
-    assert not [output for output in outputs if "image/jpeg" in output.get("data", {})]  # blurs type and lines
+    assert not [
+        output for output in outputs if "image/jpeg" in output.get("data", {})
+    ]  # blurs type and lines
     assert not [cell for cell in code if "execution" in cell["metadata"]], "timestamps of the execution"
     assert all("".join(cell["source"]).count("\n") < 30 for cell in code)
 

@@ -24,10 +24,14 @@ from ccakit.training.trainer import Trainer
 
 INFO = {info.name: info for info in list_models()}
 OWN = {
-    "csn": {"embedding_norm": 5e-3, "mask_norm": 5e-4}, "csn-preset": {"embedding_norm": 5e-3, "mask_norm": 5e-4},
-    "csn-fixed": {"embedding_norm": 5e-3, "mask_norm": 5e-4}, "tf-csn": {"embedding_norm": 5e-3, "mask_norm": 5e-4},
-    "asen-pp": {"local": 0.1, "align": 0.1}, "m2fashion": {"classify": 1.0}, "adde": {"classify": 1.0},
-}  # fmt: skip
+    "csn": {"embedding_norm": 5e-3, "mask_norm": 5e-4},
+    "csn-preset": {"embedding_norm": 5e-3, "mask_norm": 5e-4},
+    "csn-fixed": {"embedding_norm": 5e-3, "mask_norm": 5e-4},
+    "tf-csn": {"embedding_norm": 5e-3, "mask_norm": 5e-4},
+    "asen-pp": {"local": 0.1, "align": 0.1},
+    "m2fashion": {"classify": 1.0},
+    "adde": {"classify": 1.0},
+}
 VALUES = (3, 2, 4)
 K = len(VALUES)
 
@@ -45,8 +49,15 @@ def split(garments):
 def make(name, conditions=K, values=VALUES, **options):
     if INFO[name].classifies:
         options["values"] = values
-    model = create_model(name, conditions=conditions, pretrained=False, image_size=64, freeze="backbone",
-                         trunk_options=dict(width=32, num_heads=2), **options)  # fmt: skip
+    model = create_model(
+        name,
+        conditions=conditions,
+        pretrained=False,
+        image_size=64,
+        freeze="backbone",
+        trunk_options=dict(width=32, num_heads=2),
+        **options,
+    )
     model.advance(1.0)
     return model.eval()
 
@@ -57,7 +68,9 @@ def tokens_of(model, count):
 
 
 def close(a, b, atol=1e-6):
-    torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b), atol=atol, rtol=1e-5, check_dtype=False)
+    torch.testing.assert_close(
+        torch.as_tensor(a), torch.as_tensor(b), atol=atol, rtol=1e-5, check_dtype=False
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- CSN's two norms
@@ -92,7 +105,9 @@ def test_csns_norms_over_spaces(name):
     out = model.outputs(tokens, None, torch.zeros(count, K, dtype=torch.long))
     general = model.head.fc(model.pool(tokens)).detach()
     table = (model.mask.table if name == "csn-fixed" else model.mask.table.clamp(min=0)).detach()
-    close(out.terms["embedding_norm"].detach(), math.sqrt(sum(float(v) ** 2 for v in general.flatten()) / count))
+    close(
+        out.terms["embedding_norm"].detach(), math.sqrt(sum(float(v) ** 2 for v in general.flatten()) / count)
+    )
     close(out.terms["mask_norm"].detach(), sum(float(row.abs().sum()) for row in table) / K, atol=1e-5)
     close(out.embedding, model.spaces(tokens))
 
@@ -107,7 +122,8 @@ def plain_classify(classifier, x, condition, labels):
         if label >= 0:
             start = sum(VALUES[:c])
             logits = (
-                classifier.fc.weight[start : start + VALUES[c]] @ row + classifier.fc.bias[start : start + VALUES[c]]
+                classifier.fc.weight[start : start + VALUES[c]] @ row
+                + classifier.fc.bias[start : start + VALUES[c]]
             )
             losses.append(F.cross_entropy(logits[None], torch.tensor([label])))
     return sum(losses) / max(1, len(losses))
@@ -133,8 +149,10 @@ def test_the_classifier_is_cross_entropy_over_the_conditions_values():
     assert (ours[0][labels == -1] == 0).all()
     square = x[:18].view(6, 3, 6)  # (..., width), as for all spaces
     condition, labels = condition[:18].view(6, 3), labels[:18].view(6, 3)
-    close(classifier.loss(square, condition, labels),
-          plain_classify(classifier, x[:18], condition.flatten(), labels.flatten()))  # fmt: skip
+    close(
+        classifier.loss(square, condition, labels),
+        plain_classify(classifier, x[:18], condition.flatten(), labels.flatten()),
+    )
 
 
 def test_without_any_label_the_classifier_is_silent():
@@ -185,8 +203,14 @@ def test_asen_pps_losses_over_triplets():
     close(out.embedding, whole)
     assert set(out.also) == {"local"} and set(out.terms) == {"align"}
     close(out.also["local"], part)
-    align = sum(float(cosine_distance(whole[side * triplets + t], part[side * triplets + t]))
-                for side in range(3) for t in range(triplets)) / triplets  # fmt: skip
+    align = (
+        sum(
+            float(cosine_distance(whole[side * triplets + t], part[side * triplets + t]))
+            for side in range(3)
+            for t in range(triplets)
+        )
+        / triplets
+    )
     close(out.terms["align"].detach(), align, atol=1e-5)
     ranking, total = nn.MarginRankingLoss(margin=0.2), 0.0  # as the authors rank the similarities
     for t in range(triplets):
@@ -211,7 +235,11 @@ def test_asen_pp_aligns_all_spaces():
     model = make("asen-pp")
     tokens = tokens_of(model, 4)
     out = model.outputs(tokens, None, torch.zeros(4, K, dtype=torch.long))
-    rows = [cosine_distance(out.embedding[b, c], out.also["local"][b, c]).item() for b in range(4) for c in range(K)]
+    rows = [
+        cosine_distance(out.embedding[b, c], out.also["local"][b, c]).item()
+        for b in range(4)
+        for c in range(K)
+    ]
     assert out.also["local"].shape == out.embedding.shape == (4, K, 32)
     close(out.terms["align"].detach(), 3 * sum(rows) / len(rows), atol=1e-5)
 
@@ -220,8 +248,12 @@ def test_asen_pp_aligns_all_spaces():
 
 
 def settings(**options):
-    return SimpleNamespace(**{**dict(batch_size=6, triplets_per_epoch=60, negatives="asen", seed=0, margin=0.2,
-                                     balance=None), **options})  # fmt: skip
+    return SimpleNamespace(
+        **{
+            **dict(batch_size=6, triplets_per_epoch=60, negatives="asen", seed=0, margin=0.2, balance=None),
+            **options,
+        }
+    )
 
 
 def plain_triplets(embeddings, margin=0.2):
@@ -256,7 +288,9 @@ def stepped(name, mode, split, without=()):
     objective = {"triplets": TripletObjective, "spaces": SpacesObjective}[mode](split, settings())
     batch = next(iter(objective.sampler.epoch(0)))
     images, extra = objective.prepare(batch)
-    features = torch.randn(len(split.filenames), 152, 4, 4, generator=torch.Generator().manual_seed(2))[images]
+    features = torch.randn(len(split.filenames), 152, 4, 4, generator=torch.Generator().manual_seed(2))[
+        images
+    ]
     with torch.no_grad():
         result = objective.step(model, features, extra, "all", True)
         tokens = model.encode_features(features)
@@ -305,7 +339,9 @@ def test_own_losses_are_listed_and_an_unknown_one_is_refused(name):
     if "without" not in INFO[name].options:
         assert not model.own_losses
         return
-    with pytest.raises(ValueError, match=f"no loss nonsense to leave out; this system has: {', '.join(OWN[name])}"):
+    with pytest.raises(
+        ValueError, match=f"no loss nonsense to leave out; this system has: {', '.join(OWN[name])}"
+    ):
         make(name, without=("nonsense",))
     fewer = make(name, without=tuple(OWN[name])[:1])
     assert dict(fewer.own_losses) == dict(list(OWN[name].items())[1:])
@@ -322,8 +358,22 @@ def test_choosing_losses():
 
 
 def config(data, out, **options):
-    return TrainConfig(**{**dict(data=data, out=out, image_size=64, lite_width=32, lite_heads=2, batch_size=16,
-                                 triplets_per_epoch=32, evaluate_every=9, budget="epochs=2"), **options})  # fmt: skip
+    return TrainConfig(
+        **{
+            **dict(
+                data=data,
+                out=out,
+                image_size=64,
+                lite_width=32,
+                lite_heads=2,
+                batch_size=16,
+                triplets_per_epoch=32,
+                evaluate_every=9,
+                budget="epochs=2",
+            ),
+            **options,
+        }
+    )
 
 
 @pytest.mark.parametrize("mode", ["triplets", "spaces"])
@@ -367,7 +417,9 @@ def test_asen_pp_reaches_its_second_stage_in_training(mode, garments, tmp_path, 
     for share, stage, rates, terms in seen:
         full = learning_rate(share, 1e-2, 0.1)
         assert stage == (share >= FIRST_STAGE) and terms == ({"local", "align"} if stage else set())
-        assert rates[False] == pytest.approx(full) and rates[True] == pytest.approx(full * (0.1 if stage else 1.0))
+        assert rates[False] == pytest.approx(full) and rates[True] == pytest.approx(
+            full * (0.1 if stage else 1.0)
+        )
     slow = {id(p) for p in trainer.saved.model.slow_parameters()[0]}
     for group in trainer.optimizer.param_groups:
         assert {id(p) in slow for p in group["params"]} == {group["slow"]}
@@ -376,8 +428,9 @@ def test_asen_pp_reaches_its_second_stage_in_training(mode, garments, tmp_path, 
 
 
 def test_losses_left_out_are_left_out_of_a_run(garments, tmp_path):
-    trainer = Trainer(config(garments, tmp_path / "run", model="csn", without=("mask_norm",), budget="steps=1"),
-                      quiet=True)  # fmt: skip
+    trainer = Trainer(
+        config(garments, tmp_path / "run", model="csn", without=("mask_norm",), budget="steps=1"), quiet=True
+    )
     trainer.run()
     assert set(trainer.saved.model.own_losses) == {"embedding_norm"}
     assert trainer.saved.recipe["without"] == ["mask_norm"]

@@ -35,19 +35,27 @@ from ccakit.models.trunks.frozen import TrunkError
 # ---------------------------------------------------------------------------------------------------- the interface
 
 EVERYWHERE = [
-    *(pytest.param(name, "lite", freeze, {}, id=f"{name}-lite-{freeze}") for name in NAMES
-      for freeze in ("none", "backbone")),
-    *(pytest.param(name, "resnet18", "none", {}, id=f"{name}-resnet18") for name in [*ON_MAP, "triplet"]
-      if name != "asen-pp"),
+    *(
+        pytest.param(name, "lite", freeze, {}, id=f"{name}-lite-{freeze}")
+        for name in NAMES
+        for freeze in ("none", "backbone")
+    ),
+    *(
+        pytest.param(name, "resnet18", "none", {}, id=f"{name}-resnet18")
+        for name in [*ON_MAP, "triplet"]
+        if name != "asen-pp"
+    ),
     pytest.param("asen-pp", "resnet18", "none", dict(crop="image"), id="asen-pp-resnet18-image"),
     *(pytest.param(name, "vit", "none", {}, id=f"{name}-vit") for name in ON_TOKENS),
     pytest.param("csn", "lite", "none", dict(mask="preset", embed_dim=10), id="csn-options"),
     pytest.param("asen-pp", "lite", "backbone", dict(crop="image"), id="asen-pp-lite-backbone-image"),
     pytest.param("asen-pp", "resnet18", "none", dict(crop="map"), id="asen-pp-resnet18-map"),
     pytest.param("tf-csn", "lite", "all", dict(mask="fixed"), id="tf-csn-fixed-all"),
-    *(pytest.param(name, "lite", "none", dict(head_norm="batchnorm"), id=f"{name}-batchnorm")
-      for name in ("networks", "csn", "asen-v2", "asen-pp", "adde")),
-]  # fmt: skip
+    *(
+        pytest.param(name, "lite", "none", dict(head_norm="batchnorm"), id=f"{name}-batchnorm")
+        for name in ("networks", "csn", "asen-v2", "asen-pp", "adde")
+    ),
+]
 
 
 @pytest.mark.parametrize("name,trunk,freeze,options", EVERYWHERE)
@@ -68,8 +76,10 @@ def test_spaces_is_embed_for_each_condition(name, trunk, freeze, options):
         assert (spaces[:, 0] - spaces[:, 1]).norm(dim=-1).min() > 1e-4
     trained = [p for p in model.parameters() if p.requires_grad]
     weight = torch.randn_like(spaces)
-    ours, theirs = (torch.autograd.grad((y * weight).sum(), trained, retain_graph=True, allow_unused=True)
-                    for y in (spaces, each))  # fmt: skip
+    ours, theirs = (
+        torch.autograd.grad((y * weight).sum(), trained, retain_graph=True, allow_unused=True)
+        for y in (spaces, each)
+    )
     assert sum(g is not None for g in ours) > 1
     for a, b in zip(ours, theirs):
         assert (a is None) == (b is None)
@@ -77,8 +87,10 @@ def test_spaces_is_embed_for_each_condition(name, trunk, freeze, options):
             close(a, b, atol=1e-5 * max(1.0, float(b.abs().max())), rtol=1e-4)
 
 
-@pytest.mark.parametrize("name,trunk", [*((name, "lite") for name in NAMES),
-                                        *((name, "resnet18") for name in [*ON_MAP, "triplet"])])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,trunk",
+    [*((name, "lite") for name in NAMES), *((name, "resnet18") for name in [*ON_MAP, "triplet"])],
+)
 def test_attention_is_a_softmax_or_is_said_to_be_none(name, trunk):
     model = make(name, trunk)
     tokens, condition = model.encode(pictures()), torch.tensor([2, 1])
@@ -104,7 +116,11 @@ def test_attention_is_a_softmax_or_is_said_to_be_none(name, trunk):
 def test_a_condition_an_image(name):
     model = make(name)
     tokens = model.encode(pictures())
-    for wrong in (torch.tensor([0]), torch.zeros(B, 1, dtype=torch.long), torch.zeros(B + 1, dtype=torch.long)):
+    for wrong in (
+        torch.tensor([0]),
+        torch.zeros(B, 1, dtype=torch.long),
+        torch.zeros(B + 1, dtype=torch.long),
+    ):
         with pytest.raises(ValueError, match="one an image"):
             model.embed(tokens, wrong)
 
@@ -176,7 +192,10 @@ def test_kept_features_stand_for_images(name):
     close(model(features, cached=True), model(images))
     close(model(features, condition, cached=True), model(images, condition))
     gather = torch.tensor([0, 1, 1])
-    close(model(features, condition[gather], gather=gather, cached=True), model(images[gather], condition[gather]))
+    close(
+        model(features, condition[gather], gather=gather, cached=True),
+        model(images[gather], condition[gather]),
+    )
     assert not make(name, freeze="none").keeps_features
 
 
@@ -193,8 +212,12 @@ def test_a_frozen_cnn_stays_as_it_is(name):
 def test_lites_two_trunks_share_kept_features():
     source = dict(image_size=64, freeze="backbone", **TRUNKS["lite"])
     names = ("csn", "adde", "asen-pp", "cca-type2", "networks")
-    keys = {name: create_model(name, conditions=2, values=(2, 2) if INFO[name].classifies else None, **source)
-            .trunk.stem_key() for name in names}  # fmt: skip
+    keys = {
+        name: create_model(
+            name, conditions=2, values=(2, 2) if INFO[name].classifies else None, **source
+        ).trunk.stem_key()
+        for name in names
+    }
     assert len(set(keys.values())) == 1
     other = create_model("csn", conditions=2, pretrained=False, **source)
     assert other.trunk.stem_key() not in keys.values()
@@ -223,10 +246,14 @@ def test_local_weights_are_read_into_the_map_trunk(tmp_path):
         create_map_trunk("resnet18", weights=file)
 
 
-@pytest.mark.parametrize("name,channels", [
-    ("resnet50", 1024), ("lite", 128),
-    ("efficientnet_b0", 112),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,channels",
+    [
+        ("resnet50", 1024),
+        ("lite", 128),
+        ("efficientnet_b0", 112),
+    ],
+)
 def test_the_map_is_where_the_stride_is_16(name, channels):
     with torch.device("meta"):
         trunk, settings = create_map_trunk(name, pretrained=False)
@@ -238,34 +265,50 @@ def test_the_map_is_where_the_stride_is_16(name, channels):
 WORKS = "what works: resnet50 .the paper's., resnet34"
 
 
-@pytest.mark.parametrize("name,options,message", [
-    ("csn", dict(trunk="no_such_trunk"), f"no trunk 'no_such_trunk'; {WORKS}"),
-    ("triplet", dict(trunk="no_such_trunk"), f"no trunk 'no_such_trunk'; {WORKS}"),
-    ("cca-type1", dict(trunk="no_such_trunk"), "no trunk 'no_such_trunk'; what works: vit_base_r50_s16_224"),
-    ("networks", dict(trunk="resnet18", image_size=None), "what works: vit_base_r50_s16_224"),
-    ("asen", dict(trunk="vit_tiny_patch16_224"), f"reads a CNN's feature map; {WORKS}"),
-    ("camnet", dict(trunk="vit_tiny_r_s16_p8_224"), f"reads a CNN's feature map; {WORKS}"),
-    ("csn", dict(trunk="swin_tiny_patch4_window7_224"), f"channels last; {WORKS}"),
-    ("triplet", dict(trunk="swin_tiny_patch4_window7_224"), f"channels last; {WORKS}"),
-    ("asen", dict(freeze=2), "as a whole .backbone. or not at all .none."),
-    ("asen", dict(query="fc"), "asen has no option query; it has: none"),
-    ("csn", dict(query="fc"), "csn has no option query; it has: mask, without"),
-    ("csn-fixed", dict(mask="learned"), "csn-fixed has no option mask; it has: without"),
-    ("cca-type2", dict(without=("x",)), "cca-type2 has no option without; it has: query, residual"),
-    ("csn", dict(mask="random"), "one of .'learned', 'preset', 'fixed'."),
-    ("csn-fixed", dict(embed_dim=2), "3 disjoint parts do not fit into 2 dimensions"),
-    ("csn", dict(without=("norm",)), "no loss norm to leave out; this system has: embedding_norm, mask_norm"),
-    ("m2fashion", {}, "give values, how many each of the 3 attributes has"),
-    ("adde", dict(values=(2, 3)), "give values, how many each of the 3 attributes has"),
-    ("asen-v2", dict(embed_dim=7), "asen-v2 has no FC, its embedding has the map's 32 channels"),
-    ("asen", dict(head_norm="layer"), "one of .'none', 'batchnorm'."),
-    ("adde", dict(head_norm="layer", values=VALUES), "one of .'none', 'batchnorm'."),
-    ("csn", dict(conditions=0), "at least one is needed"),
-    ("networks", dict(conditions=0), "at least one is needed"),
-    ("csn", dict(image_size=70), "take a multiple of 16"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,options,message",
+    [
+        ("csn", dict(trunk="no_such_trunk"), f"no trunk 'no_such_trunk'; {WORKS}"),
+        ("triplet", dict(trunk="no_such_trunk"), f"no trunk 'no_such_trunk'; {WORKS}"),
+        (
+            "cca-type1",
+            dict(trunk="no_such_trunk"),
+            "no trunk 'no_such_trunk'; what works: vit_base_r50_s16_224",
+        ),
+        ("networks", dict(trunk="resnet18", image_size=None), "what works: vit_base_r50_s16_224"),
+        ("asen", dict(trunk="vit_tiny_patch16_224"), f"reads a CNN's feature map; {WORKS}"),
+        ("camnet", dict(trunk="vit_tiny_r_s16_p8_224"), f"reads a CNN's feature map; {WORKS}"),
+        ("csn", dict(trunk="swin_tiny_patch4_window7_224"), f"channels last; {WORKS}"),
+        ("triplet", dict(trunk="swin_tiny_patch4_window7_224"), f"channels last; {WORKS}"),
+        ("asen", dict(freeze=2), "as a whole .backbone. or not at all .none."),
+        ("asen", dict(query="fc"), "asen has no option query; it has: none"),
+        ("csn", dict(query="fc"), "csn has no option query; it has: mask, without"),
+        ("csn-fixed", dict(mask="learned"), "csn-fixed has no option mask; it has: without"),
+        ("cca-type2", dict(without=("x",)), "cca-type2 has no option without; it has: query, residual"),
+        ("csn", dict(mask="random"), "one of .'learned', 'preset', 'fixed'."),
+        ("csn-fixed", dict(embed_dim=2), "3 disjoint parts do not fit into 2 dimensions"),
+        (
+            "csn",
+            dict(without=("norm",)),
+            "no loss norm to leave out; this system has: embedding_norm, mask_norm",
+        ),
+        ("m2fashion", {}, "give values, how many each of the 3 attributes has"),
+        ("adde", dict(values=(2, 3)), "give values, how many each of the 3 attributes has"),
+        ("asen-v2", dict(embed_dim=7), "asen-v2 has no FC, its embedding has the map's 32 channels"),
+        ("asen", dict(head_norm="layer"), "one of .'none', 'batchnorm'."),
+        ("adde", dict(head_norm="layer", values=VALUES), "one of .'none', 'batchnorm'."),
+        ("csn", dict(conditions=0), "at least one is needed"),
+        ("networks", dict(conditions=0), "at least one is needed"),
+        ("csn", dict(image_size=70), "take a multiple of 16"),
+    ],
+)
 def test_what_does_not_fit_is_one_clear_error(name, options, message):
-    given = {"conditions": K, "image_size": 64, **(TRUNKS["lite"] if "trunk" not in options else {}), **options}
+    given = {
+        "conditions": K,
+        "image_size": 64,
+        **(TRUNKS["lite"] if "trunk" not in options else {}),
+        **options,
+    }
     with pytest.raises(ValueError, match=message) as caught:
         create_model(name, pretrained=False, **given)
     assert len(str(caught.value).splitlines()) == 1
@@ -283,7 +326,9 @@ def test_every_system_is_described(name):
     info = INFO[name]
     assert info.title and info.source and len(info.faithfulness) > 15 and info.reads in ("map", "tokens")
     millions = info.parameters() / 1e6
-    assert 8 < millions / (8 if name == "networks" else 1) < 120  # ResNet-50 to its third stage has 8.5M, the ViT 98M
+    assert (
+        8 < millions / (8 if name == "networks" else 1) < 120
+    )  # ResNet-50 to its third stage has 8.5M, the ViT 98M
     if info.reads == "map":
         model = make(name, "resnet18", image_size=224)
         assert info.parameters("resnet18", VALUES) == sum(p.numel() for p in model.parameters()) > 2.7e6
@@ -294,10 +339,26 @@ def test_every_system_is_described(name):
 
 
 def test_the_systems_are_those_of_the_benchmark():
-    asked = ["triplet", "csn", "asen", "asen-v2", "asen-pp", "camnet", "m2fashion", "adde", "tf-csn", "tf-asen",
-             "networks", "cca-type1", "cca-type2"]  # fmt: skip
+    asked = [
+        "triplet",
+        "csn",
+        "asen",
+        "asen-v2",
+        "asen-pp",
+        "camnet",
+        "m2fashion",
+        "adde",
+        "tf-csn",
+        "tf-asen",
+        "networks",
+        "cca-type1",
+        "cca-type2",
+    ]
     assert set(asked) <= set(NAMES)
-    titles, tables = [INFO[name].title for name in NAMES], json.loads((ROOT / "ccakit/audit/paper.json").read_text())
+    titles, tables = (
+        [INFO[name].title for name in NAMES],
+        json.loads((ROOT / "ccakit/audit/paper.json").read_text()),
+    )
     for dataset in ("FashionAI", "DARN", "DeepFashion", "Zappos50K"):
         printed = [title for title in tables[dataset]["rows"] if title != "Random baseline"]
         assert [title for title in titles if title in printed] == printed, dataset

@@ -16,8 +16,11 @@ from ccakit.models.registry import create_model
 
 def fc(layer, x):
     """A Linear, row by row."""
-    rows = [float(w @ x) for w in layer.weight] if layer.bias is None else [
-        float(w @ x) + float(b) for w, b in zip(layer.weight, layer.bias)]  # fmt: skip
+    rows = (
+        [float(w @ x) for w in layer.weight]
+        if layer.bias is None
+        else [float(w @ x) + float(b) for w, b in zip(layer.weight, layer.bias)]
+    )
     return torch.tensor(rows)
 
 
@@ -86,7 +89,10 @@ def plain_scaled_attention(attend, x, given):
 def check_maps(model, tokens, rows, wheres, condition):
     """`wheres` of each image's condition is what `attention` gives."""
     maps = model.attention(tokens, condition)
-    close(maps, torch.stack([wheres[b][c] for b, c in enumerate(rows)]).view(len(rows), 1, *model.trunk.grid_size))
+    close(
+        maps,
+        torch.stack([wheres[b][c] for b, c in enumerate(rows)]).view(len(rows), 1, *model.trunk.grid_size),
+    )
 
 
 @pytest.mark.parametrize("mask", ["learned", "preset", "fixed"])
@@ -94,10 +100,17 @@ def check_maps(model, tokens, rows, wheres, condition):
 def test_csn_is_the_plain_loop(mask):
     model = make("csn", mask=mask)
     tokens = a_map(model)
-    expected = torch.stack([torch.stack([plain_csn(model, mean_of_places(x), c) for c in range(K)]) for x in tokens])
+    expected = torch.stack(
+        [torch.stack([plain_csn(model, mean_of_places(x), c) for c in range(K)]) for x in tokens]
+    )
     close(model.spaces(tokens), expected)
-    same = create_model(f"csn-{mask}" if mask != "learned" else "csn", conditions=K, pretrained=False, image_size=64,
-                        **TRUNKS["lite"])  # fmt: skip
+    same = create_model(
+        f"csn-{mask}" if mask != "learned" else "csn",
+        conditions=K,
+        pretrained=False,
+        image_size=64,
+        **TRUNKS["lite"],
+    )
     assert same.mask.kind == mask
 
 
@@ -134,7 +147,9 @@ def test_tf_asen_is_asen_on_the_transformers_patches():
     model = make("tf-asen", "vit")
     images = pictures()
     patches = model.trunk(images)  # blocks 1 .. L-1, which test_models compares with timm's
-    patches = F.layer_norm(model.block(patches), (192,), model.norm.weight, model.norm.bias, model.norm.eps)[:, 1:]
+    patches = F.layer_norm(model.block(patches), (192,), model.norm.weight, model.norm.bias, model.norm.eps)[
+        :, 1:
+    ]
     expected, wheres = [], []
     for rows in patches:
         x = torch.zeros(192, 4, 4)
@@ -153,7 +168,9 @@ def test_tf_asen_reads_the_whole_transformer():
     torch.manual_seed(7)
     vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64).eval()
     torch.manual_seed(7)
-    model = create_model("tf-asen", conditions=2, trunk="vit_tiny_patch16_224", image_size=64, pretrained=False).eval()
+    model = create_model(
+        "tf-asen", conditions=2, trunk="vit_tiny_patch16_224", image_size=64, pretrained=False
+    ).eval()
     images = pictures()
     close(model.encode(images), vit.forward_features(images))
 
@@ -170,7 +187,9 @@ def plain_cls_row(block, tokens):
         out.append(sum(w * row[width:][part] for w, row in zip(where, kv)))
         weights.append(torch.tensor(where))
     x = tokens[0] + fc(block.proj, torch.cat(out))
-    return x + block.mlp(F.layer_norm(x, x.shape, block.norm2.weight, block.norm2.bias, block.norm2.eps)), weights
+    return x + block.mlp(
+        F.layer_norm(x, x.shape, block.norm2.weight, block.norm2.bias, block.norm2.eps)
+    ), weights
 
 
 @pytest.mark.parametrize("mask", ["learned", "preset", "fixed"])
@@ -179,7 +198,9 @@ def test_tf_csn_is_the_plain_loop(mask):
     model = make("tf-csn", mask=mask)
     tokens = torch.randn(B, 17, 32)
     rows = [plain_cls_row(model.block, x) for x in tokens]
-    general = [F.layer_norm(row, (32,), model.norm.weight, model.norm.bias, model.norm.eps) for row, _ in rows]
+    general = [
+        F.layer_norm(row, (32,), model.norm.weight, model.norm.bias, model.norm.eps) for row, _ in rows
+    ]
     expected = torch.stack([torch.stack([plain_csn(model, g, c) for c in range(K)]) for g in general])
     close(model.spaces(tokens), expected)
     maps = torch.stack([torch.stack(weights)[:, 1:].view(-1, 4, 4) for _, weights in rows])
@@ -190,7 +211,9 @@ def test_tf_csn_is_the_plain_loop(mask):
 def test_asen_v2_is_the_plain_loop():
     model = make("asen-v2")
     tokens, condition = a_map(model), torch.tensor([2, 0])
-    found = [[plain_scaled_attention(model.attend, x, model.condition.weight[c]) for c in range(K)] for x in tokens]
+    found = [
+        [plain_scaled_attention(model.attend, x, model.condition.weight[c]) for c in range(K)] for x in tokens
+    ]
     close(model.spaces(tokens), torch.stack([torch.stack([unit(out) for out, _ in of]) for of in found]))
     check_maps(model, tokens, condition.tolist(), [[w for _, w in of] for of in found], condition)
 
@@ -257,8 +280,11 @@ def test_camnet_is_the_plain_loop():
             for i in range(height):
                 for j in range(width):
                     seen[:, i + 3, j + 3] = torch.stack([masked[:, i, j].mean(), masked[:, i, j].max()])
-            scores = [float((seen[:, i : i + 7, j : j + 7] * model.score.weight[0]).sum() + model.score.bias[0])
-                      for i in range(height) for j in range(width)]  # fmt: skip
+            scores = [
+                float((seen[:, i : i + 7, j : j + 7] * model.score.weight[0]).sum() + model.score.bias[0])
+                for i in range(height)
+                for j in range(width)
+            ]
             where = softmax(scores)
             pooled = sum(w * masked[:, n // width, n % width] for n, w in enumerate(where))
             of.append(unit(fc(model.head.fc, pooled)))
@@ -297,7 +323,9 @@ def test_networks_are_triplet_networks_on_their_own(freeze):
     model = make("networks", freeze=freeze)
     images, spaces = pictures(), []
     for net in model.nets:
-        alone = create_model("triplet", conditions=1, pretrained=False, image_size=64, freeze=freeze, **TRUNKS["lite"])
+        alone = create_model(
+            "triplet", conditions=1, pretrained=False, image_size=64, freeze=freeze, **TRUNKS["lite"]
+        )
         alone.load_state_dict(net.state_dict())
         spaces.append(alone.eval()(images)[:, 0])
     close(model.spaces(model.encode(images)), torch.stack(spaces, dim=1))

@@ -55,12 +55,19 @@ def rows_of(out):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("options", [
-    dict(mode="spaces"), dict(mode="triplets", triplets_per_epoch=96, mining="all"),
-    dict(mode="triplets", triplets_per_epoch=96, negatives="asen++"), dict(model="triplet"), dict(model="cca-type1"),
-    dict(freeze="none", cache=False, flip=True, head_norm="batchnorm", budget="steps=3"),
-    dict(freeze="all", budget="2s", evaluate_every=100), dict(freeze="1", query="fc-wq", residual=False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(mode="spaces"),
+        dict(mode="triplets", triplets_per_epoch=96, mining="all"),
+        dict(mode="triplets", triplets_per_epoch=96, negatives="asen++"),
+        dict(model="triplet"),
+        dict(model="cca-type1"),
+        dict(freeze="none", cache=False, flip=True, head_norm="batchnorm", budget="steps=3"),
+        dict(freeze="all", budget="2s", evaluate_every=100),
+        dict(freeze="1", query="fc-wq", residual=False),
+    ],
+)
 def test_every_way_to_train_runs(garments, tmp_path, options):
     saved, facts = train(settings(garments, tmp_path / "run", **options), quiet=True)
     out = tmp_path / "run"
@@ -68,8 +75,11 @@ def test_every_way_to_train_runs(garments, tmp_path, options):
     assert all(torch.equal(a, b) for a, b in zip(weights(out).values(), saved.model.state_dict().values()))
     log = rows_of(out)
     assert len(log) >= 1 and max(float(r["valid_map_weighted"]) for r in log) == pytest.approx(
-        facts["best_valid_map_weighted"], abs=0.01)  # fmt: skip
-    assert all(0 < float(r["loss"]) < 1 and float(r["images_per_second"]) > 0 for r in log)  # 6 small batches: noisy
+        facts["best_valid_map_weighted"], abs=0.01
+    )
+    assert all(
+        0 < float(r["loss"]) < 1 and float(r["images_per_second"]) > 0 for r in log
+    )  # 6 small batches: noisy
     for name in ("config.json", "versions.json", "model.json", "model.safetensors"):
         assert (out / name).is_file()
     assert list((out / "tensorboard").glob("events*"))
@@ -238,18 +248,32 @@ def test_a_missing_image_is_named_by_its_line(garments, tmp_path, cache):
     root = tmp_path / "data"
     shutil.copytree(garments, root)
     (root / "images/train/000007.png").unlink()
-    with pytest.raises(DataError, match="filenames_train.txt, line 8: lists images/train/000007.png, which is miss"):
+    with pytest.raises(
+        DataError, match="filenames_train.txt, line 8: lists images/train/000007.png, which is miss"
+    ):
         train(settings(root, tmp_path / "run", cache=cache, budget="epochs=1"), quiet=True)
 
 
 def test_the_paper_preset_runs_with_a_small_trunk(garments, tmp_path):
     """bf16, flips, triplets, nothing frozen, loader processes: as on a GPU, but small."""
     config = from_preset(TrainConfig, "paper")
-    small = dict(data=garments, out=tmp_path / "run", trunk="vit_tiny_patch16_224", pretrained=False, image_size=64,
-                 budget="steps=2", batch_size=4, workers=1)  # fmt: skip
-    code = f"from ccakit.training.config import *; from pathlib import Path, PosixPath; from ccakit.training.trainer import train; " \
-           f"print(train({dataclasses.replace(config, **small)!r}, quiet=True)[1]['steps'])"  # fmt: skip
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)  # accelerate keeps its precision
+    small = dict(
+        data=garments,
+        out=tmp_path / "run",
+        trunk="vit_tiny_patch16_224",
+        pretrained=False,
+        image_size=64,
+        budget="steps=2",
+        batch_size=4,
+        workers=1,
+    )
+    code = (
+        f"from ccakit.training.config import *; from pathlib import Path, PosixPath; from ccakit.training.trainer import train; "
+        f"print(train({dataclasses.replace(config, **small)!r}, quiet=True)[1]['steps'])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )  # accelerate keeps its precision
     assert run.stdout.split()[-1:] == ["2"], run.stderr
     rows = rows_of(tmp_path / "run")
     assert 0 < float(rows[-1]["loss"]) < 0.6
@@ -299,8 +323,9 @@ def test_one_precision_after_the_other_in_one_process(garments, tmp_path):
         trainer = Trainer(settings(garments, tmp_path / "run", **options), quiet=True)
         trainer.open_training()
         with trainer.accelerator.autocast():
-            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == getattr(torch, "bfloat16" if precision == "bf16" else
-                                                                          "float32")  # fmt: skip
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == getattr(
+                torch, "bfloat16" if precision == "bf16" else "float32"
+            )
 
 
 def losses_of(config, until=None):
@@ -330,7 +355,9 @@ def test_accumulated_batches_of_triplets_are_one_large_batch(garments, tmp_path)
 
     A small lr: the gradient of a key's bias is rounding alone, and AdamW makes whole steps of it.
     """
-    options = dict(mode="triplets", mining="all", head_norm="none", lr=3e-5, triplets_per_epoch=112, evaluate_every=2)
+    options = dict(
+        mode="triplets", mining="all", head_norm="none", lr=3e-5, triplets_per_epoch=112, evaluate_every=2
+    )
     large = losses_of(settings(garments, tmp_path / "large", **{**options, "batch_size": 16}))
     small = losses_of(settings(garments, tmp_path / "small", **{**options, "batch_size": 8, "accumulate": 2}))
     np.testing.assert_allclose(np.reshape(small, (-1, 2)).mean(axis=1), large, atol=1e-5)
@@ -366,7 +393,9 @@ def test_compiled_and_eager_training_agree_and_go_on_from_each_other(garments, t
     for first in (True, False):
         out = tmp_path / str(first)
         begun = losses_of(settings(garments, out, compile=first, **options), until=3)
-        assert not [name for name in load_file(out / "checkpoints/step-00000003/model.safetensors") if "orig" in name]
+        assert not [
+            name for name in load_file(out / "checkpoints/step-00000003/model.safetensors") if "orig" in name
+        ]
         gone_on = losses_of(settings(garments, out, compile=not first, resume=True, **options))
         np.testing.assert_allclose([*begun, *gone_on], whole, atol=1e-4)
         assert not [name for name in load_file(out / "model.safetensors") if "orig" in name]
@@ -429,8 +458,21 @@ def test_embeddings_of_rows_are_those_of_the_images(garments, tmp_path):
 
 def test_commands_from_train_to_embed(garments, tmp_path, capsys):
     out = tmp_path / "run"
-    flags = ["--data", garments, "--out", out, "--image-size", 64, "--lite-width", 32, "--lite-heads", 2,
-             "--budget", "steps=3", "--json"]  # fmt: skip
+    flags = [
+        "--data",
+        garments,
+        "--out",
+        out,
+        "--image-size",
+        64,
+        "--lite-width",
+        32,
+        "--lite-heads",
+        2,
+        "--budget",
+        "steps=3",
+        "--json",
+    ]
     assert main(["train", *map(str, flags)]) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert facts["steps"] == 3
@@ -438,7 +480,11 @@ def test_commands_from_train_to_embed(garments, tmp_path, capsys):
     metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert metrics == json.loads((out / "metrics_garments_test.json").read_text())
     assert set(metrics["map_per_attribute"]) <= set(load_model(out).attributes.names)
-    assert metrics["intervals"]["map_weighted"][0] <= metrics["map_weighted"] <= metrics["intervals"]["map_weighted"][1]
+    assert (
+        metrics["intervals"]["map_weighted"][0]
+        <= metrics["map_weighted"]
+        <= metrics["intervals"]["map_weighted"][1]
+    )
     assert main(["embed", "--run", str(out), "--split", "valid"]) == 0
     from safetensors.numpy import load_file
 
@@ -455,14 +501,17 @@ def trained(garments, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("name,damage", [
-    ("model.safetensors", lambda f: f.write_bytes(f.read_bytes()[:1000])),
-    ("model.safetensors", lambda f: f.unlink()),
-    ("model.json", lambda f: f.write_text("{")),
-    ("model.json", lambda f: f.write_text(f.read_text().replace('"cca-type2"', '"cca-type1"'))),
-    ("model.json", lambda f: f.write_text(f.read_text().replace('"width": 32', '"width": 64'))),
-    ("model.json", lambda f: f.write_text("[]")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,damage",
+    [
+        ("model.safetensors", lambda f: f.write_bytes(f.read_bytes()[:1000])),
+        ("model.safetensors", lambda f: f.unlink()),
+        ("model.json", lambda f: f.write_text("{")),
+        ("model.json", lambda f: f.write_text(f.read_text().replace('"cca-type2"', '"cca-type1"'))),
+        ("model.json", lambda f: f.write_text(f.read_text().replace('"width": 32', '"width": 64'))),
+        ("model.json", lambda f: f.write_text("[]")),
+    ],
+)
 def test_a_damaged_model_is_one_clear_error(trained, tmp_path, name, damage):
     folder = tmp_path / "copy"
     shutil.copytree(trained, folder)

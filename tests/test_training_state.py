@@ -44,7 +44,9 @@ def tampered(checkpoint: Path, file: str, change, seal: bool) -> None:
     if seal:
         digests = {name: file_digest(checkpoint / name) for name in FILES}
         facts = json.loads((checkpoint / "state.json").read_text())
-        write_json(checkpoint / "state.json", sealed({**facts, **({"digests": digests} if file in FILES else {})}))
+        write_json(
+            checkpoint / "state.json", sealed({**facts, **({"digests": digests} if file in FILES else {})})
+        )
 
 
 FACTS = [
@@ -53,8 +55,10 @@ FACTS = [
     (lambda f: f.pop("digests"), "digests of model.safetensors and optimizer"),
     (lambda f: f.update(digests=list(f["digests"])), "digests of model.safetensors and optimizer"),
     (lambda f: f["digests"].pop(FILES[1]), "digests of model.safetensors and optimizer"),
-    (lambda f: f.update(progress=3), "progress"), (lambda f: f.pop("progress"), "progress"),
-    (lambda f: f["progress"].update(more=1), "progress"), (lambda f: f["progress"].pop("best"), "progress"),
+    (lambda f: f.update(progress=3), "progress"),
+    (lambda f: f.pop("progress"), "progress"),
+    (lambda f: f["progress"].update(more=1), "progress"),
+    (lambda f: f["progress"].pop("best"), "progress"),
     (lambda f: f["progress"].update(step="x"), "progress whose step is not of type int"),
     (lambda f: f["progress"].update(step=True), "progress whose step is not of type int"),
     (lambda f: f["progress"].update(step=4), "is of step 3, but its progress of another"),
@@ -65,37 +69,64 @@ FACTS = [
     (lambda f: f["progress"].update(batch=7), "whose rows are not those of its batches"),
     (lambda f: f["progress"].update(terms=[1]), "whose terms is not of type dict"),
     (lambda f: f["progress"].update(unreadable={"x": 1}), "unreadable images have no numbers"),
-    (lambda f: f.update(processes="a"), "tells of 'a' processes"), (lambda f: f.update(processes=0), "of 0 processes"),
+    (lambda f: f.update(processes="a"), "tells of 'a' processes"),
+    (lambda f: f.update(processes=0), "of 0 processes"),
     (lambda f: f.update(processes=10**12), "random number generators of 1000000000000 processes"),
-    (lambda f: f.update(scaler=5), "gradient scaler"), (lambda f: f.update(scaler={"scale": 1}), "gradient scaler"),
-]  # fmt: skip
+    (lambda f: f.update(scaler=5), "gradient scaler"),
+    (lambda f: f.update(scaler={"scale": 1}), "gradient scaler"),
+]
 TENSORS = [
     ("optimizer", lambda t: t.update(x=torch.zeros(1)), "holds x, which is of no parameter"),
-    ("optimizer", lambda t: t.update({"9999/step": torch.zeros(1)}), "holds 9999/step, which is of no parameter"),
+    (
+        "optimizer",
+        lambda t: t.update({"9999/step": torch.zeros(1)}),
+        "holds 9999/step, which is of no parameter",
+    ),
     ("optimizer", lambda t: t.update({"x/step": torch.zeros(1)}), "holds x/step, which is of no parameter"),
-    ("optimizer", lambda t: t.update({first(t, "exp_avg"): torch.zeros(3, 3, 3)}), "in another shape or type exp_avg"),
+    (
+        "optimizer",
+        lambda t: t.update({first(t, "exp_avg"): torch.zeros(3, 3, 3)}),
+        "in another shape or type exp_avg",
+    ),
     ("optimizer", lambda t: t.pop(first(t, "exp_avg_sq")), "it lacks exp_avg_sq"),
     ("optimizer", lambda t: t.update({first(t, "step") + "/x": torch.zeros(1)}), "it also has step/x"),
-    ("optimizer", lambda t: t.update({"rng/0/cpu": t["rng/0/cpu"][:9].clone()}), "rng/0/cpu, which is no random"),
+    (
+        "optimizer",
+        lambda t: t.update({"rng/0/cpu": t["rng/0/cpu"][:9].clone()}),
+        "rng/0/cpu, which is no random",
+    ),
     ("optimizer", lambda t: t.update({"rng/0/cpu": torch.zeros(5056)}), "rng/0/cpu, which is no random"),
     ("optimizer", lambda t: t.pop("rng/0/cpu"), "random number generators of 1 processes"),
-    ("optimizer", lambda t: t.update({"rng/7/cpu": t["rng/0/cpu"].clone()}), "random number generators of 1 processes"),
+    (
+        "optimizer",
+        lambda t: t.update({"rng/7/cpu": t["rng/0/cpu"].clone()}),
+        "random number generators of 1 processes",
+    ),
     ("optimizer", lambda t: t.update({"rng/0/x": torch.zeros(1)}), "random number generators of 1 processes"),
-    ("model", lambda t: t.pop("head.fc.bias"), "holds another model than the config's: it lacks head.fc.bias"),
+    (
+        "model",
+        lambda t: t.pop("head.fc.bias"),
+        "holds another model than the config's: it lacks head.fc.bias",
+    ),
     ("model", lambda t: t.update({"head.fc.bias": torch.zeros(1)}), "in another shape or type head.fc.bias"),
-]  # fmt: skip
+]
 
 
 def first(tensors: dict, kind: str) -> str:
     return min(name for name in tensors if name.endswith(f"/{kind}"))
 
 
-@pytest.mark.parametrize("file,change,told", [("state.json", *each) for each in FACTS] +
-                         [(f"{name}.safetensors", *each) for name, *each in TENSORS])  # fmt: skip
+@pytest.mark.parametrize(
+    "file,change,told",
+    [("state.json", *each) for each in FACTS] + [(f"{name}.safetensors", *each) for name, *each in TENSORS],
+)
 def test_a_checkpoint_that_was_tampered_with_is_one_clear_error(checkpoint, file, change, told, caplog):
     """By its digest, or, where that was made to fit, by what it says; the one before it is taken, while it is good."""
     model = saved_model().model
-    optimizer, before = torch.optim.AdamW(model.parameters()), {n: t.clone() for n, t in model.state_dict().items()}
+    optimizer, before = (
+        torch.optim.AdamW(model.parameters()),
+        {n: t.clone() for n, t in model.state_dict().items()},
+    )
     shutil.copytree(checkpoint, spare := checkpoint.parent.parent / "spare")
     for seal in (False, True):
         shutil.rmtree(checkpoint)
@@ -107,7 +138,9 @@ def test_a_checkpoint_that_was_tampered_with_is_one_clear_error(checkpoint, file
         assert last_good_state(checkpoint.parent, model, optimizer).facts["step"] == 2
         assert f"{error.value}; going on from the checkpoint before it" in caplog.text
     tampered(checkpoint.parent / "step-00000002", file, change, True)
-    with pytest.raises(DataError, match="holds no checkpoint to go on from: step-00000003/.*; step-00000002/.*anew"):
+    with pytest.raises(
+        DataError, match="holds no checkpoint to go on from: step-00000003/.*; step-00000002/.*anew"
+    ):
         last_good_state(checkpoint.parent, model, optimizer)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
@@ -128,8 +161,20 @@ def test_a_number_changed_by_hand_is_noticed(checkpoint):
 ROW = "5,1,0.2,0.001,90.0,30,0.5,40.0"
 
 
-@pytest.mark.parametrize("line", ["a,b,c,d,e,f,g,h", "5,1", "x" + ROW, ROW.replace("5,1,", "5,1.5,"), ROW + ",1",
-                                  "5,-1" + ROW[3:], ROW.replace("0.2", "nan"), "\x00\ufffd", ""])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a,b,c,d,e,f,g,h",
+        "5,1",
+        "x" + ROW,
+        ROW.replace("5,1,", "5,1.5,"),
+        ROW + ",1",
+        "5,-1" + ROW[3:],
+        ROW.replace("0.2", "nan"),
+        "\x00\ufffd",
+        "",
+    ],
+)
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
 def test_a_log_that_no_run_has_written_is_one_clear_error(tmp_path, line, end):
     lines = [",".join(COLUMNS), ROW, line, ROW.replace("5,1", "9,2")]

@@ -20,7 +20,13 @@ from ccakit.data.triplet_lists import (
     write_triplets,
 )
 from ccakit.errors import DataError
-from ccakit.evaluation.triplets import bootstrap, evaluate_triplets, score_triplets, triplet_distances, triplet_table
+from ccakit.evaluation.triplets import (
+    bootstrap,
+    evaluate_triplets,
+    score_triplets,
+    triplet_distances,
+    triplet_table,
+)
 
 TWO = Attributes.numbered({"class": 3, "gender": 2})
 
@@ -41,7 +47,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_csn_lists_far_before_close(tmp_path: Path) -> None:
     path = tmp_path / "class_tripletlist_test.txt"
-    path.write_bytes(b"7 1 2\r\n0\t5\t4\t\r\n\r\n3 8 6")  # anchor far close; CRLF, tabs, a blank line, no last end
+    path.write_bytes(
+        b"7 1 2\r\n0\t5\t4\t\r\n\r\n3 8 6"
+    )  # anchor far close; CRLF, tabs, a blank line, no last end
     anchor, positive, negative = read_csn_triplets(path, 9).T
     assert (anchor.tolist(), positive.tolist(), negative.tolist()) == ([7, 0, 3], [2, 4, 6], [1, 5, 8])
 
@@ -93,7 +101,25 @@ def test_csn_lists_are_checked_too(tmp_path: Path) -> None:
 
 def test_malformed_files_end_in_one_error_or_in_triplets(tmp_path: Path) -> None:
     rng, path, read = np.random.default_rng(0), tmp_path / "triplets_test.txt", 0
-    pieces = ["0", "1", "8", "9", "-3", "x", "1e3", "\t", " ", " ", "\n", "\r\n", "\r", "\x00", "é", "1" * 25, "\ufeff"]
+    pieces = [
+        "0",
+        "1",
+        "8",
+        "9",
+        "-3",
+        "x",
+        "1e3",
+        "\t",
+        " ",
+        " ",
+        "\n",
+        "\r\n",
+        "\r",
+        "\x00",
+        "é",
+        "1" * 25,
+        "\ufeff",
+    ]
     for _ in range(1500):
         weights = np.array([8, 8, 3, 1, 0.2, 0.2, 0.2, 2, 9, 9, 5, 2, 1, 0.1, 0.1, 0.1, 0.1])
         size = int(rng.integers(0, 40))
@@ -168,7 +194,9 @@ def test_accuracy_is_the_plain_loops() -> None:
     spaces = unit_spaces(30, 3, 5)
     triplets = random_triplets(20_000, 25, 2)  # several blocks; five images and one condition are in none
     model = Table(spaces)
-    scores = evaluate_triplets(model, Indices(30), triplets, ("class", "gender", "heel"), repeats=20, progress=None)
+    scores = evaluate_triplets(
+        model, Indices(30), triplets, ("class", "gender", "heel"), repeats=20, progress=None
+    )
     right: dict[int, list[bool]] = {0: [], 1: []}
     for anchor, positive, negative, condition in triplets.tolist():
         a, p, n = (spaces[i, condition] for i in (anchor, positive, negative))
@@ -191,7 +219,9 @@ def test_distances_are_cosine_distances_under_the_triplets_condition() -> None:
 
 def test_a_collapsed_model_earns_nothing() -> None:
     one = np.ones((9, 2, 1), np.float32)
-    scores = evaluate_triplets(Table(one), Indices(9), random_triplets(50, 9, 2), ("a", "b"), repeats=5, progress=None)
+    scores = evaluate_triplets(
+        Table(one), Indices(9), random_triplets(50, 9, 2), ("a", "b"), repeats=5, progress=None
+    )
     assert scores["triplet_accuracy"] == 0 and scores["triplet_intervals"]["triplet_accuracy"] == [0, 0]
 
 
@@ -209,7 +239,9 @@ def test_intervals_cover_and_anchors_stand_together() -> None:
         low, high = scores["triplet_intervals"][key]
         assert low < scores[key] < high and high - low < 8
     text = triplet_table(scores, "CSN on shoes, test")
-    assert "all triplets" in text and f"{scores['triplet_accuracy']:.2f}" in text and len(text.splitlines()) == 7
+    assert (
+        "all triplets" in text and f"{scores['triplet_accuracy']:.2f}" in text and len(text.splitlines()) == 7
+    )
 
 
 def test_triplets_of_unreadable_images_are_left_out_and_counted() -> None:
@@ -229,7 +261,9 @@ def test_triplets_of_unreadable_images_are_left_out_and_counted() -> None:
 def test_triplets_that_cannot_be_scored() -> None:
     for bad in (np.nan, 2.0):
         with pytest.raises(ValueError, match="not L2-normalised"):
-            evaluate_triplets(Table(bad * unit_spaces(4, 1, 3)), Indices(4), np.array([[0, 1, 2, 0]]), ("only",))
+            evaluate_triplets(
+                Table(bad * unit_spaces(4, 1, 3)), Indices(4), np.array([[0, 1, 2, 0]]), ("only",)
+            )
     model = Table(unit_spaces(4, 1, 3))
     for triplets in (np.zeros((0, 4), int), np.array([[0, 1, 2, 1]])):
         with pytest.raises(ValueError, match="triplets for 1 conditions"):

@@ -12,9 +12,22 @@ from ccakit.training.samplers import BalancedBatches, Relations, ShuffledBatches
 
 # condition 0: values 0 (one image), 1 (six), 2 (three); condition 1: values 0 and 1, few labelled
 ROWS = np.array(
-    [[0, 0, 0], [1, 0, 1], [2, 0, 1], [3, 0, 1], [4, 0, 1], [5, 0, 1], [6, 0, 1], [7, 0, 2], [8, 0, 2], [9, 0, 2],
-     [0, 1, 0], [1, 1, 0], [9, 1, 1]]
-)  # fmt: skip
+    [
+        [0, 0, 0],
+        [1, 0, 1],
+        [2, 0, 1],
+        [3, 0, 1],
+        [4, 0, 1],
+        [5, 0, 1],
+        [6, 0, 1],
+        [7, 0, 2],
+        [8, 0, 2],
+        [9, 0, 2],
+        [0, 1, 0],
+        [1, 1, 0],
+        [9, 1, 1],
+    ]
+)
 
 
 def draw(rows=ROWS, conditions=2, count=3000, **options):
@@ -52,7 +65,11 @@ def test_an_image_with_several_values_is_no_negative_of_either():
 
 
 def test_no_triplet_at_all_is_an_error_not_a_hang():
-    for rows in ([[0, 0, 0], [1, 0, 1]], [[0, 0, 0], [1, 0, 0]], [[0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 0, 1]]):
+    for rows in (
+        [[0, 0, 0], [1, 0, 1]],
+        [[0, 0, 0], [1, 0, 0]],
+        [[0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 0, 1]],
+    ):
         with pytest.raises(ValueError, match="no triplet"):
             draw(np.array(rows), 1)
     with pytest.raises(ValueError, match="asen"):
@@ -110,7 +127,9 @@ def test_relations_are_those_of_the_label_matrix():
 def test_relations_of_many_values_are_those_of_sets():
     """More values than a word has bits, several an image, images without any."""
     rng = np.random.default_rng(0)
-    rows = np.stack([rng.integers(0, 30, 90), rng.integers(0, 3, 90), rng.choice([0, 63, 64, 150, 151], 90)], axis=1)
+    rows = np.stack(
+        [rng.integers(0, 30, 90), rng.integers(0, 3, 90), rng.choice([0, 63, 64, 150, 151], 90)], axis=1
+    )
     images = rng.permutation(32)
     carried = [[set(rows[(rows[:, 0] == i) & (rows[:, 1] == c), 2]) for i in images] for c in range(3)]
     expected = [[[0 if not (a and b) else 1 if a & b else -1 for b in of] for a in of] for of in carried]

@@ -67,15 +67,21 @@ def test_load_names_the_line_or_gives_nan(spoilt):
     split = read_dataset(spoilt)["train"]
     strict, lenient = ImageInputs(split, SMALL), ImageInputs(split, SMALL, 0.05)
     for index, reason in BAD.items():
-        with pytest.raises(UnreadableImage, match=f"filenames_train.txt, line {index + 1}: lists .* {reason}"):
+        with pytest.raises(
+            UnreadableImage, match=f"filenames_train.txt, line {index + 1}: lists .* {reason}"
+        ):
             strict.load(np.array([0, index]))
     rows = lenient.load(np.array([7, 5, 3, 40]))
     assert rows.isnan().all((1, 2, 3)).tolist() == [True, False, True, True] and lenient.unreadable == BAD
     assert torch.equal(rows[1], strict.load(np.array([5]))[0])
-    assert [(row["line"], row["reason"]) for row in lenient.report()] == [(i + 1, why) for i, why in BAD.items()]
+    assert [(row["line"], row["reason"]) for row in lenient.report()] == [
+        (i + 1, why) for i, why in BAD.items()
+    ]
     lenient.check()
     lenient.max_unreadable = 0.03  # of 96: two
-    with pytest.raises(UnreadableImage, match=r"line 4: lists .*000003.png, which is missing; so are lines 8 \(is br"):
+    with pytest.raises(
+        UnreadableImage, match=r"line 4: lists .*000003.png, which is missing; so are lines 8 \(is br"
+    ):
         lenient.check()
 
 
@@ -92,7 +98,9 @@ def test_a_picture_too_narrow_to_enlarge_is_unreadable_too(whole, tmp_path):
 # --- the draws in their place
 
 
-@pytest.mark.parametrize("mode,options", [("spaces", {}), ("spaces", dict(balance=(2, 2, 3))), ("triplets", {})])
+@pytest.mark.parametrize(
+    "mode,options", [("spaces", {}), ("spaces", dict(balance=(2, 2, 3))), ("triplets", {})]
+)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_batch_without_its_unreadable_images(whole, spoilt, mode, options, workers):
     """Every row is a readable image with its own labels; other batches are as ever; again and with any history
@@ -107,7 +115,9 @@ def test_a_batch_without_its_unreadable_images(whole, spoilt, mode, options, wor
     for index, (inputs, extra) in enumerate(loaded):
         images, before = made.prepare(old.batches[index])
         found = extra.pop("unreadable", {})
-        assert set(found) >= set(images.tolist()) & set(BAD) and all(BAD[i] == why for i, why in found.items())
+        assert set(found) >= set(images.tolist()) & set(BAD) and all(
+            BAD[i] == why for i, why in found.items()
+        )
         met |= set(found)
         got = [int(np.flatnonzero((every == row).all((1, 2, 3)))[0]) for row in inputs]
         assert not set(got) & set(BAD) and len(set(got)) == len(got)
@@ -122,13 +132,18 @@ def test_a_batch_without_its_unreadable_images(whole, spoilt, mode, options, wor
             check_triplets(split, old.batches[index], np.array(got)[extra["gather"]].reshape(3, -1), extra)
     assert met and met <= set(BAD) and changed
     again = Steps(made, 0, ImageInputs(read_dataset(spoilt)["train"], SMALL, 0.05))
-    for index in reversed(range(len(again))):  # in another order, so that other images are known to be unreadable
+    for index in reversed(
+        range(len(again))
+    ):  # in another order, so that other images are known to be unreadable
         assert torch.equal(again[index][0], loaded[index][0])
 
 
 def check_triplets(split, batch, images, extra):
     """Triplets of the batch without a bad image are kept; the others are right, and of the same condition."""
-    labels = {(i, c): {v for j, d, v in split.labels.tolist() if (j, d) == (i, c)} for i, c, _ in split.labels.tolist()}
+    labels = {
+        (i, c): {v for j, d, v in split.labels.tolist() if (j, d) == (i, c)}
+        for i, c, _ in split.labels.tolist()
+    }
     condition = extra["condition"].reshape(3, -1)[0].tolist()
     assert condition == batch.condition.tolist()
     for place, (c, a, p, n) in enumerate(zip(condition, *images.tolist())):
@@ -139,8 +154,12 @@ def check_triplets(split, batch, images, extra):
 
 def test_a_replacement_shares_a_value_where_it_can():
     """Image 0 (value 0) is replaced by the one other image of value 0; the next has to be of another value."""
-    split = SimpleNamespace(labels=np.array([[i, 0, int(i > 1)] for i in range(6)]), attributes=["a"],
-                            filenames=list("abcdef"), label_matrix=lambda: np.zeros((6, 1), int))  # fmt: skip
+    split = SimpleNamespace(
+        labels=np.array([[i, 0, int(i > 1)] for i in range(6)]),
+        attributes=["a"],
+        filenames=list("abcdef"),
+        label_matrix=lambda: np.zeros((6, 1), int),
+    )
     made, rng = objective(split, "spaces", balance=(1, 2, 2)), np.random.default_rng(0)
     batch = made.redraw(np.array([0, 4]), {0}, rng)
     assert batch.tolist() == [1, 4]
@@ -152,9 +171,14 @@ def test_a_replacement_shares_a_value_where_it_can():
 # --- training
 
 
-@pytest.mark.parametrize("options", [
-    dict(cache=True), dict(cache=False), dict(cache=False, workers=2, mode="triplets", triplets_per_epoch=96),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(cache=True),
+        dict(cache=False),
+        dict(cache=False, workers=2, mode="triplets", triplets_per_epoch=96),
+    ],
+)
 def test_training_counts_and_reports_them(spoilt, tmp_path, options, monkeypatch):
     seen, real = {}, Trainer._note
 
@@ -167,7 +191,8 @@ def test_training_counts_and_reports_them(spoilt, tmp_path, options, monkeypatch
     _, facts = train(settings(spoilt, tmp_path / "run", max_unreadable=0.04, **options), quiet=True)
     report = json.loads((tmp_path / "run/unreadable.json").read_text())
     assert [(row["image"], row["line"], row["reason"], row["drawn"]) for row in report["train"]] == [
-        (i, i + 1, why, seen[i]) for i, why in BAD.items()]  # fmt: skip
+        (i, i + 1, why, seen[i]) for i, why in BAD.items()
+    ]
     assert all(row["file"] == f"images/train/{row['image']:06d}.png" for row in report["train"])
     assert facts["unreadable"] == 3 and facts["steps"] == 12 and report["valid"] == []
     state = sorted((tmp_path / "run/checkpoints").glob("step-*"))[-1] / "state.json"
@@ -180,8 +205,10 @@ def test_kept_features_and_images_draw_the_same(spoilt, tmp_path):
     """The images that were missed are marked beside the features, and found there again."""
     trainer = Trainer(settings(spoilt, tmp_path / "run"), quiet=True)
     split, model = trainer.dataset["train"], trainer.saved.model
-    kept, again = (inputs_for(model, split, trainer.saved.transform, cache=True, progress=False, max_unreadable=0.1)
-                   for _ in range(2))  # fmt: skip
+    kept, again = (
+        inputs_for(model, split, trainer.saved.transform, cache=True, progress=False, max_unreadable=0.1)
+        for _ in range(2)
+    )
     assert isinstance(kept, FeatureInputs) and kept.unreadable == again.unreadable == BAD
     assert np.flatnonzero(np.isnan(kept.features).any((1, 2, 3))).tolist() == list(BAD)
     images = inputs_for(model, split, trainer.saved.transform, cache=False, max_unreadable=0.1)
@@ -199,7 +226,9 @@ def test_kept_features_and_images_draw_the_same(spoilt, tmp_path):
 @pytest.mark.parametrize("options", [dict(cache=True), dict(cache=False), dict(cache=False, workers=2)])
 def test_too_many_end_the_run_with_the_list(spoilt, tmp_path, options):
     config = settings(spoilt, tmp_path / "run", max_unreadable=0.02, budget="epochs=3", **options)
-    with pytest.raises(DataError, match=r"line \d+: lists .*; so are lines? .*of 96 images cannot .* share of 0.02"):
+    with pytest.raises(
+        DataError, match=r"line \d+: lists .*; so are lines? .*of 96 images cannot .* share of 0.02"
+    ):
         train(config, quiet=True)
     if not options["cache"]:  # the run has begun: the report is there, and a higher share goes on
         report = json.loads((tmp_path / "run/unreadable.json").read_text())
@@ -212,7 +241,9 @@ def test_where_nothing_is_left_the_run_ends(spoilt, tmp_path):
     for path in (spoilt / "images/train").iterdir():
         path.write_bytes(b"")
     for mode, workers in (("spaces", 0), ("triplets", 1)):
-        config = settings(spoilt, tmp_path / mode, mode=mode, cache=False, max_unreadable=1.0, workers=workers)
+        config = settings(
+            spoilt, tmp_path / mode, mode=mode, cache=False, max_unreadable=1.0, workers=workers
+        )
         with pytest.raises(DataError, match="nothing to draw in its place"):
             train(config, quiet=True)
         assert (tmp_path / mode / "unreadable.json").exists()
@@ -307,7 +338,9 @@ def test_embed_gives_nan_and_lists_them(whole, run, tmp_path, capsys, cache):
     embeddings = load_file(out)["embeddings"]
     assert np.flatnonzero(np.isnan(embeddings).any((1, 2))).tolist() == [4] and np.isnan(embeddings[4]).all()
     facts = json.loads(out.with_suffix(".json").read_text())
-    assert [row["line"] for row in facts["unreadable"]] == [5] and "1 images, whose" in capsys.readouterr().out
+    assert [row["line"] for row in facts["unreadable"]] == [
+        5
+    ] and "1 images, whose" in capsys.readouterr().out
 
 
 def test_whole_data_give_the_same_embeddings_as_ever(whole, run):

@@ -60,7 +60,9 @@ def candidates():
     rng = np.random.default_rng(1)
     embeddings = rng.random((30, 4, 49), np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=-1, keepdims=True)
-    return Candidates(embeddings, [rng.integers(0, 256, (30, 20, 3), np.uint8) for _ in range(30)], np.arange(3, 33))
+    return Candidates(
+        embeddings, [rng.integers(0, 256, (30, 20, 3), np.uint8) for _ in range(30)], np.arange(3, 33)
+    )
 
 
 @pytest.fixture
@@ -68,8 +70,18 @@ def switcher(images, candidates):
     regions = np.array([(10, 3, 0.1, 0.1, 0.5, 0.6), (11, 0, 0.2, 0.2, 0.9, 0.9)])
     labels = np.random.default_rng(2).integers(-1, 2, (40, 4))
     labels[10] = (2, -1, 0, 1)
-    return ConditionSwitcher(FakeModel(), images, transform, FOUR, regions, IDS, candidates=candidates, labels=labels,
-                             keep=2, max_bytes=100_000)  # fmt: skip
+    return ConditionSwitcher(
+        FakeModel(),
+        images,
+        transform,
+        FOUR,
+        regions,
+        IDS,
+        candidates=candidates,
+        labels=labels,
+        keep=2,
+        max_bytes=100_000,
+    )
 
 
 def pixels(data):
@@ -81,15 +93,24 @@ def rendered(switcher, image, condition, *settings):
 
 
 def upload(switcher, name, data):
-    switcher.upload.value = ({"name": name, "type": "image/png", "size": len(data), "content": memoryview(data),
-                              "last_modified": datetime.now()},)  # fmt: skip
+    switcher.upload.value = (
+        {
+            "name": name,
+            "type": "image/png",
+            "size": len(data),
+            "content": memoryview(data),
+            "last_modified": datetime.now(),
+        },
+    )
 
 
 def test_the_first_picture_is_there_at_once(switcher):
     assert switcher.picture.value == rendered(switcher, 0, 0) and switcher.message.value == ""
     assert switcher.condition.options[0] == ("1 · sleeve length", 0)
     assert pixels(switcher.picture.value).shape == (56, 42, 3)
-    assert len(switcher.thumbs) == 4 and [image.value[:2] for image in switcher.near_pictures] == 5 * [b"\xff\xd8"]
+    assert len(switcher.thumbs) == 4 and [image.value[:2] for image in switcher.near_pictures] == 5 * [
+        b"\xff\xd8"
+    ]
 
 
 def test_what_is_drawn_is_the_heat_over_the_picture_and_the_region(switcher):
@@ -141,6 +162,7 @@ def test_the_heat_lies_where_the_transform_crops(images):
 
         def view(self, height, width):
             return 0.0, 0.25, 1.0, 0.75
+
     engine = SwitcherEngine(FakeModel(), images, Cropping(), FOUR)
     drawn = engine.draw(engine.look(0, 1), opacity=1)
     np.testing.assert_array_equal(drawn[:14], images[0][:14])
@@ -149,9 +171,11 @@ def test_the_heat_lies_where_the_transform_crops(images):
 
 def test_a_large_picture_is_displayed_smaller_and_encoded_whole():
     seen, picture = [], np.zeros((3 * SIDE, SIDE, 3), np.uint8)
+
     def noting(image):
         seen.append(image.shape)
         return transform(image)
+
     engine = SwitcherEngine(FakeModel(), [picture], noting, FOUR)
     assert engine.draw(engine.look(0, 0)).shape == (SIDE, SIDE // 3, 3) and seen == [picture.shape]
 
@@ -175,8 +199,11 @@ def test_head_opacity_outline_and_image_change_the_picture(switcher):
     assert list(switcher.head.options) == [("mean", "mean"), ("0", 0), ("1", 1)] and switcher.head.index == 0
     switcher.condition.value = 3
     model.attended.clear()
-    for name, value, expected in (("head", 1, (0, 3, 1)), ("opacity", 0.3, (0, 3, 1, 0.3)),
-                                  ("outlined", False, (0, 3, 1, 0.3, False))):  # fmt: skip
+    for name, value, expected in (
+        ("head", 1, (0, 3, 1)),
+        ("opacity", 0.3, (0, 3, 1, 0.3)),
+        ("outlined", False, (0, 3, 1, 0.3, False)),
+    ):
         before = switcher.picture.value
         getattr(switcher, name).value = value
         assert switcher.picture.value != before and not model.attended  # drawn anew, not computed anew
@@ -205,12 +232,17 @@ def test_neighbours_are_the_largest_cosines_in_the_space_without_the_picture_its
     engine = switcher.engine
     for image, condition in ((0, 0), (0, 2), (1, 3), (2, 2)):
         look = engine.look(image, condition)
-        cosines = {row: float(candidates.embeddings[row, condition] @ look.embedding)
-                   for row in range(30) if candidates.ids[row] != IDS[image]}  # fmt: skip
+        cosines = {
+            row: float(candidates.embeddings[row, condition] @ look.embedding)
+            for row in range(30)
+            if candidates.ids[row] != IDS[image]
+        }
         expected = sorted(cosines, key=lambda row: -cosines[row])[:5]
         assert [near.row for near in engine.nearest(look)] == expected
         assert [near.id for near in engine.nearest(look)] == [row + 3 for row in expected]
-        np.testing.assert_allclose([n.cosine for n in engine.nearest(look)], [cosines[r] for r in expected], rtol=1e-5)
+        np.testing.assert_allclose(
+            [n.cosine for n in engine.nearest(look)], [cosines[r] for r in expected], rtol=1e-5
+        )
         switcher.image, switcher.condition.value = image, condition
         assert [view.value for view in switcher.near_pictures] == [engine.thumbnail(row) for row in expected]
 
@@ -218,8 +250,14 @@ def test_neighbours_are_the_largest_cosines_in_the_space_without_the_picture_its
 def test_few_equal_or_unreadable_candidates(images):
     rows = np.zeros((4, 4, 49), np.float32)
     rows[0], rows[1:] = np.nan, 1 / 7
-    engine = SwitcherEngine(FakeModel(), images, transform, FOUR, candidates=Candidates(rows, images, [0, 7, 8, 9]))
-    assert [near.row for near in engine.nearest(engine.look(0, 1))] == [1, 2, 3]  # in their order, without row 0
+    engine = SwitcherEngine(
+        FakeModel(), images, transform, FOUR, candidates=Candidates(rows, images, [0, 7, 8, 9])
+    )
+    assert [near.row for near in engine.nearest(engine.look(0, 1))] == [
+        1,
+        2,
+        3,
+    ]  # in their order, without row 0
     assert [near.row for near in engine.nearest(engine.look(0, 1), 2)] == [1, 2]
     engine = SwitcherEngine(FakeModel(), images, transform, FOUR, candidates=Candidates(rows[:1], images[:1]))
     assert engine.nearest(engine.look(1, 1)) == []
@@ -228,7 +266,9 @@ def test_few_equal_or_unreadable_candidates(images):
 
 
 def test_labels_are_named_and_those_not_known_are_not(switcher):
-    assert f"sleeve length</b>: {FOUR.value(0, 2)}." in switcher.note.value and "Red" not in switcher.note.value
+    assert (
+        f"sleeve length</b>: {FOUR.value(0, 2)}." in switcher.note.value and "Red" not in switcher.note.value
+    )
     switcher.condition.value = 1
     assert switcher.note.value == "<b>tone</b>: no label."
     switcher.condition.value = 3
@@ -252,12 +292,15 @@ def test_an_upload_is_shown_with_its_heat_and_neighbours(switcher):
     np.testing.assert_array_equal(pixels(switcher.picture.value), 255 - own)
 
 
-@pytest.mark.parametrize("name, data, reason", [
-    ("<b>.png", b"this is no picture", "&lt;b&gt;.png: is broken, or no image"),
-    ("empty.png", b"", "empty.png: is empty"),
-    ("large.png", bytes(100_001), "large.png: has 0.1 MiB, more than the limit"),
-    ("cut.png", encode_png(np.zeros((60, 60, 3), np.uint8))[:70], "cut.png: is broken, or no image"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, data, reason",
+    [
+        ("<b>.png", b"this is no picture", "&lt;b&gt;.png: is broken, or no image"),
+        ("empty.png", b"", "empty.png: is empty"),
+        ("large.png", bytes(100_001), "large.png: has 0.1 MiB, more than the limit"),
+        ("cut.png", encode_png(np.zeros((60, 60, 3), np.uint8))[:70], "cut.png: is broken, or no image"),
+    ],
+)
 def test_a_file_that_cannot_be_shown_is_said_in_place(switcher, name, data, reason):
     before = switcher.picture.value
     upload(switcher, name, data)
@@ -270,8 +313,10 @@ def test_a_file_that_cannot_be_shown_is_said_in_place(switcher, name, data, reas
 def test_a_picture_of_too_many_pixels_or_too_narrow_is_refused(images, switcher):
     with pytest.raises(DataError, match=r"mine.png: has 20 x 10 pixels, more than the limit of 199"):
         read_upload("mine.png", encode_png(np.zeros((10, 20, 3), np.uint8)), max_pixels=199)
+
     def refusing(image):
         raise ValueError("is too narrow")
+
     switcher.engine.transform = refusing
     upload(switcher, "mine.png", encode_png(images[0]))
     assert "mine.png: is too narrow" in switcher.message.value and len(switcher.engine.images) == 4
@@ -303,9 +348,15 @@ def test_a_system_that_does_not_attend_says_so_and_has_neighbours(images, candid
 
 
 def test_wrong_arguments_are_refused(images, candidates):
-    for wrong in (dict(image_ids=[1]), dict(candidates=Candidates(np.zeros((2, 5, 3)), images)), dict(images=[])):
+    for wrong in (
+        dict(image_ids=[1]),
+        dict(candidates=Candidates(np.zeros((2, 5, 3)), images)),
+        dict(images=[]),
+    ):
         with pytest.raises(ValueError):
-            SwitcherEngine(**{**dict(model=FakeModel(), images=images, transform=transform, attributes=FOUR), **wrong})
+            SwitcherEngine(
+                **{**dict(model=FakeModel(), images=images, transform=transform, attributes=FOUR), **wrong}
+            )
     with pytest.raises(ValueError, match="not .n, K, E."):
         Candidates(np.zeros((2, 5)), images)
     with pytest.raises(ValueError, match="ids"):

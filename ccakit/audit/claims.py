@@ -10,9 +10,16 @@ def claims(tables: dict, facts: dict, random: dict) -> list[dict]:
 
     tables: paper.json. facts: the data sets of protocol.json. random: `protocol.random_rows`, the exact expectations.
     """
-    found = [*_of_table1(tables, facts), *_of_gains(tables), *_of_best(tables), *_of_types(tables),
-             *_of_backbones(tables), _of_difficulty(tables, random), _of_tf_asen(tables, random),
-             _of_random(tables, random)]  # fmt: skip
+    found = [
+        *_of_table1(tables, facts),
+        *_of_gains(tables),
+        *_of_best(tables),
+        *_of_types(tables),
+        *_of_backbones(tables),
+        _of_difficulty(tables, random),
+        _of_tf_asen(tables, random),
+        _of_random(tables, random),
+    ]
     return sorted(found, key=lambda each: each["holds"])
 
 
@@ -34,8 +41,12 @@ def classes(facts: dict) -> tuple[int, int]:
     """How many values a data set's attributes have, and how many of them occur in the lists that the facts are from."""
     used = 0
     for attribute, size in zip(facts["attributes"], facts["sizes"]):
-        columns = [split[side][attribute] for split in facts["splits"].values()
-                   for side in ("images", "queries", "candidates") if side in split]  # fmt: skip
+        columns = [
+            split[side][attribute]
+            for split in facts["splits"].values()
+            for side in ("images", "queries", "candidates")
+            if side in split
+        ]
         used += sum(any(column[label] for column in columns) for label in range(size))
     return sum(facts["sizes"]), used
 
@@ -51,8 +62,12 @@ def _of_table1(tables: dict, facts: dict) -> list[dict]:
         text = f"{k} in the split files, {columns} in {tables[name]['table']}"
         says = f"{name}: {row['attributes']} attributes"
         found.append(_claim("Table 1", says, text, k == columns == row["attributes"]))
-        sums = f"{'+'.join(map(str, here['sizes']))} = {all_classes}, of which {used} occur in the lists known"
-        found.append(_claim("Table 1", f"{name}: {row['classes']} classes", sums, all_classes == row["classes"]))
+        sums = (
+            f"{'+'.join(map(str, here['sizes']))} = {all_classes}, of which {used} occur in the lists known"
+        )
+        found.append(
+            _claim("Table 1", f"{name}: {row['classes']} classes", sums, all_classes == row["classes"])
+        )
         found += _images(name, row["images"], {s: of["count"] for s, of in here["splits"].items()})
     return found
 
@@ -66,8 +81,10 @@ def _images(name: str, printed: int, counts: dict[str, int]) -> list[dict]:
         return [_claim("Table 1", says, text, total == printed)]
     if name != "DARN":
         return []
-    text = (f"valid and test have {counts['valid']:,} and {counts['test']:,} images, a tenth each: of ASEN's release "
-            f"({ASEN_DARN:,} // 10 = {ASEN_DARN // 10:,}), not of these ({printed // 10:,})")  # fmt: skip
+    text = (
+        f"valid and test have {counts['valid']:,} and {counts['test']:,} images, a tenth each: of ASEN's release "
+        f"({ASEN_DARN:,} // 10 = {ASEN_DARN // 10:,}), not of these ({printed // 10:,})"
+    )
     return [_claim("Table 1", says, text, printed // 10 == counts["test"])]
 
 
@@ -76,8 +93,11 @@ def _of_gains(tables: dict) -> list[dict]:
     found = []
     for dataset, said in {"FashionAI": 4.72, "DARN": 12.15, "DeepFashion": 1.4, "Zappos50K": 3.61}.items():
         ours = max(overall(tables, dataset, f"CCA (Type-{i})") for i in (1, 2))
-        before = {m: overall(tables, dataset, m) for m, row in tables[dataset]["rows"].items()
-                  if row["source_ref"] is not None and not row["reproduced_by_paper"]}  # fmt: skip
+        before = {
+            m: overall(tables, dataset, m)
+            for m, row in tables[dataset]["rows"].items()
+            if row["source_ref"] is not None and not row["reproduced_by_paper"]
+        }
         best = max(before, key=before.get)
         text = f"{ours:.2f} - {before[best]:.2f} ({best}) = {ours - before[best]:.2f}"
         found.append(_claim("section 4.5", f"{dataset}: +{said}", text, _equal(ours - before[best], said)))
@@ -104,14 +124,20 @@ def _of_types(tables: dict) -> list[dict]:
     for dataset, said in {"FashionAI": 2.97, "DARN": 1.31, "DeepFashion": 0.4}.items():
         one, two = (overall(tables, dataset, f"CCA (Type-{i})") for i in (1, 2))
         text = f"{two:.2f} - {one:.2f} = {two - one:.2f}"
-        found.append(_claim("section 4.6", f"{dataset}: Type-2 over Type-1 by +{said}", text, _equal(two - one, said)))
+        found.append(
+            _claim("section 4.6", f"{dataset}: Type-2 over Type-1 by +{said}", text, _equal(two - one, said))
+        )
     one, two = (overall(tables, "Zappos50K", f"CCA (Type-{i})") for i in (1, 2))
     for said in (0.42, 0.13):
-        alike = [m for m in tables["Zappos50K"]["rows"] if _equal(one - overall(tables, "Zappos50K", m), said)]
+        alike = [
+            m for m in tables["Zappos50K"]["rows"] if _equal(one - overall(tables, "Zappos50K", m), said)
+        ]
         text = f"{one:.2f} - {two:.2f} = {one - two:.2f}"
         if "CCA (Type-2)" not in alike and alike:
             text += f"; {said} is Type-1's distance to {' and '.join(alike)}"
-        found.append(_claim("section 4.6", f"Zappos50K: Type-1 over Type-2 by +{said}", text, _equal(one - two, said)))
+        found.append(
+            _claim("section 4.6", f"Zappos50K: Type-1 over Type-2 by +{said}", text, _equal(one - two, said))
+        )
     return found
 
 
@@ -120,13 +146,22 @@ def _of_backbones(tables: dict) -> list[dict]:
     named = ("FashionAI", "DARN", "DeepFashion", "Zappos50K")
     cnn = [overall(tables, d, "ASEN") - overall(tables, d, "CSN") for d in named]
     vit = [overall(tables, d, "TF-ASEN") - overall(tables, d, "TF-CSN") for d in named]
-    text = " ".join(f"{a:+.2f}" for a in cnn) + " on the CNN, " + " ".join(f"{a:+.2f}" for a in vit) + " on the ViT"
+    text = (
+        " ".join(f"{a:+.2f}" for a in cnn)
+        + " on the CNN, "
+        + " ".join(f"{a:+.2f}" for a in vit)
+        + " on the ViT"
+    )
     camnet, asen, csn = (overall(tables, "DARN", m) for m in ("CAMNet", "ASEN", "CSN"))
     return [
         _claim("section 4.6", "ASEN beats CSN on the CNN, not on the ViT", text, min(cnn) > 0 > max(vit)),
-        _claim("section 4.6", "CAMNet on DARN is below ASEN and CSN", f"{camnet:.2f}, {asen:.2f}, {csn:.2f}",
-               camnet < min(asen, csn)),
-    ]  # fmt: skip
+        _claim(
+            "section 4.6",
+            "CAMNet on DARN is below ASEN and CSN",
+            f"{camnet:.2f}, {asen:.2f}, {csn:.2f}",
+            camnet < min(asen, csn),
+        ),
+    ]
 
 
 def _of_difficulty(tables: dict, random: dict) -> dict:
@@ -135,8 +170,11 @@ def _of_difficulty(tables: dict, random: dict) -> dict:
     by = sorted(random, key=lambda d: stats[d]["attributes"])
     scores = [overall(tables, d, "CCA (Type-2)") for d in by]
     chance = {d: random[d]["overall"]["expected"] for d in by}
-    text = "; ".join(f"{d}: {stats[d]['attributes']} attributes, {stats[d]['classes']} classes, CCA "
-                     f"{score:.2f}, random {chance[d]:.2f}" for d, score in zip(by, scores))  # fmt: skip
+    text = "; ".join(
+        f"{d}: {stats[d]['attributes']} attributes, {stats[d]['classes']} classes, CCA "
+        f"{score:.2f}, random {chance[d]:.2f}"
+        for d, score in zip(by, scores)
+    )
     says = "difficulty increases with the number of attributes, and for higher classes"
     return _claim("section 4", says, text, scores == sorted(scores, reverse=True))
 
@@ -149,15 +187,21 @@ def _of_tf_asen(tables: dict, random: dict) -> dict:
     rest = [d for a, d in over.items() if a not in above]
     chance = random["DARN"]["overall"]
     near = f"{min(rest, default=0):+.2f} to {max(rest, default=0):+.2f}"
-    text = (f"random rankings have {chance['expected']:.2f} ({chance['printed']:.2f} printed); {len(rest)} of "
-            f"{len(over)} attributes are {near} from random; others: "
-            + ", ".join(f"{a} {over[a]:+.2f}" for a in above))  # fmt: skip
-    return _claim("Table 3", "TF-ASEN on DARN: 33.52, the result of a trained model", text, len(above) > len(over) / 2)
+    text = (
+        f"random rankings have {chance['expected']:.2f} ({chance['printed']:.2f} printed); {len(rest)} of "
+        f"{len(over)} attributes are {near} from random; others: "
+        + ", ".join(f"{a} {over[a]:+.2f}" for a in above)
+    )
+    return _claim(
+        "Table 3", "TF-ASEN on DARN: 33.52, the result of a trained model", text, len(above) > len(over) / 2
+    )
 
 
 def _of_random(tables: dict, random: dict) -> dict:
     """Table 3's random row is off by whole points, each attribute to the second decimal."""
     off = [of["difference"] for of in random["DARN"]["per_attribute"].values()]
-    text = (f"printed less expected: {' '.join(f'{round(d, 2) + 0.0:+.2f}' for d in off)}; each within "
-            f"{max(abs(d - round(d)) for d in off):.2f} of a whole number")  # fmt: skip
+    text = (
+        f"printed less expected: {' '.join(f'{round(d, 2) + 0.0:+.2f}' for d in off)}; each within "
+        f"{max(abs(d - round(d)) for d in off):.2f} of a whole number"
+    )
     return _claim("Table 3", "random baseline on DARN: 32.26", text, max(map(abs, off)) < 0.5)

@@ -1,9 +1,9 @@
 """The data auditor: what a data set in the layout holds, what is wrong with it, what that costs.
 
-    labels.py   counts, triplets, queries without an answer: from the lists alone
-    whole.py    whether an image file is whole
-    images.py   images missing, broken or twice there, and splits that share images
-    report.py   findings in words, and the table
+labels.py   counts, triplets, queries without an answer: from the lists alone
+whole.py    whether an image file is whole
+images.py   images missing, broken or twice there, and splits that share images
+report.py   findings in words, and the table
 """
 
 from __future__ import annotations
@@ -37,13 +37,19 @@ def audit(root: str | Path, images: bool = True, threads: int = 0, progress: boo
     same = {"content": files["same_content"], "pixels": files["same_pixels"]} if files else {}
     splits = label_facts(dataset)
     result = {
-        "name": dataset.name, "root": str(root),
+        "name": dataset.name,
+        "root": str(root),
         "attributes": dict(zip(dataset.attributes.names, map(list, dataset.attributes.values))),
         "table1": beside_table1(dataset.name, dataset.attributes.sizes, splits, len(listed)),
-        "splits": splits, "images": files, "leakage": leakage(dataset.splits, listed, same),
-        "own_candidates": {name: own_candidates(split, content)
-                           for name, split in dataset.splits.items() if split.queries is not None},
-    }  # fmt: skip
+        "splits": splits,
+        "images": files,
+        "leakage": leakage(dataset.splits, listed, same),
+        "own_candidates": {
+            name: own_candidates(split, content)
+            for name, split in dataset.splits.items()
+            if split.queries is not None
+        },
+    }
     result["findings"] = findings(result, _other_notes(dataset))
     return {**result, "breaks": sum(found["breaks"] for found in result["findings"])}
 
@@ -52,6 +58,9 @@ def _other_notes(dataset) -> list[str]:
     """The reader's findings, without those that the audit states itself, in more detail."""
     from ccakit.data.findings import rare, unanswered
 
-    own = {f"{name}: {text}" for name, split in dataset.splits.items()
-           for text in (rare if split.queries is None else unanswered)(split)}  # fmt: skip
+    own = {
+        f"{name}: {text}"
+        for name, split in dataset.splits.items()
+        for text in (rare if split.queries is None else unanswered)(split)
+    }
     return [note for note in dataset.findings if note not in own]

@@ -63,7 +63,9 @@ def look(root: Path, path: str) -> Seen:
         if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
             return Seen(path, "unreadable", "is not a regular file")
         if status.st_size > MOST_BYTES:
-            return Seen(path, "unreadable", f"has {status.st_size} bytes, more than the limit of {MOST_BYTES}")
+            return Seen(
+                path, "unreadable", f"has {status.st_size} bytes, more than the limit of {MOST_BYTES}"
+            )
         data = file.read_bytes()
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
@@ -86,7 +88,13 @@ def look_at_all(root: Path, paths: Iterable[str], threads: int = 0, progress: bo
     """`look` at every path, in order, by some threads (0: one a core, at most 8); few files are held at a time."""
     root, paths = Path(os.path.realpath(root)), list(paths)
     threads = threads or min(8, os.cpu_count() or 1)
-    bar = tqdm(total=len(paths), desc="looking at images", unit="img", disable=None if progress else True, leave=False)
+    bar = tqdm(
+        total=len(paths),
+        desc="looking at images",
+        unit="img",
+        disable=None if progress else True,
+        leave=False,
+    )
     with bar, ThreadPoolExecutor(threads) as pool:
         rest, waiting = iter(paths), deque()
         while True:
@@ -97,7 +105,9 @@ def look_at_all(root: Path, paths: Iterable[str], threads: int = 0, progress: bo
             bar.update()
 
 
-def image_facts(dataset: Dataset, listed: Places, threads: int = 0, progress: bool = False) -> tuple[dict, dict]:
+def image_facts(
+    dataset: Dataset, listed: Places, threads: int = 0, progress: bool = False
+) -> tuple[dict, dict]:
     """What is wrong with the images, and which are there twice; and {path: digest of content} of what is there.
 
     When not one image is there, none is named as missing: the lists stand alone, which `none_here` says.
@@ -108,7 +118,9 @@ def image_facts(dataset: Dataset, listed: Places, threads: int = 0, progress: bo
     gone = [Seen(path, "missing", "is missing") for path in listed.keys() - set(there)]
     for seen in chain(gone, look_at_all(dataset.root, there, threads, progress)):
         if seen.problem:
-            problems[seen.problem].append({"path": seen.path, "listed": _lines(listed[seen.path]), "what": seen.words})
+            problems[seen.problem].append(
+                {"path": seen.path, "listed": _lines(listed[seen.path]), "what": seen.words}
+            )
         else:
             kinds[seen.kind] += 1
             sizes.append(seen.size)
@@ -120,11 +132,16 @@ def image_facts(dataset: Dataset, listed: Places, threads: int = 0, progress: bo
     counts = {f"n_{name}": len(found) for name, found in problems.items()}
     same_content = groups(content)
     facts = {
-        "checked": len(listed), "none_here": none_here, **counts, **({} if none_here else problems),
-        "kinds": dict(kinds), "sizes": _sizes(sizes),
-        "same_content": same_content, "same_pixels": _others(groups(pixels), content),
+        "checked": len(listed),
+        "none_here": none_here,
+        **counts,
+        **({} if none_here else problems),
+        "kinds": dict(kinds),
+        "sizes": _sizes(sizes),
+        "same_content": same_content,
+        "same_pixels": _others(groups(pixels), content),
         "conflicts": [group for group in same_content if _conflict(dataset, listed, group)],
-    }  # fmt: skip
+    }
     return facts, content
 
 
@@ -167,7 +184,9 @@ def _conflict(dataset: Dataset, listed: Places, group: list[str]) -> bool:
     return False
 
 
-def leakage(names: Iterable[str], listed: Places, same: dict[str, list[list[str]]]) -> dict[str, dict[str, list]]:
+def leakage(
+    names: Iterable[str], listed: Places, same: dict[str, list[list[str]]]
+) -> dict[str, dict[str, list]]:
     """Images of a later split that an earlier one has too, for every two splits: {"train/test": {...}}.
 
     "path": paths in both lists. For every kind of `same` ("content", "pixels": groups of equal images):

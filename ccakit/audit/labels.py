@@ -41,8 +41,14 @@ def label_facts(dataset: Dataset) -> dict[str, dict]:
     alone = dataset.root / "label_train.txt"
     if "train" not in facts and alone.is_file():
         rows = read_rows(alone, dataset.attributes)
-        facts = {"train": {**_train(rows, dataset.attributes), "images": len(np.unique(rows[:, 0])),
-                           "labels_only": True}, **facts}  # fmt: skip
+        facts = {
+            "train": {
+                **_train(rows, dataset.attributes),
+                "images": len(np.unique(rows[:, 0])),
+                "labels_only": True,
+            },
+            **facts,
+        }
     if "train" in facts:
         for name in facts.keys() - {"train"}:
             facts[name]["unseen"] = _unseen(facts[name], facts["train"])
@@ -83,10 +89,21 @@ def _triplets(rows: np.ndarray, attributes: Attributes) -> dict:
     for c, name in enumerate(attributes.names):
         of = rows[rows[:, 1] == c]
         labelled, images = len(np.unique(of[:, 0])), np.bincount(of[:, 2], minlength=attributes.sizes[c])
-        why = {v: "no image" if n == 0 else "one image" if n == 1 else "every labelled image has it"
-               for v, n in enumerate(images) if n < 2 or n == labelled}  # fmt: skip
-        idle += [{"attribute": name, "value": attributes.value(c, v), "label": v, "images": int(images[v]),
-                  "why": reason} for v, reason in why.items()]  # fmt: skip
+        why = {
+            v: "no image" if n == 0 else "one image" if n == 1 else "every labelled image has it"
+            for v, n in enumerate(images)
+            if n < 2 or n == labelled
+        }
+        idle += [
+            {
+                "attribute": name,
+                "value": attributes.value(c, v),
+                "label": v,
+                "images": int(images[v]),
+                "why": reason,
+            }
+            for v, reason in why.items()
+        ]
         unusable += [name] if len(why) == len(images) else []
     return {"no_anchor": idle, "no_triplet": unusable}
 
@@ -99,19 +116,25 @@ def _ranked(split: Split) -> dict:
     for c, name in enumerate(attributes.names):
         mine = answered[condition == c]
         facts["attributes"][name] |= {
-            "queries": sides[0][c], "candidates": sides[1][c], "unanswered": int((~mine).sum()),
+            "queries": sides[0][c],
+            "candidates": sides[1][c],
+            "unanswered": int((~mine).sum()),
             "ceiling": 100 * float(mine.mean()) if len(mine) else None,
-        }  # fmt: skip
+        }
     ceilings = [of["ceiling"] for of in facts["attributes"].values() if of["ceiling"] is not None]
     path = Path(split.root) / f"label_{split.name}.txt"
     listed = path.is_file()
     every = read_all_values(split.root, split.name) if listed else split.labels
     source = path.name if listed else f"query_{split.name}.txt and candidate_{split.name}.txt"
     return {
-        **facts, "queries": len(split.queries), "candidates": len(split.candidates),
-        "unanswered": int((~answered).sum()), "ceiling_weighted": 100 * float(answered.mean()),
-        "ceiling_macro": float(np.mean(ceilings)), "several": _share(split.labels, every, attributes, source),
-    }  # fmt: skip
+        **facts,
+        "queries": len(split.queries),
+        "candidates": len(split.candidates),
+        "unanswered": int((~answered).sum()),
+        "ceiling_weighted": 100 * float(answered.mean()),
+        "ceiling_macro": float(np.mean(ceilings)),
+        "several": _share(split.labels, every, attributes, source),
+    }
 
 
 def _share(rows: np.ndarray, all_values: np.ndarray, attributes: Attributes, source: str) -> dict:
@@ -119,9 +142,12 @@ def _share(rows: np.ndarray, all_values: np.ndarray, attributes: Attributes, sou
     several = several_valued(rows, all_values)
     each = {name: several[rows[:, 1] == c] for c, name in enumerate(attributes.names)}
     return {
-        "rows": int(several.sum()), "of": len(rows), "share": 100 * float(several.mean()), "source": source,
+        "rows": int(several.sum()),
+        "of": len(rows),
+        "share": 100 * float(several.mean()),
+        "source": source,
         "per_attribute": {name: 100 * float(of.mean()) for name, of in each.items() if len(of)},
-    }  # fmt: skip
+    }
 
 
 def _unseen(ranked: dict, train: dict) -> list[dict]:

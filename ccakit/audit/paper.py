@@ -43,9 +43,10 @@ def derive(root: str | Path) -> dict:
     for name in DATASETS:
         dataset = read_dataset(root / name)
         datasets[name] = {
-            "attributes": list(dataset.attributes.names), "sizes": list(dataset.attributes.sizes),
+            "attributes": list(dataset.attributes.names),
+            "sizes": list(dataset.attributes.sizes),
             "splits": {split: _kept(facts) for split, facts in label_facts(dataset).items()},
-        }  # fmt: skip
+        }
     sources = [root / "meta.json", *sorted(path for name in DATASETS for path in (root / name).glob("*.txt"))]
     sums = {str(path.relative_to(root)): sha256(path.read_bytes()).hexdigest() for path in sources}
     return {"about": ABOUT, "sha256": sums, "datasets": datasets}
@@ -54,8 +55,13 @@ def derive(root: str | Path) -> dict:
 def _kept(facts: dict) -> dict:
     """Of a split's facts, what the audit of the paper needs."""
     if "queries" not in facts:
-        return {"count": facts["images"], "images": {a: of["images"] for a, of in facts["attributes"].items()}}
-    sides = {side: {a: of[side] for a, of in facts["attributes"].items()} for side in ("queries", "candidates")}
+        return {
+            "count": facts["images"],
+            "images": {a: of["images"] for a, of in facts["attributes"].items()},
+        }
+    sides = {
+        side: {a: of[side] for a, of in facts["attributes"].items()} for side in ("queries", "candidates")
+    }
     several = {key: facts["several"][key] for key in ("rows", "of", "source")}
     return {"count": facts["images"], "unanswered": facts["unanswered"], "several": several, **sides}
 
@@ -75,7 +81,11 @@ def audit_paper() -> dict:
     """
     tables = json.loads(files("ccakit.audit").joinpath("paper.json").read_text())
     facts = shipped()["datasets"]
-    rows = [row_fits(tables[name], facts[name], name, method) for name in DATASETS for method in tables[name]["rows"]]
+    rows = [
+        row_fits(tables[name], facts[name], name, method)
+        for name in DATASETS
+        for method in tables[name]["rows"]
+    ]
     random = {name: random_rows(tables[name], facts[name]) for name in DATASETS}
     found = claims(tables, facts, random)
     return {
@@ -83,11 +93,14 @@ def audit_paper() -> dict:
         "not_checkable": not_checkable(tables, found),
         "random": random,
         "ceilings": {name: ceilings(facts[name]) for name in DATASETS},
-        "several": {name: {**of, "share": 100 * of["rows"] / of["of"]} for name in DATASETS
-                    for of in [facts[name]["splits"]["test"]["several"]]},
+        "several": {
+            name: {**of, "share": 100 * of["rows"] / of["of"]}
+            for name in DATASETS
+            for of in [facts[name]["splits"]["test"]["several"]]
+        },
         "gains": [gain for row in rows if not row["fits"] for gain in [_gain(tables, row)]],
         "claims": found,
-    }  # fmt: skip
+    }
 
 
 def not_checkable(tables: dict, found: list[dict]) -> list[dict]:
@@ -97,10 +110,20 @@ def not_checkable(tables: dict, found: list[dict]) -> list[dict]:
         name = row["dataset"]
         figures = {of: row[of] for of in FIGURES if f"{name}: {row[of]} {of}" not in said}
         why = NO_TRAIN if name in DATASETS else NO_LISTS
-        left += [{"dataset": name, "table": tables["statistics"]["table"], **figures, "why": why}] * bool(figures)
+        left += [{"dataset": name, "table": tables["statistics"]["table"], **figures, "why": why}] * bool(
+            figures
+        )
     accuracies = tables["Zappos50K"]
-    return left + [{"dataset": "Zappos50K", "table": accuracies["table"], "method": method, "accuracy": row["accuracy"],
-                    "why": WHY_NOT} for method, row in accuracies["rows"].items()]  # fmt: skip
+    return left + [
+        {
+            "dataset": "Zappos50K",
+            "table": accuracies["table"],
+            "method": method,
+            "accuracy": row["accuracy"],
+            "why": WHY_NOT,
+        }
+        for method, row in accuracies["rows"].items()
+    ]
 
 
 def row_fits(table: dict, facts: dict, dataset: str, method: str) -> dict:
@@ -115,15 +138,25 @@ def row_fits(table: dict, facts: dict, dataset: str, method: str) -> dict:
     plain, printed = float(np.mean(figures)), row["mAP"]
     means = {"map_weighted": weighted, "map_macro": plain, **row["per_attribute"]}
     near = [name for name, mean in means.items() if abs(printed - mean) <= TOLERANCE]
-    return {"dataset": dataset, "table": table["table"], "method": method, "printed": printed, "map_weighted": weighted,
-            "map_macro": plain, "fits": "map_weighted" in near, "is": near[0] if near else "neither"}  # fmt: skip
+    return {
+        "dataset": dataset,
+        "table": table["table"],
+        "method": method,
+        "printed": printed,
+        "map_weighted": weighted,
+        "map_macro": plain,
+        "fits": "map_weighted" in near,
+        "is": near[0] if near else "neither",
+    }
 
 
 def expected_aps(facts: dict, split: str = "test") -> dict[str, np.ndarray]:
     """Per attribute, the exact expected AP (0..1) of a random ranking for every query, (Q,), from counts alone."""
     of = facts["splits"][split]
     return {
-        name: np.repeat(expected_random_ap(sum(of["candidates"][name]), np.array(of["candidates"][name])), asked)
+        name: np.repeat(
+            expected_random_ap(sum(of["candidates"][name]), np.array(of["candidates"][name])), asked
+        )
         for name, asked in of["queries"].items()
     }
 
@@ -131,7 +164,9 @@ def expected_aps(facts: dict, split: str = "test") -> dict[str, np.ndarray]:
 def random_rows(table: dict, facts: dict) -> dict:
     """The printed random row beside its exact expectation, in percent: "overall" and "per_attribute"."""
     row, aps = table["rows"]["Random baseline"], expected_aps(facts)
-    pairs = {name: (row["per_attribute"][name], 100 * float(aps[name].mean())) for name in table["attributes"]}
+    pairs = {
+        name: (row["per_attribute"][name], 100 * float(aps[name].mean())) for name in table["attributes"]
+    }
     beside = {name: _beside(*pair) for name, pair in pairs.items()}
     whole = 100 * float(np.mean(np.concatenate(list(aps.values()))))
     return {"overall": _beside(row["mAP"], whole), "per_attribute": beside}
@@ -145,25 +180,44 @@ def ceilings(facts: dict, split: str = "test") -> dict:
     """The most that mAP can be, in percent, given the queries without a relevant candidate."""
     of = facts["splits"][split]
     asked = {name: sum(queries) for name, queries in of["queries"].items()}
-    lost = {name: sum(q for q, c in zip(of["queries"][name], of["candidates"][name]) if not c) for name in asked}
+    lost = {
+        name: sum(q for q, c in zip(of["queries"][name], of["candidates"][name]) if not c) for name in asked
+    }
     each = {name: 100 * (1 - lost[name] / n) for name, n in asked.items()}
     total, missed = sum(asked.values()), sum(lost.values())
-    return {"queries": total, "unanswered": missed, "map_weighted": 100 * (1 - missed / total),
-            "map_macro": float(np.mean(list(each.values()))), "map_per_attribute": each}  # fmt: skip
+    return {
+        "queries": total,
+        "unanswered": missed,
+        "map_weighted": 100 * (1 - missed / total),
+        "map_macro": float(np.mean(list(each.values()))),
+        "map_per_attribute": each,
+    }
 
 
 def _gain(tables: dict, row: dict) -> dict:
     """CCA (Type-2) over a row that does not fit, as printed and with both overall figures query-weighted."""
     ours = overall(tables, row["dataset"], "CCA (Type-2)")
     printed, restated = ours - row["printed"], ours - row["map_weighted"]
-    return {"dataset": row["dataset"], "table": row["table"], "over": row["method"], "printed": printed,
-            "restated": restated, "understated_by": restated - printed}  # fmt: skip
+    return {
+        "dataset": row["dataset"],
+        "table": row["table"],
+        "over": row["method"],
+        "printed": printed,
+        "restated": restated,
+        "understated_by": restated - printed,
+    }
 
 
 def table(result: dict) -> str:
     """What `ccakit audit --paper` prints, from the result of `audit_paper`."""
-    blocks = [_rows(result), _left(result["not_checkable"]), _random(result["random"]), _ceilings(result),
-              _gains(result["gains"]), _claims(result["claims"])]  # fmt: skip
+    blocks = [
+        _rows(result),
+        _left(result["not_checkable"]),
+        _random(result["random"]),
+        _ceilings(result),
+        _gains(result["gains"]),
+        _claims(result["claims"]),
+    ]
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
@@ -171,8 +225,10 @@ def _rows(result: dict) -> list[str]:
     lines = [f"{'overall mAP of Tables 2-4':<34}{'printed':>9}{'weighted':>10}{'plain':>8}"]
     for row in result["rows"]:
         flag = "" if row["fits"] else f"  ! printed is {_is(row['is'])}"
-        lines.append(f"{row['table']:<9}{row['dataset']:<12}{row['method']:<16}"[:36].ljust(36)
-                     + f"{row['printed']:>7.2f}{row['map_weighted']:>10.2f}{row['map_macro']:>8.2f}{flag}")  # fmt: skip
+        lines.append(
+            f"{row['table']:<9}{row['dataset']:<12}{row['method']:<16}"[:36].ljust(36)
+            + f"{row['printed']:>7.2f}{row['map_weighted']:>10.2f}{row['map_macro']:>8.2f}{flag}"
+        )
     fit = sum(row["fits"] for row in result["rows"])
     return [*lines, f"{fit} of {len(result['rows'])} are the mean weighted by query, to rounding"]
 
@@ -195,29 +251,40 @@ def _random(random: dict) -> list[str]:
     lines = [f"{'random rankings (mAP, test)':<34}{'printed':>9}{'expected':>10}{'off':>8}"]
     for dataset, of in random.items():
         for name, each in [*of["per_attribute"].items(), ("weighted by query", of["overall"])]:
-            lines.append(f"{dataset:<12}{name.replace('_', ' '):<24}{each['printed']:>7.2f}{each['expected']:>10.2f}"
-                         f"{round(each['difference'], 2) + 0.0:>+8.2f}")  # fmt: skip
+            lines.append(
+                f"{dataset:<12}{name.replace('_', ' '):<24}{each['printed']:>7.2f}{each['expected']:>10.2f}"
+                f"{round(each['difference'], 2) + 0.0:>+8.2f}"
+            )
     return lines
 
 
 def _ceilings(result: dict) -> list[str]:
-    lines = [f"{'test splits':<12}{'queries':>9}{'unanswered':>12}{'ceiling':>9}{'plain':>8}{'several values':>16}"]
+    lines = [
+        f"{'test splits':<12}{'queries':>9}{'unanswered':>12}{'ceiling':>9}{'plain':>8}{'several values':>16}"
+    ]
     for dataset, of in result["ceilings"].items():
-        lines.append(f"{dataset:<12}{of['queries']:>9}{of['unanswered']:>12}{of['map_weighted']:>9.2f}{of['map_macro']:>8.2f}"
-                     f"{result['several'][dataset]['share']:>15.1f}%")  # fmt: skip
+        lines.append(
+            f"{dataset:<12}{of['queries']:>9}{of['unanswered']:>12}{of['map_weighted']:>9.2f}{of['map_macro']:>8.2f}"
+            f"{result['several'][dataset]['share']:>15.1f}%"
+        )
     return lines
 
 
 def _gains(gains: list[dict]) -> list[str]:
     lines = [f"{'gain of CCA (Type-2) over':<34}{'printed':>9}{'restated':>10}{'change':>8}"]
-    return lines + [f"{gain['table']:<9}{gain['dataset']:<12}{gain['over']:<15}{gain['printed']:>7.2f}"
-                    f"{gain['restated']:>10.2f}{gain['understated_by']:>+8.2f}" for gain in gains]  # fmt: skip
+    return lines + [
+        f"{gain['table']:<9}{gain['dataset']:<12}{gain['over']:<15}{gain['printed']:>7.2f}"
+        f"{gain['restated']:>10.2f}{gain['understated_by']:>+8.2f}"
+        for gain in gains
+    ]
 
 
 def _claims(found: list[dict]) -> list[str]:
     lines = [f"what the paper says: {sum(each['holds'] for each in found)} of {len(found)} statements hold"]
     for each in found:
-        lines.append(f"  {' ' if each['holds'] else '!'} {each['where']}: {each['says']}\n      {each['computed']}")
+        lines.append(
+            f"  {' ' if each['holds'] else '!'} {each['where']}: {each['says']}\n      {each['computed']}"
+        )
     return lines
 
 

@@ -25,7 +25,9 @@ def plot(result: dict) -> Figure:
         figure = new_figure(2.5 * columns + 0.3, 1.55 * rows + 0.5)
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for c, (ax, name) in enumerate(zip(grid.flat, names)):
-            counts = {split: splits[split]["attributes"][name]["images"] for split in LINES if split in splits}
+            counts = {
+                split: splits[split]["attributes"][name]["images"] for split in LINES if split in splits
+            }
             color = ink(attribute_colors(len(names))[c])
             _panel(ax, counts, color)
             ax.set_title(name.replace("_", " "), color=color, fontweight="bold")
@@ -35,9 +37,14 @@ def plot(result: dict) -> Figure:
             ax.remove()
         for ax in grid[:, 0]:
             ax.set_ylabel("images")
-        handles = [plt.Line2D([], [], color="0.3", linestyle=LINES[split], label=split) for split in LINES
-                   if split in splits]  # fmt: skip
-        handles.append(plt.Line2D([], [], color=WRONG, marker="o", markersize=3, linestyle="", label="0 or 1 image"))
+        handles = [
+            plt.Line2D([], [], color="0.3", linestyle=LINES[split], label=split)
+            for split in LINES
+            if split in splits
+        ]
+        handles.append(
+            plt.Line2D([], [], color=WRONG, marker="o", markersize=3, linestyle="", label="0 or 1 image")
+        )
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
 

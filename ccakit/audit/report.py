@@ -5,12 +5,13 @@ from __future__ import annotations
 from ccakit.data.text import count
 
 SAYS = {
-    "missing": "missing", "outside": "links that lead out of the folder", "empty": "empty",
-    "truncated": "truncated", "unreadable": "unreadable",
-}  # fmt: skip
+    "missing": "missing",
+    "outside": "links that lead out of the folder",
+    "empty": "empty",
+    "truncated": "truncated",
+    "unreadable": "unreadable",
+}
 SHOWN = 5  # examples a finding names
-
-
 
 
 def findings(result: dict, notes: list[str]) -> list[dict]:
@@ -43,20 +44,29 @@ def _of_images(images: dict | None) -> list[dict]:
         if images[kind]:
             named = _some([f"{each['path']} ({_place(each)})" for each in images[kind]])
             found.append(_found(kind, True, f"{count(len(images[kind]), 'image')} {words}: {named}"))
-    for kind, words in (("same_content", "byte for byte"), ("same_pixels", "in every pixel, in files that differ")):
+    for kind, words in (
+        ("same_content", "byte for byte"),
+        ("same_pixels", "in every pixel, in files that differ"),
+    ):
         if groups := images[kind]:
             more = sum(map(len, groups)) - len(groups)
             text = f"{count(more, 'image is a copy', 'images are copies')} of another {words}: "
             found.append(_found(kind, False, text + _some([" = ".join(group) for group in groups])))
     if images["conflicts"]:
         text = f"{count(len(images['conflicts']), 'group')} of equal images labelled differently: "
-        found.append(_found("conflict", False, text + _some([" = ".join(group) for group in images["conflicts"]])))
+        found.append(
+            _found("conflict", False, text + _some([" = ".join(group) for group in images["conflicts"]]))
+        )
     return found
 
 
 def _place(each: dict) -> str:
     split, line = each["listed"][0]
-    return f"{each['what']}; {split}, line {line}" if each["what"].split()[0] != "is" else f"{split}, line {line}"
+    return (
+        f"{each['what']}; {split}, line {line}"
+        if each["what"].split()[0] != "is"
+        else f"{split}, line {line}"
+    )
 
 
 def _of_leakage(result: dict) -> list[dict]:
@@ -79,19 +89,25 @@ def _of_splits(result: dict) -> list[dict]:
     found, train = [], result["splits"].get("train")
     if train:
         for why in ("no image", "one image", "every labelled image has it"):
-            values = [f"{each['attribute']} {each['value']}" for each in train["no_anchor"] if each["why"] == why]
+            values = [
+                f"{each['attribute']} {each['value']}" for each in train["no_anchor"] if each["why"] == why
+            ]
             if values:
                 text = f"train: {count(len(values), 'value')} without an anchor and positive, {why}: {_some(values)}"
                 found.append(_found("no_anchor", False, text))
         if train["no_triplet"]:
             every = len(train["no_triplet"]) == len(result["attributes"])
-            found.append(_found("no_triplet", every, f"train: no triplet exists of {_some(train['no_triplet'])}"))
+            found.append(
+                _found("no_triplet", every, f"train: no triplet exists of {_some(train['no_triplet'])}")
+            )
     for name, split in result["splits"].items():
         if split.get("unanswered"):
             found.append(_found("unanswered", False, _unanswered(name, split, result["attributes"])))
         if unseen := split.get("unseen"):
-            values = [f"{each['attribute']} {result['attributes'][each['attribute']][each['label']]}"
-                      for each in unseen]  # fmt: skip
+            values = [
+                f"{each['attribute']} {result['attributes'][each['attribute']][each['label']]}"
+                for each in unseen
+            ]
             asked = sum(each["queries"] for each in unseen)
             text = f"{name}: {count(asked, 'query', 'queries')} for values that no training image has: {_some(values)}"
             found.append(_found("unseen", False, text))
@@ -100,12 +116,18 @@ def _of_splits(result: dict) -> list[dict]:
 
 def _unanswered(name: str, split: dict, values: dict[str, list[str]]) -> str:
     """The queries without a relevant candidate, the ceilings they set, and the values they ask for."""
-    asked = [f"{attribute} {values[attribute][label]} ({q})" for attribute, of in split["attributes"].items()
-             for label, (q, c) in enumerate(zip(of["queries"], of["candidates"])) if q and not c]  # fmt: skip
+    asked = [
+        f"{attribute} {values[attribute][label]} ({q})"
+        for attribute, of in split["attributes"].items()
+        for label, (q, c) in enumerate(zip(of["queries"], of["candidates"]))
+        if q and not c
+    ]
     one, several = (f"of {split['queries']} queries {has} no relevant candidate" for has in ("has", "have"))
     ceilings = f"{split['ceiling_weighted']:.2f}, its plain mean {split['ceiling_macro']:.2f}"
-    return (f"{name}: {count(split['unanswered'], one, several)}: AP 0, so that overall mAP is at most "
-            f"{ceilings}: {_some(asked)}")  # fmt: skip
+    return (
+        f"{name}: {count(split['unanswered'], one, several)}: AP 0, so that overall mAP is at most "
+        f"{ceilings}: {_some(asked)}"
+    )
 
 
 def table(result: dict) -> str:
@@ -125,15 +147,26 @@ def _table1(beside: dict | None) -> list[str]:
 
 
 def _splits(splits: dict) -> list[str]:
-    lines = [f"{'split':<8}{'images':>9}{'labelled':>9}{'rows':>9}{'queries':>9}{'candidates':>11}{'unanswered':>11}"
-             f"{'ceiling':>9}{'macro':>8}{'several':>9}"]  # fmt: skip
+    lines = [
+        f"{'split':<8}{'images':>9}{'labelled':>9}{'rows':>9}{'queries':>9}{'candidates':>11}{'unanswered':>11}"
+        f"{'ceiling':>9}{'macro':>8}{'several':>9}"
+    ]
     for name, of in splits.items():
-        ranked = (f"{of['queries']:>9}{of['candidates']:>11}{of['unanswered']:>11}{of['ceiling_weighted']:>9.2f}"
-                  f"{of['ceiling_macro']:>8.2f}" if "queries" in of else " " * 48)  # fmt: skip
+        ranked = (
+            f"{of['queries']:>9}{of['candidates']:>11}{of['unanswered']:>11}{of['ceiling_weighted']:>9.2f}"
+            f"{of['ceiling_macro']:>8.2f}"
+            if "queries" in of
+            else " " * 48
+        )
         images = "-" if of["labels_only"] else of["images"]
-        lines.append(f"{name:<8}{images:>9}{of['labelled']:>9}{of['rows']:>9}{ranked}{of['several']['share']:>8.1f}%")
-    return [*lines, "ceiling, macro: the most that overall mAP (weighted by query; plain mean) can be, in percent",
-            "several: rows whose image has several values of the attribute"]  # fmt: skip
+        lines.append(
+            f"{name:<8}{images:>9}{of['labelled']:>9}{of['rows']:>9}{ranked}{of['several']['share']:>8.1f}%"
+        )
+    return [
+        *lines,
+        "ceiling, macro: the most that overall mAP (weighted by query; plain mean) can be, in percent",
+        "several: rows whose image has several values of the attribute",
+    ]
 
 
 def _attributes(name: str, split: dict) -> list[str]:
@@ -159,7 +192,8 @@ def _images(images: dict | None) -> list[str]:
     bad = ", ".join(f"{images['n_' + kind]} {kind}" for kind in SAYS)
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(images["kinds"].items()))
     size = images["sizes"] and "; sizes {} to {}, median {}".format(
-        *("x".join(map(str, images["sizes"][each][::-1])) for each in ("min", "max", "median")))  # fmt: skip
+        *("x".join(map(str, images["sizes"][each][::-1])) for each in ("min", "max", "median"))
+    )
     return [f"images: {images['checked']} looked at: {kinds}{size or ''}", f"        {bad}"]
 
 

@@ -24,6 +24,8 @@ def paper_row(dataset: str, method: str) -> dict | None:
     """A row of Tables 2-4 as printed, in percent: {"mAP": ..., "per_attribute": {...}}; None where there is none."""
     tables = json.loads(files("ccakit.audit").joinpath("paper.json").read_text())
     return tables.get(dataset, {}).get("rows", {}).get(method)
+
+
 ASEN_RELEASE = {"DARN": "ASEN's release, from which the paper has its splits, counts 214,619 images"}
 
 
@@ -40,6 +42,15 @@ def beside_table1(name: str, sizes: tuple[int, ...], splits: dict, listed: int) 
     alone = sum(of["images"] for of in splits.values() if of["labels_only"])
     here = {"attributes": len(sizes), "classes": sum(sizes), "images": listed + alone}
     lacks = [split for split in ("train", "valid", "test") if split not in splits]
-    note = "; ".join(filter(None, [f"here without {' and '.join(lacks)}" if lacks else "",
-                                   ASEN_RELEASE.get(paper["dataset"], "")]))  # fmt: skip
-    return {"dataset": paper["dataset"], "here": here, "paper": {key: paper[key] for key in here}, "note": note}
+    note = "; ".join(
+        filter(
+            None,
+            [f"here without {' and '.join(lacks)}" if lacks else "", ASEN_RELEASE.get(paper["dataset"], "")],
+        )
+    )
+    return {
+        "dataset": paper["dataset"],
+        "here": here,
+        "paper": {key: paper[key] for key in here},
+        "note": note,
+    }

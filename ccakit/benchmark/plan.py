@@ -45,13 +45,27 @@ def settings_of(config: BenchmarkConfig, run: Trial, dataset: Dataset) -> TrainC
         weights = config.cnn_weights or (weights if config.cnn_trunk == trunk else None)
         trunk = config.cnn_trunk
     base = TrainConfig(
-        data=config.data, out=config.out / run.folder, seed=run.seed, model=run.model, trunk=trunk, mode=run.mode,
-        budget=config.budget, freeze=config.freeze, pretrained=config.pretrained, weights=weights,
-        image_size=config.image_size, cache=config.freeze != "none", batch_size=config.batch_size, lr=config.lr,
-        triplets_per_epoch=max(config.batch_size, images // 3), evaluate_every=config.evaluate_every,
-        mixed_precision=config.mixed_precision, workers=config.workers, max_unreadable=config.max_unreadable,
+        data=config.data,
+        out=config.out / run.folder,
+        seed=run.seed,
+        model=run.model,
+        trunk=trunk,
+        mode=run.mode,
+        budget=config.budget,
+        freeze=config.freeze,
+        pretrained=config.pretrained,
+        weights=weights,
+        image_size=config.image_size,
+        cache=config.freeze != "none",
+        batch_size=config.batch_size,
+        lr=config.lr,
+        triplets_per_epoch=max(config.batch_size, images // 3),
+        evaluate_every=config.evaluate_every,
+        mixed_precision=config.mixed_precision,
+        workers=config.workers,
+        max_unreadable=config.max_unreadable,
         skip_unreadable=config.skip_unreadable,
-    )  # fmt: skip
+    )
     varied = dict(word.split("=", 1) for word in run.variant.split())
     varied |= {name: varied[name].split(",") for name in ("without", "balance") if name in varied}
     return from_dict(TrainConfig, {**to_dict(base), **varied}, where=f"variant {run.variant!r}")

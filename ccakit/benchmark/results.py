@@ -6,11 +6,36 @@ import csv
 from pathlib import Path
 
 COLUMNS = (
-    "dataset", "mode", "variant", "model", "seed", "status", "map_weighted", "map_macro", "random_map_weighted",
-    "triplet_accuracy", "pointing_game", "pointing_chance", "unreadable", "best_epoch", "epochs", "images",
-    "train_seconds", "parameters", "trained_parameters", "shares_trunk", "embed_mflops", "embed_ms",
-    "images_per_second", "trunk", "budget", "threads", "torch", "device", "settings",
-)  # fmt: skip
+    "dataset",
+    "mode",
+    "variant",
+    "model",
+    "seed",
+    "status",
+    "map_weighted",
+    "map_macro",
+    "random_map_weighted",
+    "triplet_accuracy",
+    "pointing_game",
+    "pointing_chance",
+    "unreadable",
+    "best_epoch",
+    "epochs",
+    "images",
+    "train_seconds",
+    "parameters",
+    "trained_parameters",
+    "shares_trunk",
+    "embed_mflops",
+    "embed_ms",
+    "images_per_second",
+    "trunk",
+    "budget",
+    "threads",
+    "torch",
+    "device",
+    "settings",
+)
 MEASURED = COLUMNS[COLUMNS.index("map_weighted") : COLUMNS.index("unreadable")]
 PER_ATTRIBUTE = "map:"
 TEXT = ("dataset", "mode", "variant", "model", "status", "trunk", "budget", "torch", "device", "settings")
@@ -30,14 +55,18 @@ def write_rows(path: Path, rows: list[dict]) -> None:
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, [*COLUMNS, *dict.fromkeys(attributes)], restval="")
         writer.writeheader()
-        writer.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+        writer.writerows(
+            {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows
+        )
 
 
 def read_rows(path: Path) -> list[dict]:
     """The rows of a results file: numbers as int or float, empty cells as None."""
     with open(path, newline="") as file:
-        return [{name: (text or None) if name in TEXT else _cell(text) for name, text in row.items()}
-                for row in csv.DictReader(file)]  # fmt: skip
+        return [
+            {name: (text or None) if name in TEXT else _cell(text) for name, text in row.items()}
+            for row in csv.DictReader(file)
+        ]
 
 
 def _cell(text: str):

@@ -35,15 +35,15 @@ from ccakit.training.trainer import train
 
 log = logging.getLogger("ccakit")
 NOT_COMPARED = (  # settings that change no result, but for whether there is one
-    "resume", "json", "out", "data", "workers", "max_unreadable", "skip_unreadable",
-)  # fmt: skip
+    "resume",
+    "json",
+    "out",
+    "data",
+    "workers",
+    "max_unreadable",
+    "skip_unreadable",
+)
 PROTOCOL = 1  # raise it when a default of TrainConfig changes: rows of before are then of another protocol
-
-
-
-
-
-
 
 
 def benchmark(config: BenchmarkConfig) -> list[dict]:
@@ -124,8 +124,14 @@ def run_one(config: BenchmarkConfig, run: Trial, dataset: Dataset) -> dict:
     folder = config.out / run.folder
     begun = (folder / "config.json").exists()
     settings = replace(settings_of(config, run, dataset), resume=begun)
-    about = {"dataset": dataset.name, **vars(run), "trunk": settings.trunk, "budget": settings.budget, **machine(),
-             "settings": settings_digest(settings, dataset)}  # fmt: skip
+    about = {
+        "dataset": dataset.name,
+        **vars(run),
+        "trunk": settings.trunk,
+        "budget": settings.budget,
+        **machine(),
+        "settings": settings_digest(settings, dataset),
+    }
     try:
         saved, facts = train(settings, dataset, quiet=True)
         inputs = _inputs(settings, saved, dataset, "test", progress=False)
@@ -146,14 +152,14 @@ def _found(saved: SavedModel, facts: dict, metrics: dict) -> dict:
     parameters = list(saved.model.parameters())
     return {
         "status": "collapsed" if facts["collapsed"] else "at chance" if at_chance(metrics) else "ok",
-        **{name: metrics.get(name) for name in MEASURED}, "unreadable": facts["unreadable"] + metrics["unreadable"],
+        **{name: metrics.get(name) for name in MEASURED},
+        "unreadable": facts["unreadable"] + metrics["unreadable"],
         **{name: facts[name] for name in ("best_epoch", "epochs", "images", "train_seconds")},
-        "parameters": sum(p.numel() for p in parameters), "shares_trunk": saved.model.shares_trunk,
+        "parameters": sum(p.numel() for p in parameters),
+        "shares_trunk": saved.model.shares_trunk,
         "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         **{PER_ATTRIBUTE + name: value for name, value in metrics["map_per_attribute"].items()},
-    }  # fmt: skip
-
-
+    }
 
 
 def machine() -> dict:
@@ -202,15 +208,11 @@ def settings_digest(settings: TrainConfig, dataset: Dataset) -> str:
 
 def _in_order(runs: list[Trial], done: dict[Trial, dict]) -> list[dict]:
     """The rows that there are: by mode, variant, system and seed, each in the order asked for."""
-    first = {part: list(dict.fromkeys(getattr(run, part) for run in runs)) for part in ("mode", "variant", "model")}
+    first = {
+        part: list(dict.fromkeys(getattr(run, part) for run in runs)) for part in ("mode", "variant", "model")
+    }
     order = sorted(runs, key=lambda r: (*(first[p].index(getattr(r, p)) for p in first), r.seed))
     return [done[run] for run in order if run in done]
-
-
-
-
-
-
 
 
 def describe(row: dict) -> str:

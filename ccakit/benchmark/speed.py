@@ -58,7 +58,9 @@ class _Measured:
         return time.perf_counter() - started
 
 
-def measure_speed(config: BenchmarkConfig, runs: list[Trial], dataset: Dataset) -> dict[tuple[str, str, str], dict]:
+def measure_speed(
+    config: BenchmarkConfig, runs: list[Trial], dataset: Dataset
+) -> dict[tuple[str, str, str], dict]:
     """(mode, variant, model) -> what it costs: medians of rounds in which the systems of a mode take turns.
 
     embed_mflops, embed_ms: from an image to its K embeddings, in batches of 64; images_per_second: of training, inputs
@@ -78,7 +80,9 @@ def measure_speed(config: BenchmarkConfig, runs: list[Trial], dataset: Dataset) 
 def _measure(config: BenchmarkConfig, group: list[Trial], dataset: Dataset) -> dict[str, dict]:
     measured = [_Measured(config, run, dataset) for run in group]
     for each in measured:  # the first time counts for nothing
-        each.trainer.progress.step = each.trainer.progress.seconds = 10**9  # the last stage, by any kind of budget
+        each.trainer.progress.step = each.trainer.progress.seconds = (
+            10**9
+        )  # the last stage, by any kind of budget
         each.train(), each.embed()
         each.embed_ms.clear(), each.images_per_second.clear()
     for _ in range(ROUNDS):
@@ -86,8 +90,9 @@ def _measure(config: BenchmarkConfig, group: list[Trial], dataset: Dataset) -> d
             each.train(), each.embed()
     return {
         each.run.model: {
-            "embed_mflops": round(each.mflops(), 1), "embed_ms": round(median(each.embed_ms), 3),
+            "embed_mflops": round(each.mflops(), 1),
+            "embed_ms": round(median(each.embed_ms), 3),
             "images_per_second": round(median(each.images_per_second), 1),
         }
         for each in measured
-    }  # fmt: skip
+    }

@@ -22,10 +22,6 @@ class Paper(str):
     """A figure of the paper, which a terminal shows in grey."""
 
 
-
-
-
-
 def standings(rows: list[dict]) -> list[dict]:
     """A line a (mode, variant, model): means and standard deviations over its finished seeds, and what became of them.
 
@@ -38,20 +34,31 @@ def standings(rows: list[dict]) -> list[dict]:
     lines = []
     for (mode, variant, model), of in groups.items():
         done = [row for row in of if row.get("map_weighted") is not None]
-        names = [n for n in dict.fromkeys(n for row in of for n in row)  # a row that failed has no figures
-                 if n in OVERALL or n.startswith(PER_ATTRIBUTE)]  # fmt: skip
+        names = [
+            n
+            for n in dict.fromkeys(n for row in of for n in row)  # a row that failed has no figures
+            if n in OVERALL or n.startswith(PER_ATTRIBUTE)
+        ]
         values = {n: np.array([row[n] for row in done if row.get(n) is not None], float) for n in names}
-        lines.append({
-            "mode": mode, "variant": variant, "model": model, "seeds": len(done), "rows": of,
-            "mean": {n: float(v.mean()) if len(v) else float("nan") for n, v in values.items()},
-            "std": {n: float(v.std(ddof=1)) if len(v) > 1 else float("nan") for n, v in values.items()},
-            "collapsed": sum(row["status"] == "collapsed" for row in of),
-            "at_chance": sum(row["status"] != "collapsed" and at_chance(row) for row in of),
-            "failed": [row["status"] for row in of if str(row["status"]).startswith("failed")],
-        })  # fmt: skip
+        lines.append(
+            {
+                "mode": mode,
+                "variant": variant,
+                "model": model,
+                "seeds": len(done),
+                "rows": of,
+                "mean": {n: float(v.mean()) if len(v) else float("nan") for n, v in values.items()},
+                "std": {n: float(v.std(ddof=1)) if len(v) > 1 else float("nan") for n, v in values.items()},
+                "collapsed": sum(row["status"] == "collapsed" for row in of),
+                "at_chance": sum(row["status"] != "collapsed" and at_chance(row) for row in of),
+                "failed": [row["status"] for row in of if str(row["status"]).startswith("failed")],
+            }
+        )
     modes = list(dict.fromkeys(line["mode"] for line in lines))
     variants = list(dict.fromkeys(line["variant"] for line in lines))
-    return sorted(lines, key=lambda l: (modes.index(l["mode"]), variants.index(l["variant"]), order[l["model"]]))
+    return sorted(
+        lines, key=lambda l: (modes.index(l["mode"]), variants.index(l["variant"]), order[l["model"]])
+    )
 
 
 def told(line: dict) -> str:
@@ -81,7 +88,9 @@ def papers_row(line: dict) -> dict:
 def starred(lines: list[dict]) -> dict[str, str]:
     """Systems that are here something else than their name says, and what: they share a trunk that theirs does not."""
     shared = {line["model"] for line in lines if any(row.get("shares_trunk") for row in line["rows"])}
-    return {info.name: info.if_shared for info in list_models() if info.name in shared and not info.shares_trunk}
+    return {
+        info.name: info.if_shared for info in list_models() if info.name in shared and not info.shares_trunk
+    }
 
 
 def text_table(rows: list[dict], color: bool = False) -> str:
@@ -112,7 +121,9 @@ def _name(line: dict) -> str:
 
 def _overall(lines: list[dict]) -> list[list[str]]:
     """Overall figures, the paper's beside them, costs, and what went wrong; columns that hold nothing are left out."""
-    measured = [name for name in OVERALL if any(spread(line, name) != "-" for line in lines)] or ["map_weighted"]
+    measured = [name for name in OVERALL if any(spread(line, name) != "-" for line in lines)] or [
+        "map_weighted"
+    ]
     table = [["system"]]
     for name in measured:
         table[0] += [OVERALL[name], "paper"] if name in PRINTED else [OVERALL[name]]
@@ -163,8 +174,13 @@ def _aligned(table: list[list[str]], color: bool) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*table)]
     lines = []
     for row in table:
-        cells = [f"{cell:<{w}}" if head in LEFT else f"{cell:>{w}}" for cell, w, head in zip(row, widths, table[0])]
-        grey = [f"{GREY}{text}{RESET}" if color and isinstance(cell, Paper) else text for cell, text in zip(row, cells)]
+        cells = [
+            f"{cell:<{w}}" if head in LEFT else f"{cell:>{w}}" for cell, w, head in zip(row, widths, table[0])
+        ]
+        grey = [
+            f"{GREY}{text}{RESET}" if color and isinstance(cell, Paper) else text
+            for cell, text in zip(row, cells)
+        ]
         lines.append("  ".join(grey).rstrip())
     return lines
 
@@ -174,16 +190,27 @@ def markdown(rows: list[dict]) -> str:
     where the data set is the paper's, and triplet accuracy and costs where measured; under it, what is starred."""
     lines = standings([row for row in rows if not row.get("variant")])
     modes, stars = sorted({line["mode"] for line in lines}), starred(lines)
-    table = [["system", *(_mode_head(mode, lines) for mode in modes), "paper",
-              *(f"`{mode}`, triplet accuracy" for mode in modes), "paper", "trained parameters",
-              "embedding, all K spaces", "training"]]  # fmt: skip
+    table = [
+        [
+            "system",
+            *(_mode_head(mode, lines) for mode in modes),
+            "paper",
+            *(f"`{mode}`, triplet accuracy" for mode in modes),
+            "paper",
+            "trained parameters",
+            "embedding, all K spaces",
+            "training",
+        ]
+    ]
     for model in dict.fromkeys(line["model"] for line in sorted(lines, key=lambda l: l["mode"])):
         of = {line["mode"]: line for line in lines if line["model"] == model}
         first = next(iter(of.values()))
         row, theirs = first["rows"][-1], papers_row(first)
         cells = [f"`{model}`" + (r" \*" if model in stars else "")]
         for cell_of, printed in ((_cell, "mAP"), (_accuracy, "accuracy")):
-            cells += [cell_of(of[mode]) if mode in of else "" for mode in modes] + [_printed(theirs.get(printed))]
+            cells += [cell_of(of[mode]) if mode in of else "" for mode in modes] + [
+                _printed(theirs.get(printed))
+            ]
         table.append([*cells, _number(row, "trained_parameters", ""), *_costs(row, 1)])
     head, *body = (f"| {' | '.join(cells)} |" for cells in _filled(table))
     notes = [line for name, what in stars.items() for line in ("", rf"\* `{name}`: {what}")]
@@ -204,7 +231,13 @@ def ablations_markdown(rows: list[dict]) -> str:
             told = "" if np.isnan(gain) else f"{gain:+.1f}"
             changed = [setting, _cell(line), told] if line["variant"] else ["nothing", _cell(line), ""]
             trained = line["rows"][-1].get("trained_parameters")
-            cells = [f"`{mode}`", f"`{model}`", *changed, str(line["seeds"]), f"{trained:,.0f}" if trained else ""]
+            cells = [
+                f"`{mode}`",
+                f"`{model}`",
+                *changed,
+                str(line["seeds"]),
+                f"{trained:,.0f}" if trained else "",
+            ]
             table.append(f"| {' | '.join(cells)} |")
     return "\n".join(table)
 
@@ -214,7 +247,11 @@ def _mode_head(mode: str, lines: list[dict]) -> str:
     of = [line for line in lines if line["mode"] == mode]
     budgets = sorted({str(row["budget"]) for line in of for row in line["rows"] if row.get("budget")})
     seeds = sorted({line["seeds"] for line in of})
-    told = f"{seeds[0]} seed" if seeds == [1] else f"{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
+    told = (
+        f"{seeds[0]} seed"
+        if seeds == [1]
+        else f"{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
+    )
     return ", ".join([f"`{mode}`", *budgets, told])
 
 

@@ -16,10 +16,16 @@ class Config:
     """Draw the default data, train CCA on it, print the table and write the pictures."""
 
     presets: ClassVar[dict[str, dict]] = {
-        "smoke": dict(out=Path("runs/smoke"), data=Path("data/garments-smoke"), train=800, valid=200, test=400,
-                      budget="epochs=6"),
+        "smoke": dict(
+            out=Path("runs/smoke"),
+            data=Path("data/garments-smoke"),
+            train=800,
+            valid=200,
+            test=400,
+            budget="epochs=6",
+        ),
         "demo": {},
-    }  # fmt: skip
+    }
 
     out: Path = Path("runs/demo")
     """The run folder."""
@@ -57,7 +63,10 @@ def run(config: Config) -> dict:
     from ccakit.evaluation.run import Run
 
     started = time.perf_counter()
-    print(f"drawing {config.train} + {config.valid} + {config.test} garments in {config.data} (kept there)", flush=True)
+    print(
+        f"drawing {config.train} + {config.valid} + {config.test} garments in {config.data} (kept there)",
+        flush=True,
+    )
     _draw(config)
     dataset = read_dataset(config.data)
     saved, facts = _trained(config, dataset)
@@ -72,14 +81,18 @@ def run(config: Config) -> dict:
     title = f"{config.model} on {dataset.name}, test, mAP in percent (drawn data, not the paper's)"
     print("\n" + table(metrics, title))
     print("\n".join(targets(metrics)))
-    print(f"trained for {metrics['train_seconds']:.0f} s, {seconds:.0f} s in all; everything is in {config.out}")
+    print(
+        f"trained for {metrics['train_seconds']:.0f} s, {seconds:.0f} s in all; everything is in {config.out}"
+    )
     return metrics
 
 
 def _draw(config: Config) -> None:
     from ccakit.data.drawn import write_garments
 
-    write_garments(config.data, config.train, config.valid, config.test, seed=config.seed, labels=config.labels)
+    write_garments(
+        config.data, config.train, config.valid, config.test, seed=config.seed, labels=config.labels
+    )
 
 
 def _trained(config: Config, dataset):
@@ -91,20 +104,28 @@ def _trained(config: Config, dataset):
     from ccakit.training.config import TrainConfig
     from ccakit.training.trainer import train
 
-    settings = TrainConfig(data=config.data, out=config.out, model=config.model, budget=config.budget, seed=config.seed)
-    wanted = json.loads(json.dumps({**to_dict(settings), "about": dataset.about}))  # as JSON has it, as is the kept one
+    settings = TrainConfig(
+        data=config.data, out=config.out, model=config.model, budget=config.budget, seed=config.seed
+    )
+    wanted = json.loads(
+        json.dumps({**to_dict(settings), "about": dataset.about})
+    )  # as JSON has it, as is the kept one
     kept = config.out / "demo.json"
     del wanted["data"], wanted["out"]
     before = json.loads(kept.read_text()) if kept.exists() else None
     if before and before["facts"] and before["demo"] == wanted:
-        print(f"{config.out} holds this demo's model already; delete the folder to train it again", flush=True)
+        print(
+            f"{config.out} holds this demo's model already; delete the folder to train it again", flush=True
+        )
         return load_model(config.out), before["facts"]
     if before and before["facts"]:
         raise DataError(config.out, "holds a demo with other settings", "Choose another --out, or delete it.")
     if before:  # broken off while it trained
         _remove_own(config.out)
     elif config.out.is_dir() and any(config.out.iterdir()):
-        raise DataError(config.out, "already holds a run, or other files", "Choose another --out, or delete it.")
+        raise DataError(
+            config.out, "already holds a run, or other files", "Choose another --out, or delete it."
+        )
     config.out.mkdir(parents=True, exist_ok=True)
     write_json(kept, {"demo": wanted, "facts": None})
     print(f"training {config.model} on {settings.trunk}, {settings.budget}", flush=True)

@@ -29,11 +29,17 @@ def run(config: Config) -> dict:
     inputs = opened.inputs
     out = config.out or config.run / f"embeddings_{config.split}.safetensors"
     embeddings = embed_images(opened.model, inputs, batch_size=config.batch_size, progress="embedding")
-    facts = {"shape": list(embeddings.shape), "conditions": list(opened.attributes.names), "file": str(out),
-             "unreadable": inputs.report()}  # fmt: skip
+    facts = {
+        "shape": list(embeddings.shape),
+        "conditions": list(opened.attributes.names),
+        "file": str(out),
+        "unreadable": inputs.report(),
+    }
     if processes.is_main():
         save_embeddings(out, embeddings, {**facts, "filenames": opened.split.filenames})
     print(f"{embeddings.shape[0]} images x {embeddings.shape[1]} spaces x {embeddings.shape[2]} in {out}")
     if inputs.unreadable:
-        print(f"unreadable: {len(inputs.unreadable)} images, whose embeddings are NaN; {out.with_suffix('.json')}")
+        print(
+            f"unreadable: {len(inputs.unreadable)} images, whose embeddings are NaN; {out.with_suffix('.json')}"
+        )
     return facts

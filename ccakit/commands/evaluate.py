@@ -26,7 +26,9 @@ def open_for(config: RunConfig):
     from ccakit.commands import print_findings
     from ccakit.evaluation.run import open_run
 
-    opened = open_run(config.run, config.split, data=config.data, skip_unreadable=config.skip_unreadable, progress=True)
+    opened = open_run(
+        config.run, config.split, data=config.data, skip_unreadable=config.skip_unreadable, progress=True
+    )
     print_findings(opened.dataset)
     return opened
 

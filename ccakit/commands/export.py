@@ -27,7 +27,9 @@ class Config:
 
 def run(config: Config) -> dict:
     facts = export_run(config)
-    told = "".join(f"; {part}.onnx differs from torch by {value:.1e}" for part, value in facts["onnx"].items())
+    told = "".join(
+        f"; {part}.onnx differs from torch by {value:.1e}" for part, value in facts["onnx"].items()
+    )
     print(f"{facts['system']} with {len(facts['conditions'])} conditions in {config.out}{told}")
     return facts
 
@@ -54,5 +56,9 @@ def export_run(config: Config) -> dict:
         card.write_text(text)
     elif not had_card:
         card.unlink()
-    return {"out": str(config.out), "system": model.saved.recipe["name"], "conditions": list(model.conditions),
-            "onnx": onnx}  # fmt: skip
+    return {
+        "out": str(config.out),
+        "system": model.saved.recipe["name"],
+        "conditions": list(model.conditions),
+        "onnx": onnx,
+    }

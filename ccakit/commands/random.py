@@ -46,32 +46,46 @@ def random_baseline(config: Config, dataset) -> tuple[dict, str]:
     from ccakit.metrics import random_aps, random_map
 
     split = dataset[config.split]
-    drawn = [random_aps(split.queries, split.candidates, split.attributes, seed=config.seed + r)
-             for r in range(config.repeats)]  # fmt: skip
+    drawn = [
+        random_aps(split.queries, split.candidates, split.attributes, seed=config.seed + r)
+        for r in range(config.repeats)
+    ]
     exact = random_map(split.queries, split.candidates, split.attributes)
     paper = paper_row(dataset.name, "Random baseline")
     result = {
-        "dataset": dataset.name, "split": config.split, "repeats": config.repeats, "seed": config.seed,
+        "dataset": dataset.name,
+        "split": config.split,
+        "repeats": config.repeats,
+        "seed": config.seed,
         "map_weighted": 100 * float(np.mean([d.map_weighted for d in drawn])),
         "expected_map_weighted": 100 * exact.map_weighted,
         "map_per_attribute": _named(split, np.mean([d.map_per_attribute for d in drawn], axis=0)),
         "expected_map_per_attribute": _named(split, exact.map_per_attribute),
         "paper": paper,
-    }  # fmt: skip
+    }
     return result, _text(result)
 
 
 def _named(split, values) -> dict[str, float]:
-    return {name: 100 * float(v) for name, v in zip(split.attributes.names, values) if v == v}  # NaN: no queries
+    return {
+        name: 100 * float(v) for name, v in zip(split.attributes.names, values) if v == v
+    }  # NaN: no queries
 
 
 def _text(result: dict) -> str:
     paper = result["paper"]
-    lines = [f"a random ranking of {result['dataset']}, {result['split']} (mAP, percent)",
-             f"{'attribute':<20}{'drawn':>9}{'expected':>10}" + (f"{'paper':>9}{'drawn - paper':>15}" if paper else "")]
-    rows = [(n, v, result["expected_map_per_attribute"][n], paper and paper["per_attribute"].get(n))
-            for n, v in result["map_per_attribute"].items()]  # fmt: skip
-    rows.append(("weighted by query", result["map_weighted"], result["expected_map_weighted"], paper and paper["mAP"]))
+    lines = [
+        f"a random ranking of {result['dataset']}, {result['split']} (mAP, percent)",
+        f"{'attribute':<20}{'drawn':>9}{'expected':>10}"
+        + (f"{'paper':>9}{'drawn - paper':>15}" if paper else ""),
+    ]
+    rows = [
+        (n, v, result["expected_map_per_attribute"][n], paper and paper["per_attribute"].get(n))
+        for n, v in result["map_per_attribute"].items()
+    ]
+    rows.append(
+        ("weighted by query", result["map_weighted"], result["expected_map_weighted"], paper and paper["mAP"])
+    )
     for name, drawn, expected, printed in rows:
         beside = f"{printed:>9.2f}{drawn - printed:>+15.2f}" if printed is not None else ""
         lines.append(f"{name.replace('_', ' '):<20}{drawn:>9.2f}{expected:>10.2f}{beside}")

@@ -35,7 +35,13 @@ REMEDY = "Put the image there again, or take its line out of the lists."
 SMALLER = "Make the image smaller."
 EXIF_ORIENTATION = 0x0112
 KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
-OPTIONAL = ("JPEG", "WEBP", "GIF", "JPEG2000", "AVIF")  # what a build of OpenCV may lack (JPEG: arithmetic coding)
+OPTIONAL = (
+    "JPEG",
+    "WEBP",
+    "GIF",
+    "JPEG2000",
+    "AVIF",
+)  # what a build of OpenCV may lack (JPEG: arithmetic coding)
 BY_PILLOW = ("CMYK", "LAB", "YCbCr", "PA")  # color models that OpenCV's readers guess, each in its own way
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
@@ -114,7 +120,9 @@ def _header(path: str | Path, data: np.ndarray) -> _Header:
     try:
         with _open(data) as image:
             width, height = image.size
-            kind = "JPEG" if image.format == "MPO" else image.format  # MPO: a JPEG with a second picture behind it
+            kind = (
+                "JPEG" if image.format == "MPO" else image.format
+            )  # MPO: a JPEG with a second picture behind it
             facts = kind, image.mode, (height, width), _orientation(image, data), "transparency" in image.info
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(path, f"has too many pixels ({error})", SMALLER) from None
@@ -140,10 +148,14 @@ def _orientation(image: Image.Image, data: np.ndarray) -> int:
 
 def _reduction(header: _Header, at_least: tuple[int, int] | None) -> int:
     """By how much the picture may be decoded smaller, 1, 2, 4 or 8."""
-    if at_least is None or header.kind != "JPEG":  # only JPEG gains: other kinds are decoded whole, and then shrunk
+    if (
+        at_least is None or header.kind != "JPEG"
+    ):  # only JPEG gains: other kinds are decoded whole, and then shrunk
         return 1
     wanted = at_least[::-1] if header.orientation >= 5 else at_least
-    fits = (n for n in REDUCED if all(side % n == 0 and side // n >= w for side, w in zip(header.size, wanted)))
+    fits = (
+        n for n in REDUCED if all(side % n == 0 and side // n >= w for side, w in zip(header.size, wanted))
+    )
     return next(fits, 1)
 
 
@@ -213,6 +225,8 @@ def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     shrinks = height <= image.shape[0] and width <= image.shape[1]
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
 MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in a JPEG's scan; FF00 and RSTn belong to the scan
 ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
 
@@ -240,7 +254,14 @@ def cut_short(data: bytes) -> str:
 
 def kind_of(data: bytes) -> str:
     """The kind of an image file by its first bytes: JPEG, PNG, WebP, GIF, BMP, TIFF or other."""
-    starts = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+    starts = {
+        b"\xff\xd8": "JPEG",
+        b"\x89PNG": "PNG",
+        b"GIF": "GIF",
+        b"BM": "BMP",
+        b"II*\0": "TIFF",
+        b"MM\0*": "TIFF",
+    }
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     return next((kind for start, kind in starts.items() if data.startswith(start)), "other")

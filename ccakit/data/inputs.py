@@ -189,8 +189,13 @@ def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: 
     pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(1,))
     try:
         hide = None if progress else True  # None: shown on a terminal, not in a log
-        bar = tqdm(total=total, desc=f"features of {inputs.split.name}", unit="img", disable=hide, leave=False)
-        with atomic_write(file, durable=True) as partial, open(partial, "wb") as store:  # no memory map: a full disk would kill the process
+        bar = tqdm(
+            total=total, desc=f"features of {inputs.split.name}", unit="img", disable=hide, leave=False
+        )
+        with (
+            atomic_write(file, durable=True) as partial,
+            open(partial, "wb") as store,
+        ):  # no memory map: a full disk would kill the process
             for indices, features in zip(batches, pool.map(features_of, batches)):
                 inputs.check()
                 features[np.isin(indices, list(inputs.unreadable))] = np.nan
@@ -208,7 +213,11 @@ def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: 
 def _header(shape: tuple[int, ...]) -> bytes:
     """What a .npy file of float16 begins with."""
     header = io.BytesIO()
-    facts = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": shape}
+    facts = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)),
+        "fortran_order": False,
+        "shape": shape,
+    }
     np.lib.format.write_array_header_1_0(header, facts)
     return header.getvalue()
 
@@ -235,7 +244,9 @@ def _whole(file: Path, count: int) -> bool:
     """Whether the file holds the features of so many images, and the file beside it, if any, names some of these."""
     try:
         named = _read_reasons(file)
-        features = np.load(file, mmap_mode="r", allow_pickle=False)  # of a zip it gives something else than an array
+        features = np.load(
+            file, mmap_mode="r", allow_pickle=False
+        )  # of a zip it gives something else than an array
         whole = isinstance(features, np.ndarray) and features.dtype == np.float16 and features.ndim > 1
         return whole and len(features) == count and all(0 <= index < count for index in named)
     except Exception:  # noqa: BLE001 - of many types, by what numpy takes the file for
@@ -250,7 +261,9 @@ def _key(model, inputs: ImageInputs) -> str:
             stat = inputs.split.path(index).stat()
             digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
         except OSError as error:
-            inputs.note(index, "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})")
+            inputs.note(
+                index, "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+            )
             digest.update(f"{name} {error.errno}\n".encode())
     inputs.check()
     return digest.hexdigest()[:16]

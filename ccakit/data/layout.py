@@ -51,10 +51,6 @@ __all__ = [
 ]
 
 
-
-
-
-
 def read_dataset(root: str | Path, splits: Sequence[str] = SPLITS, check_images: bool = False) -> Dataset:
     """Read and check a data set; a split whose files are not all there is left out, and a finding says so.
 
@@ -115,8 +111,6 @@ def rows_of(matrix: np.ndarray) -> np.ndarray:
     """
     image, condition = np.nonzero(matrix >= 0)
     return np.stack([image, condition, matrix[image, condition]], axis=1).astype(np.int64)
-
-
 
 
 def _absent(root: Path, split: str, attributes: Attributes) -> list[str]:

@@ -70,7 +70,9 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         json.dumps(everything, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:  # half a surrogate pair, which cannot be printed or written
-        raise DataError(path, f"holds what is not text ({type(error).__name__})", "Save it as UTF-8.") from None
+        raise DataError(
+            path, f"holds what is not text ({type(error).__name__})", "Save it as UTF-8."
+        ) from None
     return everything
 
 
@@ -86,7 +88,9 @@ def _attributes(path: Path, entry: dict[str, Any]) -> Attributes:
         if type(size) is not int or not 1 <= size <= MOST_VALUES:
             raise DataError(path, f"ATTRIBUTES_NUM of {name!r} is {size!r:.40}", "Count its values.")
     if sum(sizes.values()) > MOST_VALUES:
-        raise DataError(path, f"ATTRIBUTES_NUM counts {sum(sizes.values())} values in all", "Count its values.")
+        raise DataError(
+            path, f"ATTRIBUTES_NUM counts {sum(sizes.values())} values in all", "Count its values."
+        )
     if values is None:
         return Attributes.numbered({name: sizes[name] for name in names})
     if not isinstance(values, dict) or set(values) != set(names):

@@ -65,10 +65,12 @@ def check_labels(
     _check(path, condition, lines, len(attributes), "condition", "attributes in meta.json")
     size = np.asarray(attributes.sizes)[condition]
     _fail(
-        path, (label < 0) | (label >= size), lines,
+        path,
+        (label < 0) | (label >= size),
+        lines,
         lambda i: f"label {label[i]} is out of range for {attributes.names[condition[i]]!r}",
         lambda i: f"Its labels are 0 to {size[i] - 1} (meta.json).",
-    )  # fmt: skip
+    )
 
 
 def _check(path: Path, index: np.ndarray, lines: np.ndarray, n: int | None, what: str, source: str) -> None:

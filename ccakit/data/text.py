@@ -133,9 +133,3 @@ def _fits(cell: str, kind: Callable[[str], float]) -> bool:
         return abs(kind(cell)) < 2**63 if kind is int else kind(cell) is not None
     except ValueError:
         return False
-
-
-
-
-
-

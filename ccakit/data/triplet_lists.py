@@ -39,7 +39,9 @@ def write_triplets(root: str | Path, split: str, triplets: np.ndarray) -> Path:
     if split not in SPLITS:
         raise ValueError(f"no such split: {split!r}; there are: {', '.join(SPLITS)}")
     if rows.ndim != 2 or rows.shape[1] != 4 or not len(rows) or rows.dtype.kind not in "iu" or rows.min() < 0:
-        raise DataError(path, f"would hold {rows.dtype} of shape {rows.shape}", "Give (T, 4) integers from 0 on.")
+        raise DataError(
+            path, f"would hold {rows.dtype} of shape {rows.shape}", "Give (T, 4) integers from 0 on."
+        )
     write_lines(path, [f"{a} {p} {n} {c}" for a, p, n, c in rows.tolist()])
     return path
 
@@ -83,7 +85,9 @@ def read_csn_lists(folder: str | Path, conditions: Sequence[str]) -> tuple[list[
     folder = Path(folder)
     lists = folder / "tripletlists" if (folder / "tripletlists").is_dir() else folder
     above = lists.resolve().parent / "filenames.json"
-    names = above if above.is_file() and not (lists / "filenames.json").is_file() else lists / "filenames.json"
+    names = (
+        above if above.is_file() and not (lists / "filenames.json").is_file() else lists / "filenames.json"
+    )
     images, triplets = read_filenames(names).lines, {}
     for split, theirs in CSN_SPLITS.items():
         files = [lists / f"{condition}_tripletlist_{theirs}.txt" for condition in conditions]

@@ -44,7 +44,9 @@ def _skipped(images: np.ndarray, inputs) -> np.ndarray:
 
 
 @torch.inference_mode()
-def embed_images(model, inputs, indices=None, *, batch_size: int = 64, progress: str | None = None) -> np.ndarray:
+def embed_images(
+    model, inputs, indices=None, *, batch_size: int = 64, progress: str | None = None
+) -> np.ndarray:
     """All spaces of the images `indices` (all by default): (n, K, E) float32; NaN where `inputs` may skip images
     that cannot be read. In several processes, which all have to call this, each embeds a part; all get the whole."""
     processes.start()
@@ -67,7 +69,9 @@ def save_embeddings(out: Path, embeddings: np.ndarray, facts: dict) -> None:
 
 
 @torch.inference_mode()
-def embed_rows(model, inputs, rows: np.ndarray, *, batch_size: int = 64, progress: str | None = None) -> np.ndarray:
+def embed_rows(
+    model, inputs, rows: np.ndarray, *, batch_size: int = 64, progress: str | None = None
+) -> np.ndarray:
     """The embedding of each row (image, condition, ...): (R, E) float32; each image is encoded once. NaN as there."""
     processes.start()
     images, place = np.unique(rows[:, 0], return_inverse=True)
@@ -85,7 +89,9 @@ def embed_rows(model, inputs, rows: np.ndarray, *, batch_size: int = 64, progres
 
 
 @torch.inference_mode()
-def attention_maps(model, inputs, indices, *, batch_size: int = 64, progress: str | None = None) -> np.ndarray:
+def attention_maps(
+    model, inputs, indices, *, batch_size: int = 64, progress: str | None = None
+) -> np.ndarray:
     """Head-mean attention of images under every condition: (n, K, h, w) float32."""
     processes.start()
     indices = np.asarray(indices)

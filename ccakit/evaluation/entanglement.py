@@ -46,7 +46,9 @@ from ccakit.attributes import Attributes
 from ccakit.evaluation.probes import PROBES, Probe, Task
 
 SHARED = 30  # queries, and candidates, that must carry both labels before two attributes are compared
-LEAST_GAIN = 0.01  # of an own space over chance, and three standard errors of it: below, nothing is divided by it
+LEAST_GAIN = (
+    0.01  # of an own space over chance, and three standard errors of it: below, nothing is divided by it
+)
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,24 @@ class Entanglement:
 
     def to_dict(self) -> dict:
         """For JSON: lists of rows, None for NaN."""
-        arrays = ("matrix", "chance", "normalised", "label_information", "explained", "explained_normalised", "beyond")
+        arrays = (
+            "matrix",
+            "chance",
+            "normalised",
+            "label_information",
+            "explained",
+            "explained_normalised",
+            "beyond",
+        )
         scores = ("score", "score_beyond_labels", "score_compared", "raw_gap")
-        return {"names": list(self.names), "probe": self.probe, **{s: _plain(getattr(self, s)) for s in scores},
-                "pairs_compared": int(self.compared.sum()),
-                **{a: _plain(getattr(self, a).tolist()) for a in arrays}, "findings": list(self.findings)}  # fmt: skip
+        return {
+            "names": list(self.names),
+            "probe": self.probe,
+            **{s: _plain(getattr(self, s)) for s in scores},
+            "pairs_compared": int(self.compared.sum()),
+            **{a: _plain(getattr(self, a).tolist()) for a in arrays},
+            "findings": list(self.findings),
+        }
 
 
 def normalise(matrix: np.ndarray, chance: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
@@ -129,8 +144,13 @@ def normalise(matrix: np.ndarray, chance: np.ndarray, known: np.ndarray | None =
     return np.where(known, (matrix - chance) / np.where(known, gain, 1), np.nan)
 
 
-def entanglement(embeddings: np.ndarray, queries: np.ndarray, candidates: np.ndarray, attributes: Attributes,
-                 probe: str = "map") -> Entanglement:
+def entanglement(
+    embeddings: np.ndarray,
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    attributes: Attributes,
+    probe: str = "map",
+) -> Entanglement:
     """Read every attribute from every space; see the module for the formulas.
 
     embeddings (n, K, E): of each image under each condition, L2-normalised. queries (Q, 3), candidates (C, 3): rows
@@ -164,8 +184,9 @@ def entanglement(embeddings: np.ndarray, queries: np.ndarray, candidates: np.nda
     labels = _label_matrix(np.concatenate([queries, candidates]), len(embeddings), len(attributes))
     matrix, chance, known, notes = _read_all(how, embeddings, tasks, attributes)
     given, more = _given_labels(how, embeddings, tasks, labels, attributes)
-    return Entanglement(attributes.names, probe, matrix, chance, normalise(matrix, chance, known), *given,
-                        tuple(notes + more))  # fmt: skip
+    return Entanglement(
+        attributes.names, probe, matrix, chance, normalise(matrix, chance, known), *given, tuple(notes + more)
+    )
 
 
 def embedded(run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -203,13 +224,16 @@ def _read_all(how: Probe, embeddings: np.ndarray, tasks: Sequence[Task], attribu
         matrix[:, j], chance[j] = np.mean(scores, axis=1), guessed.mean()
         known[j] = _beats(scores[j] - guessed)
         if not known[j]:
-            notes.append(f"{attributes.title(j)}: its own space reads it no better than chance ({matrix[j, j]:.3f}, "
-                         f"chance {chance[j]:.3f}), so other spaces cannot be compared with it")  # fmt: skip
+            notes.append(
+                f"{attributes.title(j)}: its own space reads it no better than chance ({matrix[j, j]:.3f}, "
+                f"chance {chance[j]:.3f}), so other spaces cannot be compared with it"
+            )
     return matrix, chance, known, notes
 
 
-def _given_labels(how: Probe, embeddings: np.ndarray, tasks: Sequence[Task], labels: np.ndarray,
-                  attributes: Attributes):  # fmt: skip
+def _given_labels(
+    how: Probe, embeddings: np.ndarray, tasks: Sequence[Task], labels: np.ndarray, attributes: Attributes
+):
     """(4, K, K): I, X, X on the scale of N, and B; and findings."""
     k = len(tasks)
     information, explained, share, beyond = out = np.full((4, k, k), np.nan)
@@ -261,22 +285,30 @@ def _information(a: np.ndarray, b: np.ndarray) -> float:
 def _pair_findings(apart: list[str], alone: list[str], partial: list[str], pairs: int) -> list[str]:
     """What was not measured of pairs of attributes, a sentence a reason."""
     if len(apart) == pairs:
-        return ["images do not carry two labels each: how far the labels are correlated, and with it the score "
-                "beyond labels, is unknown"]  # fmt: skip
-    texts = ((apart, f"fewer than {SHARED} queries or candidates carry both labels, so nothing is said of them"),
-             (alone, "with that label held fixed the own space reads no better than chance; not compared"),
-             (partial, "not every image carries both labels; explained and beyond are over those that do"))  # fmt: skip
+        return [
+            "images do not carry two labels each: how far the labels are correlated, and with it the score "
+            "beyond labels, is unknown"
+        ]
+    texts = (
+        (apart, f"fewer than {SHARED} queries or candidates carry both labels, so nothing is said of them"),
+        (alone, "with that label held fixed the own space reads no better than chance; not compared"),
+        (partial, "not every image carries both labels; explained and beyond are over those that do"),
+    )
     return [f"{len(found)} of {pairs} pairs, e.g. {found[0]}: {text}" for found, text in texts if found]
 
 
-def _checked(embeddings, queries, candidates, attributes: Attributes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _checked(
+    embeddings, queries, candidates, attributes: Attributes
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     embeddings = np.asarray(embeddings, np.float32)
     if embeddings.ndim != 3 or embeddings.shape[1] != len(attributes):
         raise ValueError(f"embeddings {embeddings.shape} are not (n, {len(attributes)}, E)")
     off = ~(np.abs(np.linalg.norm(embeddings, axis=2) - 1) < 1e-2)  # ~(<): NaN counts as off; 1e-2: float16
     if off.any():
-        raise ValueError(f"{off.sum()} embeddings are not L2-normalised, the first (image, space): "
-                         f"{np.argwhere(off)[0].tolist()}")  # fmt: skip
+        raise ValueError(
+            f"{off.sum()} embeddings are not L2-normalised, the first (image, space): "
+            f"{np.argwhere(off)[0].tolist()}"
+        )
     sides = []
     for name, rows in (("queries", queries), ("candidates", candidates)):
         rows = np.asarray(rows)

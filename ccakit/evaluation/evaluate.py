@@ -32,15 +32,23 @@ def evaluate(run: Run, *, batch_size: int = 64, seed: int = 0) -> dict:
     metrics["random_map_weighted"] = 100 * chance.map_weighted
     metrics["random_map_macro"] = 100 * chance.map_macro
     per_attribute = 100 * chance.map_per_attribute
-    metrics["random_map_per_attribute"] = {n: float(per_attribute[split.attributes.condition(n)])
-                                           for n in metrics["map_per_attribute"]}  # fmt: skip
+    metrics["random_map_per_attribute"] = {
+        n: float(per_attribute[split.attributes.condition(n)]) for n in metrics["map_per_attribute"]
+    }
     metrics |= score_heatmaps(run, batch_size=batch_size, seed=seed)
-    left_out = {side: len(getattr(whole, side)) - len(getattr(split, side)) for side in ("queries", "candidates")}
+    left_out = {
+        side: len(getattr(whole, side)) - len(getattr(split, side)) for side in ("queries", "candidates")
+    }
     if (triplets := split_triplets(whole)) is not None:
         names = split.attributes.names
         metrics |= evaluate_triplets(run.model, inputs, triplets, names, batch_size=batch_size, seed=seed)
     images = inputs.report()
-    return {**metrics, "unreadable": len(images), "unreadable_left_out": left_out, "unreadable_images": images}
+    return {
+        **metrics,
+        "unreadable": len(images),
+        "unreadable_left_out": left_out,
+        "unreadable_images": images,
+    }
 
 
 def score_heatmaps(run: Run, *, batch_size: int = 64, seed: int = 0) -> dict:
@@ -59,29 +67,60 @@ def score_heatmaps(run: Run, *, batch_size: int = 64, seed: int = 0) -> dict:
         return {}
     views = np.array([run.saved.transform.view(*image_size(split.path(i))) for i in images])
     result = pointing_scores(maps, split.regions, split.labels, split.attributes, images, views)
-    each = {name: result.means(c) for c, name in enumerate(split.attributes.names) if (result.conditions == c).any()}
-    return {**result.means(), "pointing_interval": list(result.interval(seed=seed)), "pointing_per_attribute": each}
+    each = {
+        name: result.means(c)
+        for c, name in enumerate(split.attributes.names)
+        if (result.conditions == c).any()
+    }
+    return {
+        **result.means(),
+        "pointing_interval": list(result.interval(seed=seed)),
+        "pointing_per_attribute": each,
+    }
 
 
 def table(metrics: dict, title: str) -> str:
     """The metrics as text: a line an attribute, then weighted and macro, each beside chance."""
     intervals, pointing = metrics["intervals"], metrics.get("pointing_per_attribute")
-    lines = [title, f"{'attribute':<18}{'queries':>8}{'mAP':>8}{'95% interval':>16}{'random':>9}"
-             + (f"{'heat hits':>11}{'chance':>8}{'other':>8}{'fixed':>8}" if pointing else "")]  # fmt: skip
+    lines = [
+        title,
+        f"{'attribute':<18}{'queries':>8}{'mAP':>8}{'95% interval':>16}{'random':>9}"
+        + (f"{'heat hits':>11}{'chance':>8}{'other':>8}{'fixed':>8}" if pointing else ""),
+    ]
     for name, value in metrics["map_per_attribute"].items():
         random = metrics["random_map_per_attribute"][name]
         scores = pointing and pointing.get(name)
-        lines.append(_line(name.replace("_", " "), metrics["queries"][name], value,
-                           intervals["map_per_attribute"][name], random, scores))  # fmt: skip
+        lines.append(
+            _line(
+                name.replace("_", " "),
+                metrics["queries"][name],
+                value,
+                intervals["map_per_attribute"][name],
+                random,
+                scores,
+            )
+        )
     total = sum(metrics["queries"].values())
     lines.append("-" * len(lines[1]))
-    lines.append(_line("weighted by query", total, metrics["map_weighted"], intervals["map_weighted"],
-                       metrics["random_map_weighted"], metrics if pointing else None))  # fmt: skip
-    lines.append(_line("macro", total, metrics["map_macro"], intervals["map_macro"], metrics["random_map_macro"], None))
+    lines.append(
+        _line(
+            "weighted by query",
+            total,
+            metrics["map_weighted"],
+            intervals["map_weighted"],
+            metrics["random_map_weighted"],
+            metrics if pointing else None,
+        )
+    )
+    lines.append(
+        _line("macro", total, metrics["map_macro"], intervals["map_macro"], metrics["random_map_macro"], None)
+    )
     if metrics.get("unreadable"):
         out = metrics["unreadable_left_out"]
-        lines.append(f"unreadable: {metrics['unreadable']} images, left out with their {out['queries']} queries and "
-                     f"{out['candidates']} candidates")  # fmt: skip
+        lines.append(
+            f"unreadable: {metrics['unreadable']} images, left out with their {out['queries']} queries and "
+            f"{out['candidates']} candidates"
+        )
     return "\n".join(lines)
 
 
@@ -99,8 +138,13 @@ def targets(metrics: dict) -> list[str]:
     if "pointing_game" not in metrics:
         return []
     game = metrics["pointing_game"]
-    aims = (("chance by area", "pointing_chance", 5.0), ("another condition's map", "pointing_other", 3.0),
-            ("the condition's own mean map", "pointing_fixed", 1.3))  # fmt: skip
-    return [f"heatmaps hit {game / max(metrics[key], 1e-9):.1f} times as often as {name} "
-            f"(aim {aim:g}: {'reached' if game >= aim * metrics[key] else 'not reached'})"
-            for name, key, aim in aims]  # fmt: skip
+    aims = (
+        ("chance by area", "pointing_chance", 5.0),
+        ("another condition's map", "pointing_other", 3.0),
+        ("the condition's own mean map", "pointing_fixed", 1.3),
+    )
+    return [
+        f"heatmaps hit {game / max(metrics[key], 1e-9):.1f} times as often as {name} "
+        f"(aim {aim:g}: {'reached' if game >= aim * metrics[key] else 'not reached'})"
+        for name, key, aim in aims
+    ]

@@ -19,14 +19,6 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)  # the view without a crop
 PEAK_SCALE = 8  # a peak is looked for on a grid this much finer than the patches
 
 
-
-
-
-
-
-
-
-
 def peak(maps: np.ndarray) -> tuple[float, float]:
     """The place (x, y) where the mean map of the heads is highest. maps: (H, h, w) or (h, w). See `peaks`."""
     x, y = peaks(_one_map(maps, None))
@@ -44,8 +36,10 @@ def peaks(maps: np.ndarray) -> np.ndarray:
     size = (PEAK_SCALE * maps.shape[-2], PEAK_SCALE * maps.shape[-1])
     flat = maps.reshape(-1, *maps.shape[-2:])
     step = max(1, (32 << 20) // (4 * size[0] * size[1]))  # 32 MB at a time
-    at = [upsample(flat[i:i + step], size).reshape(-1, size[0] * size[1]).argmax(1)
-          for i in range(0, len(flat), step)]
+    at = [
+        upsample(flat[i : i + step], size).reshape(-1, size[0] * size[1]).argmax(1)
+        for i in range(0, len(flat), step)
+    ]
     row, column = np.divmod(np.concatenate([*at, np.empty(0, int)]), size[1])
     place = np.stack([(column + 0.5) / size[1], (row + 0.5) / size[0]], axis=-1)
     return place.reshape(*maps.shape[:-2], 2)
@@ -126,8 +120,10 @@ class PointingResult:
         """The four scores, 0..1, over all pairs or one attribute's; NaN where there is no pair."""
         pairs = slice(None) if condition is None else self.conditions == condition
         values = {key: getattr(self, key)[pairs] for key in ("game", "chance", "other", "fixed")}
-        return {f"pointing_{key}": float(value.mean()) if len(value) else float("nan")
-                for key, value in values.items()}
+        return {
+            f"pointing_{key}": float(value.mean()) if len(value) else float("nan")
+            for key, value in values.items()
+        }
 
     def interval(self, repeats: int = 1000, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
         """Percentile bootstrap interval of pointing_game over all pairs. Images are drawn, with all their
@@ -140,18 +136,30 @@ class PointingResult:
 
     def to_dict(self, repeats: int = 1000, seed: int = 0) -> dict:
         """For JSON, in percent: overall scores, pointing_game's 95% interval, scores an attribute."""
+
         def percent(scores: dict[str, float]) -> dict[str, float | None]:
             return {key: None if np.isnan(value) else 100 * value for key, value in scores.items()}
+
         present, counts = np.unique(self.conditions, return_counts=True)
-        return {**percent(self.means()), "pairs": len(self.conditions),
-                "interval": [100 * end for end in self.interval(repeats, seed)],
-                "per_attribute": {self.names[c]: {**percent(self.means(c)), "pairs": int(count)}
-                                  for c, count in zip(present, counts)}}
+        return {
+            **percent(self.means()),
+            "pairs": len(self.conditions),
+            "interval": [100 * end for end in self.interval(repeats, seed)],
+            "per_attribute": {
+                self.names[c]: {**percent(self.means(c)), "pairs": int(count)}
+                for c, count in zip(present, counts)
+            },
+        }
 
 
-def pointing_scores(maps: np.ndarray, regions: np.ndarray, labels: np.ndarray, attributes: Attributes,
-                    image_ids: Sequence[int] | np.ndarray | None = None,
-                    views: np.ndarray | Sequence[float] = WHOLE) -> PointingResult:
+def pointing_scores(
+    maps: np.ndarray,
+    regions: np.ndarray,
+    labels: np.ndarray,
+    attributes: Attributes,
+    image_ids: Sequence[int] | np.ndarray | None = None,
+    views: np.ndarray | Sequence[float] = WHOLE,
+) -> PointingResult:
     """Do the maps point at the attributes' regions? Scored: every labelled (image, condition) with a region.
 
     An attribute that cannot be seen has no region, and is not scored. Several boxes count as their union.
@@ -180,8 +188,14 @@ def pointing_scores(maps: np.ndarray, regions: np.ndarray, labels: np.ndarray, a
     return _score(maps, seen, image, row, condition, attributes.names)
 
 
-def _score(maps: np.ndarray, boxes: list[np.ndarray], image: np.ndarray, row: np.ndarray,
-           condition: np.ndarray, names: tuple[str, ...]) -> PointingResult:
+def _score(
+    maps: np.ndarray,
+    boxes: list[np.ndarray],
+    image: np.ndarray,
+    row: np.ndarray,
+    condition: np.ndarray,
+    names: tuple[str, ...],
+) -> PointingResult:
     places = peaks(maps)[row]  # (N, K, 2) -> (P, K, 2): all conditions' peaks, on each pair's image
     fixed = peaks(maps.mean(axis=0))[condition]  # (K, 2) -> (P, 2)
     places = np.concatenate([places, fixed[:, None]], axis=1)  # (P, K+1, 2)
@@ -218,5 +232,3 @@ def _one_map(maps: np.ndarray, head: int | None) -> np.ndarray:
     if head is not None and not 0 <= head < len(maps):
         raise ValueError(f"no head {head}: there are {len(maps)}")
     return maps.mean(axis=0) if head is None else maps[head]
-
-

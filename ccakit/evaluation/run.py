@@ -72,7 +72,9 @@ class Run:
         dataset = self.dataset
         if split not in dataset.splits:
             dataset = read_dataset(dataset.root, splits=(split,))
-        inputs = inputs_for(self.model, dataset[split], self.saved.transform, cache=self.inputs.cached, progress=progress)
+        inputs = inputs_for(
+            self.model, dataset[split], self.saved.transform, cache=self.inputs.cached, progress=progress
+        )
         return replace(self, dataset=dataset, inputs=inputs)
 
 
@@ -100,9 +102,13 @@ def open_run(
         raise DataError(config, "names no data set", "Give it with --data.")
     dataset = read_dataset(_found(Path(data or settings["data"])), splits=splits or (split,))
     if dataset.attributes.names != saved.attributes.names:
-        raise ValueError(f"{folder} was trained on {', '.join(saved.attributes.names)}; "
-                         f"{dataset.root} has {', '.join(dataset.attributes.names)}")  # fmt: skip
-    options = dict(cache=settings.get("cache", False), max_unreadable=float(skip_unreadable), progress=progress)
+        raise ValueError(
+            f"{folder} was trained on {', '.join(saved.attributes.names)}; "
+            f"{dataset.root} has {', '.join(dataset.attributes.names)}"
+        )
+    options = dict(
+        cache=settings.get("cache", False), max_unreadable=float(skip_unreadable), progress=progress
+    )
     return Run(folder, saved, dataset, inputs_for(saved.model, dataset[split], saved.transform, **options))
 
 

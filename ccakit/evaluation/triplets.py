@@ -38,7 +38,9 @@ def evaluate_triplets(
     """
     triplets = np.asarray(triplets)
     if not len(triplets) or triplets[:, 3].min() < 0 or triplets[:, 3].max() >= len(conditions):
-        raise ValueError(f"{len(triplets)} triplets for {len(conditions)} conditions, or one of another condition")
+        raise ValueError(
+            f"{len(triplets)} triplets for {len(conditions)} conditions, or one of another condition"
+        )
     images, place = np.unique(triplets[:, :3], return_inverse=True)
     embeddings = embed_images(model, inputs, images, batch_size=batch_size, progress=progress)  # (U, K, E)
     skipped = np.isin(images, list(getattr(inputs, "unreadable", ())))

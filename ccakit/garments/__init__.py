@@ -5,5 +5,12 @@ from .sheet import contact_sheet
 from .values import COUNTS, GARMENTS, SHARES, VERSION
 
 __all__ = [
-    "COUNTS", "GARMENTS", "SHARES", "VERSION", "Garment", "contact_sheet", "draw_garment", "draw_value",
-]  # fmt: skip
+    "COUNTS",
+    "GARMENTS",
+    "SHARES",
+    "VERSION",
+    "Garment",
+    "contact_sheet",
+    "draw_garment",
+    "draw_value",
+]

@@ -53,11 +53,15 @@ def run_facts(folder: Path | None) -> RunFacts:
     """Read a run's folder; DataError for a file of it that is no JSON."""
     if folder is None:
         return RunFacts({}, {}, {}, {}, {}, {})
-    read = {name: read_json(folder / f"{name}.json", REMEDY) if (folder / f"{name}.json").is_file() else {}
-            for name in ("config", "data", "train", "versions")}  # fmt: skip
+    read = {
+        name: read_json(folder / f"{name}.json", REMEDY) if (folder / f"{name}.json").is_file() else {}
+        for name in ("config", "data", "train", "versions")
+    }
     name, metrics = read["data"].get("name", "data"), {}
     for file in sorted(folder.glob("metrics*.json")):
-        words = file.stem.split("_", 1)[1].rsplit("_", 1) if "_" in file.stem else (name, "test")  # the demo's
+        words = (
+            file.stem.split("_", 1)[1].rsplit("_", 1) if "_" in file.stem else (name, "test")
+        )  # the demo's
         values = read_json(file, REMEDY)
         if len(words) == 2 and "map_weighted" in values:
             metrics.setdefault(tuple(words), values)
@@ -110,8 +114,10 @@ def trunk_weights(saved: SavedModel, config: dict) -> tuple[str, str | None]:
     if not config.get("pretrained", True):
         return "random values", "apache-2.0"
     if trunk == LITE:
-        return (f"EfficientNet-Lite0 trained on ImageNet, from the package {WEIGHTS_PACKAGE} (Apache-2.0); ImageNet's "
-                "pictures have terms of their own"), "apache-2.0"  # fmt: skip
+        return (
+            f"EfficientNet-Lite0 trained on ImageNet, from the package {WEIGHTS_PACKAGE} (Apache-2.0); ImageNet's "
+            "pictures have terms of their own"
+        ), "apache-2.0"
     given = timm.get_pretrained_cfg(trunk)
     licence, source = getattr(given, "license", None), getattr(given, "hf_hub_id", None) or "timm"
     return f"{trunk}, from {source}; licence: {licence or UNKNOWN}", licence
@@ -138,12 +144,16 @@ def model_card(
     sections = [
         f"# {title}: one embedding space per attribute\n\n{_intro(saved)}",
         "## Use\n\n" + _usage(saved, source) + (_onnx_usage(saved, source) if onnx else ""),
-        "## Conditions\n\n" + _conditions(saved), "## Pictures\n\n" + _pictures(saved), "## Data\n\n" + _data(run),
-        "## Results\n\n" + _results(run), "## Training\n\n" + _training(saved, run, start),
-        "## What it is not for\n\n" + _limits(run), "## Licence\n\n" + _licence(run, start, licence),
+        "## Conditions\n\n" + _conditions(saved),
+        "## Pictures\n\n" + _pictures(saved),
+        "## Data\n\n" + _data(run),
+        "## Results\n\n" + _results(run),
+        "## Training\n\n" + _training(saved, run, start),
+        "## What it is not for\n\n" + _limits(run),
+        "## Licence\n\n" + _licence(run, start, licence),
         f"## Source\n\nMade with ccakit {run.versions.get('ccakit', '')}, an independent implementation of "
         f"*{PAPER}* (Song et al., ICCV 2023); not by its authors.",
-    ]  # fmt: skip
+    ]
     return f"---\n{_metadata(saved, run, licence, title)}\n---\n\n" + "\n\n".join(sections) + "\n"
 
 
@@ -153,24 +163,39 @@ def _metadata(saved: SavedModel, run: RunFacts, licence: str | None, title: str)
     if licence and not known:
         terms["license_name"] = licence
     results = [
-        EvalResult(task_type="image-feature-extraction", task_name="attribute-specific retrieval", dataset_type=data,
-                   dataset_name=data, dataset_split=split, metric_type="mean_average_precision",
-                   metric_name="mAP, weighted by query, percent", metric_value=round(values["map_weighted"], 2))
+        EvalResult(
+            task_type="image-feature-extraction",
+            task_name="attribute-specific retrieval",
+            dataset_type=data,
+            dataset_name=data,
+            dataset_split=split,
+            metric_type="mean_average_precision",
+            metric_name="mAP, weighted by query, percent",
+            metric_value=round(values["map_weighted"], 2),
+        )
         for (data, split), values in run.metrics.items()
-    ]  # fmt: skip
-    tags = ["attribute-specific-retrieval", "image-retrieval", "embeddings", "conditional-similarity",
-            saved.recipe["name"]]  # fmt: skip
+    ]
+    tags = [
+        "attribute-specific-retrieval",
+        "image-retrieval",
+        "embeddings",
+        "conditional-similarity",
+        saved.recipe["name"],
+    ]
     named = {"model_name": title, "eval_results": results} if results else {}
-    return ModelCardData(library_name="ccakit", pipeline_tag="image-feature-extraction", tags=tags, **terms,
-                         **named).to_yaml()  # fmt: skip
+    return ModelCardData(
+        library_name="ccakit", pipeline_tag="image-feature-extraction", tags=tags, **terms, **named
+    ).to_yaml()
 
 
 def _intro(saved: SavedModel) -> str:
     info, count = model_info(saved.recipe["name"]), len(saved.attributes)
-    return (f"A picture is encoded once and then looked at under any of {count} conditions, which are attributes; each "
-            f"gives an embedding of its own, {saved.model.embed_dim} numbers of length 1. Near in the space of an "
-            f"attribute means: alike in that attribute. System: `{info.name}` ({info.title}; {info.source}), on the "
-            f"trunk `{saved.recipe.get('trunk', LITE)}`.")  # fmt: skip
+    return (
+        f"A picture is encoded once and then looked at under any of {count} conditions, which are attributes; each "
+        f"gives an embedding of its own, {saved.model.embed_dim} numbers of length 1. Near in the space of an "
+        f"attribute means: alike in that attribute. System: `{info.name}` ({info.title}; {info.source}), on the "
+        f"trunk `{saved.recipe.get('trunk', LITE)}`."
+    )
 
 
 def _usage(saved: SavedModel, source: str) -> str:
@@ -216,23 +241,29 @@ embedding = parts["embed"].run(None, {{"tokens": tokens, "condition": condition}
 
 def _conditions(saved: SavedModel) -> str:
     cell = lambda text: text.replace("|", "\\|")  # noqa: E731
-    rows = [f"| {index} | {cell(name)} | {cell(', '.join(values))} |"
-            for index, (name, values) in enumerate(zip(saved.attributes.names, saved.attributes.values))]  # fmt: skip
+    rows = [
+        f"| {index} | {cell(name)} | {cell(', '.join(values))} |"
+        for index, (name, values) in enumerate(zip(saved.attributes.names, saved.attributes.values))
+    ]
     return "\n".join(["| condition | attribute | values |", "|---|---|---|", *rows])
 
 
 def _pictures(saved: SavedModel) -> str:
     t = saved.transform
-    return (f"RGB; shorter side to size / {t.crop_pct:g} ({t.interpolation}, antialiased), the centre of {t.size[0]} x "
-            f"{t.size[1]} pixels (height x width), then minus {tuple(t.mean)}, divided by {tuple(t.std)}, of "
-            "values from 0 to 1. `PretrainedModel` does it.")  # fmt: skip
+    return (
+        f"RGB; shorter side to size / {t.crop_pct:g} ({t.interpolation}, antialiased), the centre of {t.size[0]} x "
+        f"{t.size[1]} pixels (height x width), then minus {tuple(t.mean)}, divided by {tuple(t.std)}, of "
+        "values from 0 to 1. `PretrainedModel` does it."
+    )
 
 
 def _data(run: RunFacts) -> str:
     if not run.data:
         return "Not known: the model was saved without its run."
     counts = ", ".join(f"{count:,} {name}" for name, count in run.data.get("images", {}).items())
-    told = [f"{run.data['name']}: {counts} images (digest of lists and labels: {run.data.get('digest', UNKNOWN)})."]
+    told = [
+        f"{run.data['name']}: {counts} images (digest of lists and labels: {run.data.get('digest', UNKNOWN)})."
+    ]
     if run.drawn:
         told.append("**Drawn by ccakit, not photographed.**")
     told += [f"{key.capitalize()}: {run.about[key]}." for key in ("source", "notes") if run.about.get(key)]
@@ -247,46 +278,67 @@ def _results(run: RunFacts) -> str:
 
 def _table(data: str, split: str, metrics: dict) -> str:
     within, chance = metrics["intervals"], metrics["random_map_per_attribute"]
-    rows = [(name, metrics["queries"][name], value, within["map_per_attribute"][name], chance[name])
-            for name, value in metrics["map_per_attribute"].items()]  # fmt: skip
+    rows = [
+        (name, metrics["queries"][name], value, within["map_per_attribute"][name], chance[name])
+        for name, value in metrics["map_per_attribute"].items()
+    ]
     total = sum(metrics["queries"].values())
-    rows += [(f"**{title}**", total, metrics[f"map_{key}"], within[f"map_{key}"], metrics[f"random_map_{key}"])
-             for key, title in (("weighted", "weighted by query"), ("macro", "macro"))]  # fmt: skip
-    lines = [f"{data}, {split}: mean average precision of ranking all candidates of an attribute, in percent, with 95% "
-             "bootstrap intervals over queries; random: what a random ranking scores.\n",
-             "| attribute | queries | mAP | 95% interval | random |", "|---|---|---|---|---|"]  # fmt: skip
-    lines += [f"| {name} | {count} | {value:.2f} | {low:.1f} - {high:.1f} | {random:.2f} |"
-              for name, count, value, (low, high), random in rows]  # fmt: skip
+    rows += [
+        (f"**{title}**", total, metrics[f"map_{key}"], within[f"map_{key}"], metrics[f"random_map_{key}"])
+        for key, title in (("weighted", "weighted by query"), ("macro", "macro"))
+    ]
+    lines = [
+        f"{data}, {split}: mean average precision of ranking all candidates of an attribute, in percent, with 95% "
+        "bootstrap intervals over queries; random: what a random ranking scores.\n",
+        "| attribute | queries | mAP | 95% interval | random |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {count} | {value:.2f} | {low:.1f} - {high:.1f} | {random:.2f} |"
+        for name, count, value, (low, high), random in rows
+    ]
     if "pointing_game" in metrics:
         hits, chance, other = (100 * metrics[f"pointing_{key}"] for key in ("game", "chance", "other"))
-        lines.append(f"\nHeatmaps: the highest point lies in the attribute's region in {hits:.1f}% of cases; chance "
-                     f"{chance:.1f}%, another condition's map {other:.1f}%.")  # fmt: skip
+        lines.append(
+            f"\nHeatmaps: the highest point lies in the attribute's region in {hits:.1f}% of cases; chance "
+            f"{chance:.1f}%, another condition's map {other:.1f}%."
+        )
     if "triplet_accuracy" in metrics:
         low, high = metrics["triplet_intervals"]["triplet_accuracy"]
-        lines.append(f"\nTriplet accuracy: {metrics['triplet_accuracy']:.2f}% ({low:.1f} - {high:.1f}); chance 50%.")
+        lines.append(
+            f"\nTriplet accuracy: {metrics['triplet_accuracy']:.2f}% ({low:.1f} - {high:.1f}); chance 50%."
+        )
     return "\n".join(lines)
 
 
 def _training(saved: SavedModel, run: RunFacts, start: str) -> str:
     told = [f"Trunk weights to start from: {start}."]
     if run.config:
-        told.append("Every setting that is not the default, absolute paths shortened:\n\n```bash\n"
-                    f"{train_command(run.config)}\n```")  # fmt: skip
+        told.append(
+            "Every setting that is not the default, absolute paths shortened:\n\n```bash\n"
+            f"{train_command(run.config)}\n```"
+        )
     if run.train:
         fact = run.train.get
-        told.append(f"{fact('epochs')} epochs, {fact('steps')} steps, {fact('train_seconds')} s; kept is epoch "
-                    f"{fact('best_epoch')}, by weighted mAP on valid ({fact('best_valid_map_weighted')}).")  # fmt: skip
+        told.append(
+            f"{fact('epochs')} epochs, {fact('steps')} steps, {fact('train_seconds')} s; kept is epoch "
+            f"{fact('best_epoch')}, by weighted mAP on valid ({fact('best_valid_map_weighted')})."
+        )
     if run.versions:
         told.append("With " + ", ".join(f"{name} {value}" for name, value in run.versions.items()) + ".")
-    told.append(f"The model is `create_model(**{json.dumps(saved.recipe)})`, with JSON's null, true and false.")
+    told.append(
+        f"The model is `create_model(**{json.dumps(saved.recipe)})`, with JSON's null, true and false."
+    )
     return "\n\n".join(told)
 
 
 def _limits(run: RunFacts) -> str:
     told = []
     if run.drawn:
-        told.append("**Photographs.** It has seen drawn garments only. It teaches and tests; its numbers stand for "
-                    "none of the paper's.")  # fmt: skip
+        told.append(
+            "**Photographs.** It has seen drawn garments only. It teaches and tests; its numbers stand for "
+            "none of the paper's."
+        )
     told += [
         "Pictures of another kind than its data: there, nothing is known of how good it is.",
         "Attributes that are not listed; it cannot be asked for others.",
@@ -299,6 +351,8 @@ def _limits(run: RunFacts) -> str:
 
 def _licence(run: RunFacts, start: str, licence: str | None) -> str:
     data = "drawn by ccakit (Apache-2.0)" if run.drawn else run.about.get("licence", UNKNOWN)
-    return (f"- This model: {licence or 'not stated; what the data and the weights it started from allow'}\n"
-            f"- Data it was trained on: {data}\n- Weights it started from: {start}\n"
-            "- ccakit, the code: Apache-2.0")  # fmt: skip
+    return (
+        f"- This model: {licence or 'not stated; what the data and the weights it started from allow'}\n"
+        f"- Data it was trained on: {data}\n- Weights it started from: {start}\n"
+        "- ccakit, the code: Apache-2.0"
+    )

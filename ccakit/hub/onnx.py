@@ -32,8 +32,11 @@ from ccakit.models.networks import Networks
 from ccakit.models.saved import SavedModel
 from ccakit.models.trunks.timm_weights import first_line
 
-PARTS = {"encode": ("tokens", ("images",)), "spaces": ("embeddings", ("tokens",)),
-         "embed": ("embedding", ("tokens", "condition"))}  # fmt: skip
+PARTS = {
+    "encode": ("tokens", ("images",)),
+    "spaces": ("embeddings", ("tokens",)),
+    "embed": ("embedding", ("tokens", "condition")),
+}
 OPSET, TOLERANCE, MOST_BYTES = 17, 1e-4, 2**31 - 2**20  # protobuf's limit is 2 GiB
 INSTALL = "pip install 'ccakit[export]'"
 
@@ -45,7 +48,9 @@ class ExportError(ValueError):
 def why_not(model: ConditionalModel) -> str | None:
     """Why a system cannot be exported; None where it can."""
     if isinstance(model, ASENPP) and model.crop == "image":
-        return "its local branch reads the picture again, so that tokens alone do not hold what `spaces` needs"
+        return (
+            "its local branch reads the picture again, so that tokens alone do not hold what `spaces` needs"
+        )
     if sum(t.numel() * t.element_size() for t in model.state_dict().values()) > MOST_BYTES:
         return "it has more than 2 GiB of weights, the most that one ONNX file holds"
     return None
@@ -77,8 +82,6 @@ def export_onnx(saved: SavedModel, folder: str | Path) -> dict:
     return facts
 
 
-
-
 def _needs() -> None:
     try:
         import onnx  # noqa: F401
@@ -90,13 +93,18 @@ def _needs() -> None:
 def _facts(saved: SavedModel) -> dict:
     attributes = saved.attributes
     return {
-        "ccakit": ccakit.__version__, "system": saved.recipe["name"], "opset": OPSET,
+        "ccakit": ccakit.__version__,
+        "system": saved.recipe["name"],
+        "opset": OPSET,
         "conditions": list(attributes.names),
         "values": {name: list(values) for name, values in zip(attributes.names, attributes.values)},
-        "transform": saved.transform.to_dict(), "embed_dim": saved.model.embed_dim,
-        "parts": {part: {"file": f"{part}.onnx", "inputs": list(inputs), "output": output}
-                  for part, (output, inputs) in PARTS.items()},
-    }  # fmt: skip
+        "transform": saved.transform.to_dict(),
+        "embed_dim": saved.model.embed_dim,
+        "parts": {
+            part: {"file": f"{part}.onnx", "inputs": list(inputs), "output": output}
+            for part, (output, inputs) in PARTS.items()
+        },
+    }
 
 
 class _Part(nn.Module):
@@ -107,7 +115,9 @@ class _Part(nn.Module):
         self.model, self.part = model, part
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        if self.part == "embed" and isinstance(self.model, Networks):  # which sorts images by condition: not traceable
+        if self.part == "embed" and isinstance(
+            self.model, Networks
+        ):  # which sorts images by condition: not traceable
             spaces, condition = self.model.spaces(inputs[0]), inputs[1]
             return spaces.gather(1, condition[:, None, None].expand(-1, 1, spaces.shape[-1]))[:, 0]
         return getattr(self.model, self.part)(*inputs)
@@ -149,14 +159,29 @@ def _write(model: ConditionalModel, part: str, file: Path, facts: dict, size: tu
     with warnings.catch_warnings(), _traceable():
         warnings.simplefilter("ignore")  # of the tracer, about branches on what is fixed in a trained model
         try:
-            torch.onnx.export(_Part(model, part).eval(), _inputs(model, part, 3, size), str(file),
-                              input_names=list(names), output_names=[output], dynamic_axes=axes,
-                              opset_version=OPSET, dynamo=False)  # fmt: skip
+            torch.onnx.export(
+                _Part(model, part).eval(),
+                _inputs(model, part, 3, size),
+                str(file),
+                input_names=list(names),
+                output_names=[output],
+                dynamic_axes=axes,
+                opset_version=OPSET,
+                dynamo=False,
+            )
         except Exception as error:  # noqa: BLE001 - of the exporter's many kinds
-            raise ExportError(f"{facts['system']}: {part} cannot be exported to ONNX ({first_line(error)})") from error
+            raise ExportError(
+                f"{facts['system']}: {part} cannot be exported to ONNX ({first_line(error)})"
+            ) from error
     graph = onnx.load(str(file))
-    onnx.helper.set_model_props(graph, {key: value if isinstance(value, str) else json.dumps(value)
-                                        for key, value in facts.items() if key != "parts"})  # fmt: skip
+    onnx.helper.set_model_props(
+        graph,
+        {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in facts.items()
+            if key != "parts"
+        },
+    )
     onnx.checker.check_model(graph)
     onnx.save(graph, str(file))
 
@@ -172,11 +197,15 @@ def _difference(model: ConditionalModel, part: str, folder: Path, size: tuple[in
         with torch.no_grad():
             wanted = getattr(model, part)(*inputs)
         try:
-            found = torch.from_numpy(session.run(None, {name: t.numpy() for name, t in zip(names, inputs)})[0])
+            found = torch.from_numpy(
+                session.run(None, {name: t.numpy() for name, t in zip(names, inputs)})[0]
+            )
         except Exception as error:  # noqa: BLE001 - of onnxruntime's own kinds
             told = f"{part}.onnx does not run at batch {batch}: it is not kept ({first_line(error)})"
             raise ExportError(told) from error
         greatest = max(greatest, float((found - wanted).abs().max()))
         if not torch.allclose(found, wanted, atol=TOLERANCE, rtol=TOLERANCE if part == "encode" else 0):
-            raise ExportError(f"{part}.onnx differs from torch by {greatest:.1e} at batch {batch}: it is not kept")
+            raise ExportError(
+                f"{part}.onnx differs from torch by {greatest:.1e} at batch {batch}: it is not kept"
+            )
     return greatest

@@ -86,13 +86,19 @@ class PretrainedModel(ModelHubMixin):
         known = ", ".join(f"{i}: {name}" for i, name in enumerate(names))
         raise ValueError(f"no condition {condition!r}; there are: {known}")
 
-    def embed(self, images: Picture | Sequence[Picture], condition: Condition | Sequence[Condition],
-              batch_size: int = 64) -> Tensor:  # fmt: skip
+    def embed(
+        self,
+        images: Picture | Sequence[Picture],
+        condition: Condition | Sequence[Condition],
+        batch_size: int = 64,
+    ) -> Tensor:
         """One picture -> (E,), several -> (B, E), each of length 1; one condition for all, or one a picture."""
         pictures, single = _listed(images)
         wanted = self._conditions(condition, len(pictures))
-        parts = [self.model.embed(tokens, wanted[where].to(tokens.device)).float().cpu()
-                 for where, tokens in self._tokens(pictures, batch_size)]  # fmt: skip
+        parts = [
+            self.model.embed(tokens, wanted[where].to(tokens.device)).float().cpu()
+            for where, tokens in self._tokens(pictures, batch_size)
+        ]
         return _joined(parts, single)
 
     def spaces(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> Tensor:
@@ -101,8 +107,12 @@ class PretrainedModel(ModelHubMixin):
         parts = [self.model.spaces(tokens).float().cpu() for _, tokens in self._tokens(pictures, batch_size)]
         return _joined(parts, single)
 
-    def heatmap(self, images: Picture | Sequence[Picture], condition: Condition | Sequence[Condition],
-                batch_size: int = 64) -> Tensor:  # fmt: skip
+    def heatmap(
+        self,
+        images: Picture | Sequence[Picture],
+        condition: Condition | Sequence[Condition],
+        batch_size: int = 64,
+    ) -> Tensor:
         """Where the model looks, the mean of its heads: one picture -> (h, w), several -> (B, h, w).
 
         The map lies on the part of a picture that the transform keeps: `model.transform.view(height, width)`.
@@ -146,11 +156,18 @@ class PretrainedModel(ModelHubMixin):
         shape = tuple(getattr(picture, "shape", ()))
         if isinstance(picture, Tensor) and picture.is_floating_point() and shape == (3, *self.transform.size):
             return picture.float()
-        if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and len(shape) == 3 and shape[2] == 3:
+        if (
+            isinstance(picture, np.ndarray)
+            and picture.dtype == np.uint8
+            and len(shape) == 3
+            and shape[2] == 3
+        ):
             return self.transform(picture)
         told = f"a {type(picture).__name__} of {getattr(picture, 'dtype', 'no type')} and shape {shape}"
-        raise ValueError(f"{told} is no picture: give a file, a PIL image, RGB as (height, width, 3) uint8, or what "
-                         f"`transform` gives, (3, {', '.join(map(str, self.transform.size))})")  # fmt: skip
+        raise ValueError(
+            f"{told} is no picture: give a file, a PIL image, RGB as (height, width, 3) uint8, or what "
+            f"`transform` gives, (3, {', '.join(map(str, self.transform.size))})"
+        )
 
     # --- the hub
 
@@ -175,13 +192,19 @@ class PretrainedModel(ModelHubMixin):
         kept = self.folder / "README.md" if self.folder else None
         if kept and kept.is_file() and not is_run(self.folder):
             source = json.dumps(options.get("source", str(self.folder)))
-            named = re.sub(r'from_pretrained\("[^"\n]*"\)', lambda _: f"from_pretrained({source})", kept.read_text())
+            named = re.sub(
+                r'from_pretrained\("[^"\n]*"\)', lambda _: f"from_pretrained({source})", kept.read_text()
+            )
             return ModelCard(named, ignore_metadata_errors=True)
         return ModelCard(model_card(self.saved, self.folder, **options))
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_model(save_directory, self.saved)
-        facts = {"library_name": "ccakit", "system": self.saved.recipe["name"], "conditions": list(self.conditions)}
+        facts = {
+            "library_name": "ccakit",
+            "system": self.saved.recipe["name"],
+            "conditions": list(self.conditions),
+        }
         write_json(save_directory / "config.json", facts)  # by which the hub counts downloads
 
     @classmethod
@@ -191,9 +214,13 @@ class PretrainedModel(ModelHubMixin):
         options: the mixin's (revision, token, cache_dir, local_files_only, force_download). DataError says what is
         missing or broken.
         """
-        if Path(pretrained_model_name_or_path).is_dir():  # the mixin would read the run's config.json as its own
+        if Path(
+            pretrained_model_name_or_path
+        ).is_dir():  # the mixin would read the run's config.json as its own
             return cls._from_pretrained(model_id=str(pretrained_model_name_or_path))
-        remedy = "Give a folder with model.safetensors and model.json, or the name of a repository of the hub."
+        remedy = (
+            "Give a folder with model.safetensors and model.json, or the name of a repository of the hub."
+        )
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **options)
         except DataError:

@@ -39,10 +39,14 @@ class ADDE(ConditionalModel):
             raise ValueError(f"head norm {head_norm!r}: one of {HEAD_NORMS}")
         width, out = trunk.embed_dim, self.embed_dim
         self.mlps = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out),
-                          nn.BatchNorm1d(out) if head_norm == "batchnorm" else nn.Identity())
+            nn.Sequential(
+                nn.Linear(width, width),
+                nn.ReLU(),
+                nn.Linear(width, out),
+                nn.BatchNorm1d(out) if head_norm == "batchnorm" else nn.Identity(),
+            )
             for _ in range(conditions)
-        )  # fmt: skip
+        )
         self.classifier = ValueClassifier(out, values)
         self.own_losses = choose_losses(self.own_losses, without)
 

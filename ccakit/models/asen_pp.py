@@ -84,8 +84,12 @@ class ASENPP(ConditionalModel):
         self.second_stage.fill_(share >= FIRST_STAGE)
 
     def slow_parameters(self) -> tuple[list[nn.Parameter], float]:
-        branch = [*self.trunk.parameters(), *self.condition.parameters(), *self.attend.parameters(),
-                  *self.head.parameters()]  # fmt: skip
+        branch = [
+            *self.trunk.parameters(),
+            *self.condition.parameters(),
+            *self.attend.parameters(),
+            *self.head.parameters(),
+        ]
         return [p for p in branch if p.requires_grad], SLOW if self.second_stage else 1.0
 
     def encode(self, images: Tensor) -> Tensor | Encoded:
@@ -140,15 +144,3 @@ class ASENPP(ConditionalModel):
         x = tokens.tokens if isinstance(tokens, Encoded) else tokens
         given = self.condition(self.check_condition(condition, x)[:, None])
         return self.attend.where(x, given).unflatten(-1, self.trunk.grid_size)
-
-
-
-
-
-
-
-
-
-
-
-

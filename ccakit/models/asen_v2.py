@@ -52,7 +52,9 @@ class ASENV2(ConditionalModel):
     ) -> None:
         width = trunk.embed_dim
         if embed_dim not in (None, width):
-            raise ValueError(f"embed_dim={embed_dim}: asen-v2 has no FC, its embedding has the map's {width} channels")
+            raise ValueError(
+                f"embed_dim={embed_dim}: asen-v2 has no FC, its embedding has the map's {width} channels"
+            )
         super().__init__(trunk, conditions, width)
         self.condition = nn.Embedding(conditions, width // 2)
         self.attend = ScaledAttention(width, width // 2, width // 2, norm=True)

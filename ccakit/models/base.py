@@ -158,5 +158,7 @@ class ConditionalModel(nn.Module):
 def choose_losses(known: dict[str, float], without: tuple[str, ...]) -> dict[str, float]:
     """A system's own losses but for those named; ValueError for a name it has not."""
     if unknown := sorted(set(without) - set(known)):
-        raise ValueError(f"no loss {', '.join(unknown)} to leave out; this system has: {', '.join(known) or 'none'}")
+        raise ValueError(
+            f"no loss {', '.join(unknown)} to leave out; this system has: {', '.join(known) or 'none'}"
+        )
     return {name: weight for name, weight in known.items() if name not in without}

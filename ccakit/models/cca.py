@@ -28,7 +28,9 @@ class ConditionToken(nn.Module):
         self.conditions = conditions
         self.mask = None
         if kind == "type2":
-            self.mask = nn.Parameter(torch.empty(conditions, width).normal_(0.9, 0.7))  # as CSN's learned mask
+            self.mask = nn.Parameter(
+                torch.empty(conditions, width).normal_(0.9, 0.7)
+            )  # as CSN's learned mask
         self.fc = nn.Linear(conditions if kind == "type1" else width, out)
 
     def forward(self, condition: Tensor | None = None) -> Tensor:

@@ -64,7 +64,9 @@ def _filter(start: Tensor, d: Tensor, side: int, size: int) -> Tensor:
     start, d = start[:, None, None] * size, d[:, None, None] * size
     old = torch.arange(size, device=d.device) + 0.5  # the pixels' centres
     new = start + d * ((torch.arange(side, device=d.device) + 0.5) / side)[:, None]  # (B, side, 1)
-    weight = (1 - (old - new).abs() / (d / side).clamp(min=1)).clamp(min=0)  # a triangle, wider where it reduces
+    weight = (1 - (old - new).abs() / (d / side).clamp(min=1)).clamp(
+        min=0
+    )  # a triangle, wider where it reduces
     weight = weight * ((old > start) & (old < start + d))
     return weight / weight.sum(-1, keepdim=True)
 
@@ -78,5 +80,7 @@ def cut_out(picture: Tensor, boxes: Tensor, side: int) -> Tensor:
     # in grid_sample's coordinates, -1 to 1 over the picture, the square's centre is 2x + d - 1
     at = (2 * torch.arange(side, device=picture.device) + 1) / side - 1  # centres of the new pixels
     columns, lines = (d[:, None] * at + (2 * start + d - 1)[:, None] for start in (x, y))  # (B, side)
-    grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], lines[:, :, None]), dim=-1)  # (B, side, side, 2)
+    grid = torch.stack(
+        torch.broadcast_tensors(columns[:, None, :], lines[:, :, None]), dim=-1
+    )  # (B, side, side, 2)
     return F.grid_sample(picture, grid.to(picture.dtype), padding_mode="border", align_corners=False)

@@ -83,5 +83,8 @@ class CSN(ConditionalModel):
         sides = 1 if condition is None else 3  # CSN's norms are means over anchors, positives and negatives
         norms = torch.stack([part.norm() / len(part) ** 0.5 for part in map(gather, general.chunk(sides))])
         terms = {"embedding_norm": norms.mean(), "mask_norm": gather(mask.abs().sum(-1)).mean()}
-        return Outputs(embedding if condition is None else embedding[:, 0], {},
-                       {name: terms[name] for name in self.own_losses})  # fmt: skip
+        return Outputs(
+            embedding if condition is None else embedding[:, 0],
+            {},
+            {name: terms[name] for name in self.own_losses},
+        )

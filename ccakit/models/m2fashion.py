@@ -23,7 +23,13 @@ class M2Fashion(ASEN):
     own_losses = {"classify": 1.0}
 
     def __init__(
-        self, trunk: FrozenStem, conditions: int, *, values: Sequence[int], without: tuple[str, ...] = (), **options
+        self,
+        trunk: FrozenStem,
+        conditions: int,
+        *,
+        values: Sequence[int],
+        without: tuple[str, ...] = (),
+        **options,
     ) -> None:
         super().__init__(trunk, conditions, **options)
         self.classifier = ValueClassifier(self.embed_dim, values)

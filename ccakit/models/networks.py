@@ -62,6 +62,8 @@ class Networks(ConditionalModel):
     def attention(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """[CLS]'s self-attention in each condition's network: (B, H, h, w)."""
         self.check_condition(condition, tokens)
-        maps = [self.nets[c].attention(self.nets[c].encode_features(row[None]), condition[:1])
-                for row, c in zip(tokens, condition.tolist())]  # fmt: skip
+        maps = [
+            self.nets[c].attention(self.nets[c].encode_features(row[None]), condition[:1])
+            for row, c in zip(tokens, condition.tolist())
+        ]
         return torch.cat(maps)

@@ -75,43 +75,118 @@ class ModelInfo:
 
 _CCA = "after the paper; choices in docs/deviations.md"
 _AFTER = "after the paper, with our choices: "
-_ON_MAP = "not the authors' ASEN++: crops are cut from the map, and a 3x3 convolution stands for the second CNN"
+_ON_MAP = (
+    "not the authors' ASEN++: crops are cut from the map, and a 3x3 convolution stands for the second CNN"
+)
 _CSN = "as CSN's code, its two norms included; E = C and cosine distance as in ASEN's comparison, which has no norms"
 _MODELS = {
     info.name: info
     for info in (
-        ModelInfo("triplet", "Triplet network", "Tables 2-4", "the same trunk and loss, the condition ignored",
-                  TripletNetwork, "tokens"),
-        ModelInfo("networks", "K networks", "Figure 1a", "one triplet network a condition", Networks, "tokens"),
-        ModelInfo("csn", "CSN", "Veit et al., CVPR 2017", f"{_CSN}; learned masks", CSN, options=("mask", "without")),
-        ModelInfo("csn-preset", "CSN (pre-set masks)", "Veit et al., CVPR 2017",
-                  f"{_CSN}; masks disjoint at first, then learned",
-                  partial(CSN, mask="preset"), options=("without",)),
-        ModelInfo("csn-fixed", "CSN (fixed masks)", "Veit et al., CVPR 2017", f"{_CSN}; fixed disjoint masks",
-                  partial(CSN, mask="fixed"), options=("without",)),
+        ModelInfo(
+            "triplet",
+            "Triplet network",
+            "Tables 2-4",
+            "the same trunk and loss, the condition ignored",
+            TripletNetwork,
+            "tokens",
+        ),
+        ModelInfo(
+            "networks", "K networks", "Figure 1a", "one triplet network a condition", Networks, "tokens"
+        ),
+        ModelInfo(
+            "csn", "CSN", "Veit et al., CVPR 2017", f"{_CSN}; learned masks", CSN, options=("mask", "without")
+        ),
+        ModelInfo(
+            "csn-preset",
+            "CSN (pre-set masks)",
+            "Veit et al., CVPR 2017",
+            f"{_CSN}; masks disjoint at first, then learned",
+            partial(CSN, mask="preset"),
+            options=("without",),
+        ),
+        ModelInfo(
+            "csn-fixed",
+            "CSN (fixed masks)",
+            "Veit et al., CVPR 2017",
+            f"{_CSN}; fixed disjoint masks",
+            partial(CSN, mask="fixed"),
+            options=("without",),
+        ),
         ModelInfo("asen", "ASEN", "Ma et al., AAAI 2020", "as the authors' code", ASEN),
-        ModelInfo("asen-v2", "ASEN (second version)", "Ma et al., second version", "as the authors' code", ASENV2),
-        ModelInfo("camnet", "CAMNet", "the paper, section 2, Figure 2",
-                  _AFTER + "K x C x h x w mask, CBAM's spatial attention with a softmax", CAMNet),
-        ModelInfo("m2fashion", "M2Fashion", "the paper, section 2",
-                  _AFTER + "asen and a linear classifier of the condition's values", M2Fashion,
-                  options=("without",), classifies=True),
-        ModelInfo("asen-pp", "ASEN++", "Dong et al., TIP 2021",
-                  f"as the authors' code, with crops of the resized picture; on kept features, {_ON_MAP}",
-                  ASENPP, options=("crop", "local", "without"), if_shared=_ON_MAP),
-        ModelInfo("adde", "ADDE-C", "Hou et al., ICCV 2021",
-                  _AFTER + "an MLP and a classifier a condition, triplet loss beside it", ADDE,
-                  options=("without",), classifies=True),
-        ModelInfo("tf-csn", "TF-CSN", "the paper, section 4.6", _AFTER + "learned masks, FC before the mask",
-                  TFCSN, "tokens", options=("mask", "without")),
-        ModelInfo("tf-asen", "TF-ASEN", "the paper, section 4.6", _AFTER + "asen on the last block's [PATCH] tokens",
-                  TFASEN, "tokens"),
-        ModelInfo("cca-type1", "CCA (Type-1)", "the paper, Eq. 2, 4-7", _CCA,
-                  partial(CCA, token="type1"), "tokens", ("query", "residual")),
-        ModelInfo("cca-type2", "CCA (Type-2)", "the paper, Eq. 3, 4-7", _CCA,
-                  partial(CCA, token="type2"), "tokens", ("query", "residual")),
+        ModelInfo(
+            "asen-v2", "ASEN (second version)", "Ma et al., second version", "as the authors' code", ASENV2
+        ),
+        ModelInfo(
+            "camnet",
+            "CAMNet",
+            "the paper, section 2, Figure 2",
+            _AFTER + "K x C x h x w mask, CBAM's spatial attention with a softmax",
+            CAMNet,
+        ),
+        ModelInfo(
+            "m2fashion",
+            "M2Fashion",
+            "the paper, section 2",
+            _AFTER + "asen and a linear classifier of the condition's values",
+            M2Fashion,
+            options=("without",),
+            classifies=True,
+        ),
+        ModelInfo(
+            "asen-pp",
+            "ASEN++",
+            "Dong et al., TIP 2021",
+            f"as the authors' code, with crops of the resized picture; on kept features, {_ON_MAP}",
+            ASENPP,
+            options=("crop", "local", "without"),
+            if_shared=_ON_MAP,
+        ),
+        ModelInfo(
+            "adde",
+            "ADDE-C",
+            "Hou et al., ICCV 2021",
+            _AFTER + "an MLP and a classifier a condition, triplet loss beside it",
+            ADDE,
+            options=("without",),
+            classifies=True,
+        ),
+        ModelInfo(
+            "tf-csn",
+            "TF-CSN",
+            "the paper, section 4.6",
+            _AFTER + "learned masks, FC before the mask",
+            TFCSN,
+            "tokens",
+            options=("mask", "without"),
+        ),
+        ModelInfo(
+            "tf-asen",
+            "TF-ASEN",
+            "the paper, section 4.6",
+            _AFTER + "asen on the last block's [PATCH] tokens",
+            TFASEN,
+            "tokens",
+        ),
+        ModelInfo(
+            "cca-type1",
+            "CCA (Type-1)",
+            "the paper, Eq. 2, 4-7",
+            _CCA,
+            partial(CCA, token="type1"),
+            "tokens",
+            ("query", "residual"),
+        ),
+        ModelInfo(
+            "cca-type2",
+            "CCA (Type-2)",
+            "the paper, Eq. 3, 4-7",
+            _CCA,
+            partial(CCA, token="type2"),
+            "tokens",
+            ("query", "residual"),
+        ),
     )
-}  # fmt: skip
+}
 LOCAL_TRUNK = "resnet34"
 
 
@@ -153,11 +228,15 @@ def create_model(
     """
     info = model_info(name)
     if unknown := sorted(set(options) - set(info.options)):
-        raise ValueError(f"{name} has no option {', '.join(unknown)}; it has: {', '.join(info.options) or 'none'}")
+        raise ValueError(
+            f"{name} has no option {', '.join(unknown)}; it has: {', '.join(info.options) or 'none'}"
+        )
     common = dict(embed_dim=embed_dim, head_norm=head_norm, **options)
     if info.classifies:
         if values is None or len(values) != conditions:
-            raise ValueError(f"{name} has a classifier: give values, how many each of the {conditions} attributes has")
+            raise ValueError(
+                f"{name} has a classifier: give values, how many each of the {conditions} attributes has"
+            )
         common["values"] = tuple(values)
     source = dict(pretrained=pretrained, weights=weights, image_size=image_size, **trunk_options or {})
     if reads_on(name, trunk) == "tokens":
@@ -175,7 +254,9 @@ def reads_on(name: str, trunk: str) -> str:
     return model_info(name).reads
 
 
-def _on_map(info: ModelInfo, trunk: str, conditions: int, freeze, source: dict, common: dict) -> ConditionalModel:
+def _on_map(
+    info: ModelInfo, trunk: str, conditions: int, freeze, source: dict, common: dict
+) -> ConditionalModel:
     cnn, settings = create_map_trunk(trunk, freeze=freeze, **source)
     build, side = MapTripletNetwork if info.reads == "tokens" else info.build, 16 * cnn.grid_size[0]
     if info.name == "asen-pp":
@@ -185,5 +266,8 @@ def _on_map(info: ModelInfo, trunk: str, conditions: int, freeze, source: dict, 
             half = {**source, "weights": None, "image_size": side // 2}
             common["local"] = create_map_trunk(name, freeze=freeze, **half)[0]
     model = build(cnn, conditions, **common)
-    model.pretrained_cfg, model.image_size = settings, (source["image_size"] or settings["input_size"][1],) * 2
+    model.pretrained_cfg, model.image_size = (
+        settings,
+        (source["image_size"] or settings["input_size"][1],) * 2,
+    )
     return model

@@ -18,7 +18,14 @@ from ccakit.models.registry import create_model
 
 __all__ = ["SavedModel", "load_model", "read_json", "save_model", "write_json"]
 FORMAT = 1
-OUTSIDE = {"weights", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
+OUTSIDE = {
+    "weights",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "checkpoint_path",
+    "cache_dir",
+}
 
 
 @dataclass
@@ -37,10 +44,16 @@ def save_model(folder: Path, saved: SavedModel) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(saved.model.state_dict(), folder / "model.safetensors")
     attributes = {name: list(values) for name, values in zip(saved.attributes.names, saved.attributes.values)}
-    write_json(folder / "model.json", {
-        "format": FORMAT, "ccakit": ccakit.__version__, "recipe": saved.recipe,
-        "attributes": attributes, "transform": saved.transform.to_dict(),
-    })  # fmt: skip
+    write_json(
+        folder / "model.json",
+        {
+            "format": FORMAT,
+            "ccakit": ccakit.__version__,
+            "recipe": saved.recipe,
+            "attributes": attributes,
+            "transform": saved.transform.to_dict(),
+        },
+    )
 
 
 def load_model(folder: str | Path) -> SavedModel:

@@ -12,7 +12,9 @@ from ccakit.models.trunks.vit import Trunk
 class TFASEN(ASEN):
     """ASEN on the transformer's output. `tokens` are here those after the last block and the final norm."""
 
-    def __init__(self, vit: VisionTransformer, conditions: int, *, freeze: str | int = "none", **options) -> None:
+    def __init__(
+        self, vit: VisionTransformer, conditions: int, *, freeze: str | int = "none", **options
+    ) -> None:
         super().__init__(Trunk(vit, freeze), conditions, **options)
         self.block, self.norm = vit.blocks[-1], vit.norm
 

@@ -13,7 +13,9 @@ from ccakit.models.trunks.vit import Trunk
 class TFCSN(CSN):
     """l2(FC([CLS]) * mask). The last block computes the [CLS] row alone, which is all that is read: exact."""
 
-    def __init__(self, vit: VisionTransformer, conditions: int, *, freeze: str | int = "none", **options) -> None:
+    def __init__(
+        self, vit: VisionTransformer, conditions: int, *, freeze: str | int = "none", **options
+    ) -> None:
         super().__init__(Trunk(vit, freeze), conditions, **options)
         self.block, self.norm = LastBlock(vit.blocks[-1], keep_query=True), vit.norm
 

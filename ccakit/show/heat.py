@@ -12,8 +12,9 @@ from ccakit.evaluation.pointing import WHOLE, _one_map, region_mask, upsample
 RED = (230, 20, 30)  # the region's outline, red as in Figure 4
 
 
-def heatmap(maps: np.ndarray, size: tuple[int, int], head: int | None = None,
-            view: Sequence[float] = WHOLE) -> np.ndarray:
+def heatmap(
+    maps: np.ndarray, size: tuple[int, int], head: int | None = None, view: Sequence[float] = WHOLE
+) -> np.ndarray:
     """A map for display: one head, or the mean of all; upsampled (cubic) to `size`; scaled to 0..1.
 
     maps: (H, h, w) or (h, w), array or tensor. size: (height, width) of the picture. Out: float32 (height,
@@ -49,8 +50,9 @@ def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.8) -> np.nda
     return np.round((1 - cover) * image + cover * color).astype(np.uint8)
 
 
-def outline(image: np.ndarray, boxes: np.ndarray, color: tuple[int, int, int] = RED,
-            width: int | None = None) -> np.ndarray:
+def outline(
+    image: np.ndarray, boxes: np.ndarray, color: tuple[int, int, int] = RED, width: int | None = None
+) -> np.ndarray:
     """A copy of the picture with the border of the boxes' union drawn inside it.
 
     image: uint8 RGB; boxes: (M, 4), fractions; width: of the line in pixels, 1/75 of the shorter side if None.
@@ -70,4 +72,5 @@ def outline(image: np.ndarray, boxes: np.ndarray, color: tuple[int, int, int] = 
 def _colors() -> np.ndarray:
     """(256, 3) uint8: the colours of heat 0..1."""
     from matplotlib import colormaps
+
     return np.round(255 * colormaps["inferno"](np.arange(256))[:, :3]).astype(np.uint8)

@@ -21,6 +21,7 @@ def small_png(figure: Figure, dpi: int = 100, most: int = 60_000) -> bytes:
     from PIL import Image
     from scipy.spatial import cKDTree
     from sklearn.cluster import MiniBatchKMeans
+
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight")
     image = Image.open(drawn).convert("RGB")
@@ -28,11 +29,17 @@ def small_png(figure: Figure, dpi: int = 100, most: int = 60_000) -> bytes:
     kept = np.vstack([(255 * np.array([to_rgb(color) for color in named])).round(), RED])
     pixels = np.asarray(image).reshape(-1, 3)
     seen, place, count = np.unique(pixels, axis=0, return_inverse=True, return_counts=True)
-    kept = kept[(kept[:, None] == seen).all(axis=2).any(axis=1)]  # one that it lacks would take its neighbours' place
+    kept = kept[
+        (kept[:, None] == seen).all(axis=2).any(axis=1)
+    ]  # one that it lacks would take its neighbours' place
     tried = []
     for colors in (256, 128, 80, 48, 24, 12):
-        means = MiniBatchKMeans(min(colors, 256 - len(kept), len(seen)), batch_size=4096, n_init=1, random_state=0)
-        own = means.fit(seen, sample_weight=np.sqrt(count)).cluster_centers_.round()  # sqrt: small bright spots count
+        means = MiniBatchKMeans(
+            min(colors, 256 - len(kept), len(seen)), batch_size=4096, n_init=1, random_state=0
+        )
+        own = means.fit(
+            seen, sample_weight=np.sqrt(count)
+        ).cluster_centers_.round()  # sqrt: small bright spots count
         palette = np.vstack([kept, own])
         nearest = cKDTree(palette).query(seen)[1].astype(np.uint8)  # Pillow's own search is not exact
         few, small = Image.fromarray(nearest[place].reshape(image.size[::-1])), io.BytesIO()
@@ -47,6 +54,7 @@ def small_png(figure: Figure, dpi: int = 100, most: int = 60_000) -> bytes:
 def in_notebook(dpi: int = 100, most: int = 60_000) -> None:
     """Show this notebook's figures as `small_png`; a figure may have a `shown_dpi` and `shown_most` of its own."""
     from IPython import get_ipython
+
     shell = get_ipython()
     shell.run_line_magic("matplotlib", "inline")
 

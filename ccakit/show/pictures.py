@@ -1,5 +1,4 @@
-"""A trained model's pictures, made from its test split: heatmaps, spaces, rankings. Demo and notebooks use them.
-"""
+"""A trained model's pictures, made from its test split: heatmaps, spaces, rankings. Demo and notebooks use them."""
 
 from __future__ import annotations
 
@@ -29,8 +28,16 @@ def heatmaps(run: Run, images: np.ndarray, **options) -> Figure:
     images = np.asarray(images)
     maps = attention_maps(run.model, run.inputs, images)
     labels = run.split.label_matrix()[images]
-    return plots.heatmap_grid([run.picture(i) for i in images], maps, run.attributes, run.split.regions, labels,
-                              image_ids=images, transform=run.saved.transform, **options)  # fmt: skip
+    return plots.heatmap_grid(
+        [run.picture(i) for i in images],
+        maps,
+        run.attributes,
+        run.split.regions,
+        labels,
+        image_ids=images,
+        transform=run.saved.transform,
+        **options,
+    )
 
 
 def spaces(run: Run, *, images: int = 1200, seed: int = 0, **options) -> Figure:
@@ -38,7 +45,9 @@ def spaces(run: Run, *, images: int = 1200, seed: int = 0, **options) -> Figure:
     count = min(images, len(run.split.filenames))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(run.split.filenames))[:count])
     embeddings = embed_images(run.model, run.inputs, chosen)
-    return plots.tsne_spaces(embeddings, run.split.label_matrix()[chosen], run.attributes, seed=seed, **options)
+    return plots.tsne_spaces(
+        embeddings, run.split.label_matrix()[chosen], run.attributes, seed=seed, **options
+    )
 
 
 def nearest(run: Run, query: np.ndarray, top: int) -> np.ndarray:
@@ -60,7 +69,10 @@ def rankings(run: Run, *, top: int = 3, seed: int = 0) -> Figure:
             chosen.append(rows[rng.integers(len(rows))])
     found = [nearest(run, row, top) for row in chosen]
     return plots.ranking_grid(
-        [run.picture(row[0]) for row in chosen], [[run.picture(r[0]) for r in rows] for rows in found],
-        [int(row[1]) for row in chosen], [int(row[2]) for row in chosen],
-        [[int(r[2]) for r in rows] for rows in found], run.attributes,
-    )  # fmt: skip
+        [run.picture(row[0]) for row in chosen],
+        [[run.picture(r[0]) for r in rows] for rows in found],
+        [int(row[1]) for row in chosen],
+        [int(row[2]) for row in chosen],
+        [[int(r[2]) for r in rows] for rows in found],
+        run.attributes,
+    )

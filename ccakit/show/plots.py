@@ -32,10 +32,17 @@ from ccakit.show.style import (
 )
 
 
-def heatmap_grid(images: Sequence[np.ndarray], maps: np.ndarray, attributes: Attributes,
-                 regions: np.ndarray | None = None, labels: np.ndarray | None = None,
-                 image_ids: Sequence[int] | None = None, opacity: float = 0.8,
-                 unlabelled: str = "no label", transform: Callable | None = None) -> Figure:
+def heatmap_grid(
+    images: Sequence[np.ndarray],
+    maps: np.ndarray,
+    attributes: Attributes,
+    regions: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    image_ids: Sequence[int] | None = None,
+    opacity: float = 0.8,
+    unlabelled: str = "no label",
+    transform: Callable | None = None,
+) -> Figure:
     """The paper's Figure 4: a row an image, the picture first, then its map under each condition.
 
     images: n uint8 RGB pictures. maps: (n, K, h, w), or (n, K, H, h, w) to be averaged over heads. regions:
@@ -61,14 +68,22 @@ def heatmap_grid(images: Sequence[np.ndarray], maps: np.ndarray, attributes: Att
                 text = unlabelled if faded else "" if label is None else attributes.value(condition, label)
                 show_picture(ax, (0.3 * shown + 0.7 * 255).astype(np.uint8) if faded else shown, text)
         for condition, ax in enumerate(grid[0, 1:]):
-            ax.set_title("\n".join(textwrap.wrap(attributes.title(condition), 12)), fontweight="bold",
-                         color=ink(attribute_colors(len(attributes))[condition]))
+            ax.set_title(
+                "\n".join(textwrap.wrap(attributes.title(condition), 12)),
+                fontweight="bold",
+                color=ink(attribute_colors(len(attributes))[condition]),
+            )
     return figure
 
 
-def ranking_grid(queries: Sequence[np.ndarray], candidates: Sequence[Sequence[np.ndarray]],
-                 conditions: Sequence[int], query_labels: Sequence[int],
-                 candidate_labels: Sequence[Sequence[int]], attributes: Attributes) -> Figure:
+def ranking_grid(
+    queries: Sequence[np.ndarray],
+    candidates: Sequence[Sequence[np.ndarray]],
+    conditions: Sequence[int],
+    query_labels: Sequence[int],
+    candidate_labels: Sequence[Sequence[int]],
+    attributes: Attributes,
+) -> Figure:
     """The paper's Figure A2: a row a query, the picture first, then its best-ranked candidates in order.
 
     queries: n uint8 RGB pictures; candidates: n lists of t pictures; conditions: the n attributes asked for; the
@@ -81,11 +96,18 @@ def ranking_grid(queries: Sequence[np.ndarray], candidates: Sequence[Sequence[np
         figure = new_figure(1.25 * (ranks + 1) + 0.5, 1.5 * len(queries) + 0.2)
         grid = figure.subplots(len(queries), ranks + 1, squeeze=False)
         for axes, image, condition, label, found, its_labels in zip(
-                grid, queries, conditions, query_labels, candidates, candidate_labels):
+            grid, queries, conditions, query_labels, candidates, candidate_labels
+        ):
             show_picture(axes[0], image, attributes.value(condition, label))
-            axes[0].set_ylabel(attributes.title(condition).replace(" ", "\n"), fontweight="bold",
-                               color=ink(colors[condition]), rotation=0, ha="right", va="center")
-            for ax in axes[1 + len(found):]:
+            axes[0].set_ylabel(
+                attributes.title(condition).replace(" ", "\n"),
+                fontweight="bold",
+                color=ink(colors[condition]),
+                rotation=0,
+                ha="right",
+                va="center",
+            )
+            for ax in axes[1 + len(found) :]:
                 ax.set_axis_off()
             for ax, candidate, value in zip(axes[1:], found, its_labels):
                 mark, frame = ("✓", RIGHT) if value == label else ("✗", WRONG)
@@ -95,8 +117,9 @@ def ranking_grid(queries: Sequence[np.ndarray], candidates: Sequence[Sequence[np
     return figure
 
 
-def tsne_spaces(embeddings: np.ndarray, label_matrix: np.ndarray, attributes: Attributes, seed: int = 0,
-                points: int = 150) -> Figure:
+def tsne_spaces(
+    embeddings: np.ndarray, label_matrix: np.ndarray, attributes: Attributes, seed: int = 0, points: int = 150
+) -> Figure:
     """The paper's Figure 5: all K spaces together in the middle, by attribute; each alone at the sides, by value.
 
     embeddings: (N, K, E); label_matrix: (N, K), -1 where there is none. Of each attribute at most `points`
@@ -119,16 +142,31 @@ def tsne_spaces(embeddings: np.ndarray, label_matrix: np.ndarray, attributes: At
         joint = tsne(np.concatenate([embeddings[rows, c] for c, rows in enumerate(chosen)]), seed)
         condition = np.repeat(np.arange(k), [len(rows) for rows in chosen])
         for c in range(k):
-            middle.scatter(*joint[condition == c].T, s=7, color=colors[c], linewidth=0, label=attributes.title(c))
+            middle.scatter(
+                *joint[condition == c].T, s=7, color=colors[c], linewidth=0, label=attributes.title(c)
+            )
         middle.set_title("all spaces together, by attribute", fontsize=9)
         bare_axes(middle).set_box_aspect(1)
-        middle.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, frameon=False, markerscale=3,
-                      handletextpad=0.1)
+        middle.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.01),
+            ncols=3,
+            frameon=False,
+            markerscale=3,
+            handletextpad=0.1,
+        )
     return figure
 
 
-def _values(ax: Axes, embeddings: np.ndarray, labels: np.ndarray, attributes: Attributes, condition: int,
-            seed: int, left: bool) -> None:
+def _values(
+    ax: Axes,
+    embeddings: np.ndarray,
+    labels: np.ndarray,
+    attributes: Attributes,
+    condition: int,
+    seed: int,
+    left: bool,
+) -> None:
     """One space, coloured by the attribute's values, named beside it (left or right) if they are at most 12."""
     color = attribute_colors(len(attributes))[condition]
     values, places = attributes.values[condition], tsne(embeddings, seed)
@@ -139,14 +177,17 @@ def _values(ax: Axes, embeddings: np.ndarray, labels: np.ndarray, attributes: At
     ax.set_title(attributes.title(condition), color=ink(color), fontweight="bold")
     bare_axes(ax, color)
     if len(values) <= 12 and len(labels):
-        ax.legend(loc="center right" if left else "center left", bbox_to_anchor=(-0.02 if left else 1.02, 0.5),
-                  frameon=False, markerscale=2, handletextpad=0.1, borderpad=0, labelspacing=0.25)
+        ax.legend(
+            loc="center right" if left else "center left",
+            bbox_to_anchor=(-0.02 if left else 1.02, 0.5),
+            frameon=False,
+            markerscale=2,
+            handletextpad=0.1,
+            borderpad=0,
+            labelspacing=0.25,
+        )
     else:
         ax.set_xlabel(f"{len(np.unique(labels))} values")
-
-
-
-
 
 
 def name_points(ax: Axes, points: dict[str, tuple[float, float]], size: float = 7) -> None:
@@ -154,7 +195,9 @@ def name_points(ax: Axes, points: dict[str, tuple[float, float]], size: float = 
     low, high = ax.get_ylim()
     heights: list[tuple[float, float]] = []
     for name, (x, y) in sorted(points.items(), key=lambda item: item[1][1]):
-        height = max([y, *(other + 0.055 * (high - low) for at, other in heights if abs(np.log(at / x)) < 0.6)])
+        height = max(
+            [y, *(other + 0.055 * (high - low) for at, other in heights if abs(np.log(at / x)) < 0.6)]
+        )
         heights.append((x, height))
         ax.annotate(name, (x, y), (1.1 * x, height), fontsize=size, va="center")
     ax.set_ylim(low, max(high, *(height + 0.03 * (high - low) for _, height in heights)))
@@ -182,12 +225,19 @@ def entanglement_matrix(result, title: str = "") -> Figure:
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
         for own in range(k):
-            ax.add_patch(plt.Rectangle((own - 0.48, own - 0.48), 0.96, 0.96, fill=False, color=PALETTE[3], lw=1.5))
+            ax.add_patch(
+                plt.Rectangle((own - 0.48, own - 0.48), 0.96, 0.96, fill=False, color=PALETTE[3], lw=1.5)
+            )
         scores = f"score {result.score:.2f}" if result.score == result.score else "score unknown"
         if result.compared.any():
-            scores += (f"; pairs with both labels ({result.compared.sum()} of {k * (k - 1)}): "
-                       f"{result.score_compared:.2f}, beyond labels {result.score_beyond_labels:.2f}")  # fmt: skip
-        head = [f"{title}, {unit}" if title else unit, *textwrap.wrap(scores, int(14 * figure.get_figwidth()))]
+            scores += (
+                f"; pairs with both labels ({result.compared.sum()} of {k * (k - 1)}): "
+                f"{result.score_compared:.2f}, beyond labels {result.score_beyond_labels:.2f}"
+            )
+        head = [
+            f"{title}, {unit}" if title else unit,
+            *textwrap.wrap(scores, int(14 * figure.get_figwidth())),
+        ]
         figure.suptitle("\n".join(head), x=0.02, ha="left", fontsize=8)
         bar = figure.colorbar(image, ax=ax, ticks=[0, 0.5, 1], fraction=0.06, pad=0.02)
         bar.ax.set_yticklabels(["chance", "", "own\nspace"])
@@ -199,8 +249,15 @@ def _entry(ax: Axes, row: int, column: int, value: float, explained: float) -> N
     """A number in a cell of a heatmap of 0..1, and under it a small one in brackets, if it is known."""
     ink, below = "white" if value > 0.7 else "black", not np.isnan(explained)
     text = "–" if np.isnan(value) else f"{value:.2f}"
-    ax.text(column, row, text.replace("-0.00", "0.00").replace("-", "−"), color=ink, ha="center",
-            va="bottom" if below else "center", fontsize=7)
+    ax.text(
+        column,
+        row,
+        text.replace("-0.00", "0.00").replace("-", "−"),
+        color=ink,
+        ha="center",
+        va="bottom" if below else "center",
+        fontsize=7,
+    )
     if below:
         text = f"({explained:.2f})".replace("-0.00", "0.00").replace("-", "−")
         ax.text(column, row + 0.08, text, color=ink, ha="center", va="top", fontsize=5.5)
@@ -212,9 +269,11 @@ def training_curve(rows: Sequence[dict]) -> Figure:
     rows: dicts with `step` and, each where known, `loss` and `valid_map_weighted` (percent), numbers or text: the
     rows of a run's log.csv as csv.DictReader gives them. The best mAP is marked.
     """
+
     def known(key: str) -> np.ndarray:
         pairs = [(row["step"], row[key]) for row in rows if row.get(key) not in (None, "")]
         return np.array(pairs, float).reshape(-1, 2)
+
     loss, score = known("loss"), known("valid_map_weighted")
     with plt.rc_context(STYLE):
         figure = new_figure(5, 3.4)
@@ -226,8 +285,14 @@ def training_curve(rows: Sequence[dict]) -> Figure:
         if len(score):
             step, best = score[score[:, 1].argmax()]
             bottom.plot(step, best, "o", markersize=7, markerfacecolor="none", color=PALETTE[4])
-            bottom.annotate(f"best {best:.2f}", (step, best), xytext=(0, -12), textcoords="offset points",
-                            ha="right" if step > np.median(score[:, 0]) else "left", color=PALETTE[4])
+            bottom.annotate(
+                f"best {best:.2f}",
+                (step, best),
+                xytext=(0, -12),
+                textcoords="offset points",
+                ha="right" if step > np.median(score[:, 0]) else "left",
+                color=PALETTE[4],
+            )
         for ax in (top, bottom):
             ax.grid(axis="y", color="0.9", linewidth=0.6)
     return figure

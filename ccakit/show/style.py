@@ -15,8 +15,16 @@ from matplotlib.figure import Figure
 # Paul Tol's "muted" scheme, told apart with any common colour blindness; ordered so that neighbours differ most
 PALETTE = ("#332288", "#CC6677", "#44AA99", "#DDCC77", "#882255", "#88CCEE", "#117733", "#AA4499", "#999933")
 RIGHT, WRONG = "#009E73", "#D55E00"  # Okabe and Ito's green and vermilion
-STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
-         "legend.fontsize": 7, "axes.spines.top": False, "axes.spines.right": False}
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 
 
 def attribute_colors(n: int) -> list[str]:
@@ -27,7 +35,10 @@ def attribute_colors(n: int) -> list[str]:
 def ink(color: str) -> tuple[float, ...]:
     """The colour, darkened until it can be read as text on white (contrast 4.5, as WCAG asks for)."""
     rgb = np.array(to_rgb(color))
-    while np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722] > 0.183:
+    while (
+        np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+        > 0.183
+    ):
         rgb *= 0.97
     return tuple(rgb)
 
@@ -74,6 +85,7 @@ def tsne(points: np.ndarray, seed: int) -> np.ndarray:
     cores are shared, many times as much (measured: 30 s instead of 0.7 s for 150 points)."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
+
     if len(points) < 5:  # too few for neighbourhoods: side by side
         return np.stack([np.arange(len(points)), np.zeros(len(points))], axis=1)
     tsne = TSNE(init="pca", perplexity=min(30, (len(points) - 1) / 3), max_iter=500, random_state=seed)

@@ -96,14 +96,25 @@ class SwitcherEngine:
     are looked for. labels: (N, K) by image, -1 where there is none.
     """
 
-    def __init__(self, model, images: Sequence[np.ndarray], transform: Callable[[np.ndarray], Tensor],
-                 attributes: Attributes, regions: np.ndarray | None = None, image_ids: Sequence[int] | None = None,
-                 candidates: Candidates | None = None, labels: np.ndarray | None = None, keep: int = 8) -> None:
+    def __init__(
+        self,
+        model,
+        images: Sequence[np.ndarray],
+        transform: Callable[[np.ndarray], Tensor],
+        attributes: Attributes,
+        regions: np.ndarray | None = None,
+        image_ids: Sequence[int] | None = None,
+        candidates: Candidates | None = None,
+        labels: np.ndarray | None = None,
+        keep: int = 8,
+    ) -> None:
         self.model, self.images, self.transform = model.eval(), list(images), transform
         self.attributes, self.regions, self.labels = attributes, regions, labels
         self.image_ids: list[int | None] = list(range(len(self.images)) if image_ids is None else image_ids)
         if len(self.image_ids) != len(self.images) or not self.images:
-            raise ValueError(f"{len(self.images)} images and {len(self.image_ids)} image_ids: at least one of each")
+            raise ValueError(
+                f"{len(self.images)} images and {len(self.image_ids)} image_ids: at least one of each"
+            )
         if candidates is not None and candidates.embeddings.shape[1] != len(attributes):
             raise ValueError(f"embeddings {candidates.embeddings.shape}, but {len(attributes)} attributes")
         self.candidates, self.keep, self.own = candidates, keep, None
@@ -158,7 +169,9 @@ class SwitcherEngine:
 
     # ---- pictures
 
-    def draw(self, look: Look, head: int | None = None, opacity: float = 0.8, outlined: bool = True) -> np.ndarray:
+    def draw(
+        self, look: Look, head: int | None = None, opacity: float = 0.8, outlined: bool = True
+    ) -> np.ndarray:
         """uint8 RGB: the picture under the heat of one head, or of (None) the mean of all; without heat where the
         system does not attend; faded, as `plots.heatmap_grid` has it, where the picture is known to have no label.
         outlined: with the attribute's region in red, where it is known."""
@@ -176,7 +189,9 @@ class SwitcherEngine:
         image = self.image_ids[look.image]
         return image is not None and self.labels is not None and bool(self.labels[image, look.condition] < 0)
 
-    def render(self, look: Look, head: int | None = None, opacity: float = 0.8, outlined: bool = True) -> bytes:
+    def render(
+        self, look: Look, head: int | None = None, opacity: float = 0.8, outlined: bool = True
+    ) -> bytes:
         """`draw` as PNG."""
         return encode_png(self.draw(look, head, opacity, outlined))
 
@@ -235,7 +250,9 @@ class SwitcherEngine:
         does not attend, the first picture's neighbours in each space."""
         from ccakit.show import plots  # brings seaborn, which takes its time
 
-        looks = [[self.look(image, condition) for condition in range(len(self.attributes))] for image in images]
+        looks = [
+            [self.look(image, condition) for condition in range(len(self.attributes))] for image in images
+        ]
         if looks[0][0].maps is None:
             return self._static_neighbours(looks[0])
         maps = np.stack([[look.maps for look in row] for row in looks])  # (n, K, H, h, w)
@@ -243,8 +260,9 @@ class SwitcherEngine:
         shown = [self._keep(image).shown for image in images]
         ids = [-1 if self.image_ids[image] is None else self.image_ids[image] for image in images]
         labels = None if self.labels is None or -1 in ids else self.labels[ids]
-        return plots.heatmap_grid(shown, maps, self.attributes, self.regions, labels, ids, opacity,
-                                  transform=self.transform)  # fmt: skip
+        return plots.heatmap_grid(
+            shown, maps, self.attributes, self.regions, labels, ids, opacity, transform=self.transform
+        )
 
     def _static_neighbours(self, looks: list[Look], top: int = 3):
         """A column a condition, the `top` nearest one below the other; the picture itself at the left."""
@@ -276,7 +294,9 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def read_upload(name: str, data: bytes, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_upload(
+    name: str, data: bytes, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """(H, W, 3) uint8 RGB of an uploaded file's bytes, as `read_image` reads a file. DataError names the file and
     says why not: too large, empty, cut short, or no image."""
     if len(data) > max_bytes:

@@ -14,7 +14,15 @@ from torch import Tensor
 
 from ccakit.attributes import Attributes
 from ccakit.errors import DataError
-from ccakit.show.switcher import MAX_BYTES, Candidates, Look, SwitcherEngine, encode_jpeg, read_upload, reduced
+from ccakit.show.switcher import (
+    MAX_BYTES,
+    Candidates,
+    Look,
+    SwitcherEngine,
+    encode_jpeg,
+    read_upload,
+    reduced,
+)
 
 __all__ = ["Candidates", "ConditionSwitcher", "show"]
 
@@ -47,11 +55,24 @@ class ConditionSwitcher(widgets.VBox):
 
     image = traitlets.Int(0)
 
-    def __init__(self, model, images: Sequence[np.ndarray], transform: Callable[[np.ndarray], Tensor],
-                 attributes: Attributes, regions: np.ndarray | None = None, image_ids: Sequence[int] | None = None, *,
-                 candidates: Candidates | None = None, labels: np.ndarray | None = None, width: int = 360,
-                 keep: int = 8, max_bytes: int = MAX_BYTES) -> None:
-        self.engine = SwitcherEngine(model, images, transform, attributes, regions, image_ids, candidates, labels, keep)
+    def __init__(
+        self,
+        model,
+        images: Sequence[np.ndarray],
+        transform: Callable[[np.ndarray], Tensor],
+        attributes: Attributes,
+        regions: np.ndarray | None = None,
+        image_ids: Sequence[int] | None = None,
+        *,
+        candidates: Candidates | None = None,
+        labels: np.ndarray | None = None,
+        width: int = 360,
+        keep: int = 8,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.engine = SwitcherEngine(
+            model, images, transform, attributes, regions, image_ids, candidates, labels, keep
+        )
         self.attributes, self.max_bytes, self._look = attributes, max_bytes, None
         self._prefix = f"cca-{id(self):x}"
         self._make_controls()
@@ -68,16 +89,21 @@ class ConditionSwitcher(widgets.VBox):
         count = len(self.attributes)
         names = [(f"{c + 1} · {self.attributes.title(c)}", c) for c in range(count)]
         self.thumbs = [self._thumb(i) for i in range(len(self.engine.images))]
-        self.upload = widgets.FileUpload(accept="image/*", description="your own picture",
-                                         tooltip=f"an image file of at most {self.max_bytes >> 20} MiB")  # fmt: skip
+        self.upload = widgets.FileUpload(
+            accept="image/*",
+            description="your own picture",
+            tooltip=f"an image file of at most {self.max_bytes >> 20} MiB",
+        )
         self.upload.layout.width = "170px"
         self.condition = widgets.ToggleButtons(options=names, value=0, style={"button_width": "150px"})
-        self.number = widgets.BoundedIntText(1, 1, count, layout={"width": "64px"},
-                                             tooltip=f"condition 1 to {count}: digits or arrow keys")  # fmt: skip
+        self.number = widgets.BoundedIntText(
+            1, 1, count, layout={"width": "64px"}, tooltip=f"condition 1 to {count}: digits or arrow keys"
+        )
         self.head = widgets.ToggleButtons(options=[(MEAN, MEAN)], style={"button_width": "auto"})
         self.opacity = widgets.FloatSlider(0.8, min=0, max=1, step=0.05, layout={"width": "240px"})
-        self.outlined = widgets.Checkbox(True, description="outline the region where it is known", indent=False,
-                                         layout={"width": "260px"})  # fmt: skip
+        self.outlined = widgets.Checkbox(
+            True, description="outline the region where it is known", indent=False, layout={"width": "260px"}
+        )
 
     def _make_views(self, width: int) -> None:
         self.css, self.message, self.note = widgets.HTML(), widgets.HTML(), widgets.HTML()
@@ -94,13 +120,19 @@ class ConditionSwitcher(widgets.VBox):
     def _layout(self) -> list[widgets.Widget]:
         wrap = {"flex_flow": "row wrap", "align_items": "flex-start"}
         self.gallery = widgets.HBox([*self.thumbs, self.upload], layout={**wrap, "align_items": "center"})
-        near = [widgets.VBox(pair, layout={"margin": "0 6px 6px 0"}) for pair in
-                zip(self.near_pictures, self.near_texts)]  # fmt: skip
+        near = [
+            widgets.VBox(pair, layout={"margin": "0 6px 6px 0"})
+            for pair in zip(self.near_pictures, self.near_texts)
+        ]
         self.near = widgets.VBox([self.near_title, widgets.HBox(near, layout=wrap)])
         self.head_row = _labelled("head", self.head)
-        rows = [_labelled("condition", self.condition, align="flex-start"),
-                _labelled("number", self.number, widgets.Label("digits, or arrow keys ↑ ↓")), self.head_row,
-                _labelled("opacity", self.opacity), _labelled("", self.outlined)]  # fmt: skip
+        rows = [
+            _labelled("condition", self.condition, align="flex-start"),
+            _labelled("number", self.number, widgets.Label("digits, or arrow keys ↑ ↓")),
+            self.head_row,
+            _labelled("opacity", self.opacity),
+            _labelled("", self.outlined),
+        ]
         for row in rows:
             row.add_class("cca-wrap")
         right = widgets.VBox([*rows, self.near], layout={"flex": "1 1 420px", "min_width": "300px"})
@@ -191,7 +223,11 @@ class ConditionSwitcher(widgets.VBox):
             self.head.options = [(MEAN, MEAN), *((f"{h}", h) for h in range(len(look.maps)))]
 
     def _show_picture(self, look: Look) -> None:
-        settings = (None if self.head.value == MEAN else self.head.value, self.opacity.value, self.outlined.value)
+        settings = (
+            None if self.head.value == MEAN else self.head.value,
+            self.opacity.value,
+            self.outlined.value,
+        )
         self.picture.value = self.engine.render(look, *settings)
         self.note.value = " ".join(self._notes(look))
 

@@ -36,7 +36,9 @@ class Steps(torch.utils.data.Dataset):
             if processes.processes() > 1:  # the others have to know
                 return inputs, {**extra, "unreadable": unreadable}
             return self.replaced(index, unreadable, dict(zip(images.tolist(), inputs)))
-        return self._flipped(index, self.batches[index], images, inputs), self._counted(self.batches[index], extra)
+        return self._flipped(index, self.batches[index], images, inputs), self._counted(
+            self.batches[index], extra
+        )
 
     def _counted(self, batch, extra: dict) -> dict:
         if processes.processes() > 1:
@@ -97,7 +99,7 @@ class Loader:
         own = torch.Generator().manual_seed(0)  # leaves the training's random numbers alone
         loader = DataLoader(
             steps, batch_size=None, sampler=batches, num_workers=workers, generator=own, timeout=timeout
-        )  # fmt: skip
+        )
         self._batches = iter(loader)
 
     def next(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -119,7 +121,11 @@ class Loader:
         images, _ = steps.objective.prepare(steps.batches[at])
         names = [steps.inputs.split.filenames[image] for image in images[:NAMED].tolist()]
         told = f"a loader process {'gave nothing in time' if 'timed out' in str(error) else 'died'}"
-        problem = (f"{told} at batch {at} of epoch {steps.epoch}, or soon after: {len(images)} images, of them "
-                   f"{', '.join(names)} ({str(error).splitlines()[0]})")  # fmt: skip
-        remedy = "Look at these images and at the memory; --workers 0 loads in the main process; --resume goes on."
+        problem = (
+            f"{told} at batch {at} of epoch {steps.epoch}, or soon after: {len(images)} images, of them "
+            f"{', '.join(names)} ({str(error).splitlines()[0]})"
+        )
+        remedy = (
+            "Look at these images and at the memory; --workers 0 loads in the main process; --resume goes on."
+        )
         return DataError(steps.inputs._list, problem, remedy, line=int(images[0]) + 1)

@@ -19,7 +19,16 @@ from pathlib import Path
 
 import torch
 
-from ccakit.disk import differences, file_digest, load_tensors, named, read_json, save_tensors, sync, write_json
+from ccakit.disk import (
+    differences,
+    file_digest,
+    load_tensors,
+    named,
+    read_json,
+    save_tensors,
+    sync,
+    write_json,
+)
 from ccakit.errors import DataError
 from ccakit.training.progress import Progress
 
@@ -46,7 +55,9 @@ def rng_state() -> dict[str, torch.Tensor]:
     return {**state, "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else state
 
 
-def save_state(folder: Path, model, optimizer, progress: Progress, *, scaler=None, rngs=None, keep: int = KEEP) -> None:
+def save_state(
+    folder: Path, model, optimizer, progress: Progress, *, scaler=None, rngs=None, keep: int = KEEP
+) -> None:
     """A checkpoint `step-N` in `folder`; all but the last `keep` go.
 
     scaler: the state of fp16's gradient scaler, if any. rngs: `rng_state` of each process, by default of this one.
@@ -73,7 +84,9 @@ def _write_state(partial: Path, model, optimizer, facts: dict, rngs: list[dict])
     partial.mkdir(parents=True)
     entries = optimizer.state_dict()["state"].items()
     moments = {f"{i}/{name}": torch.as_tensor(value) for i, entry in entries for name, value in entry.items()}
-    rng = {f"rng/{process}/{name}": state for process, each in enumerate(rngs) for name, state in each.items()}
+    rng = {
+        f"rng/{process}/{name}": state for process, each in enumerate(rngs) for name, state in each.items()
+    }
     for name, tensors in zip(FILES, (model.state_dict(), {**moments, **rng})):
         save_tensors(tensors, partial / name)
     digests = {name: file_digest(partial / name) for name in FILES}
@@ -127,7 +140,9 @@ def last_good_state(folder: Path, model, optimizer) -> State | None:
         return state
     if bad:
         told = "; ".join(f"{error.path.relative_to(folder)} {error.problem}" for error in bad)
-        raise DataError(folder, f"holds no checkpoint to go on from: {told}", "Delete it to begin anew with --resume.")
+        raise DataError(
+            folder, f"holds no checkpoint to go on from: {told}", "Delete it to begin anew with --resume."
+        )
     return None
 
 
@@ -204,9 +219,13 @@ def _rngs(tensors: dict, processes: int) -> list[dict[str, torch.Tensor]]:
             if name in wanted or torch.cuda.is_available():
                 torch.Generator(name.rsplit("/", 1)[1]).set_state(state)
         except (RuntimeError, TypeError) as error:
-            raise ValueError(f"holds {name}, which is no random number generator's state ({error})") from error
-    return [{kind: states[name] for kind in ("cpu", "cuda") if (name := f"rng/{process}/{kind}") in states}
-            for process in range(processes)]  # fmt: skip
+            raise ValueError(
+                f"holds {name}, which is no random number generator's state ({error})"
+            ) from error
+    return [
+        {kind: states[name] for kind in ("cpu", "cuda") if (name := f"rng/{process}/{kind}") in states}
+        for process in range(processes)
+    ]
 
 
 def put_state(state: State, model, optimizer, process: int = 0) -> Progress:

@@ -15,10 +15,21 @@ class TrainConfig:
     presets: ClassVar[dict[str, dict]] = {
         "smoke": dict(budget="epochs=3", evaluate_every=3),
         "demo": {},
-        "paper": dict(trunk="vit_base_r50_s16_224", freeze="none", cache=False, mode="triplets", mining="all", lr=1e-4,
-                      head_norm="none", weight_decay=0.05, budget="epochs=200", flip=True, workers=8,
-                      mixed_precision="bf16"),
-    }  # fmt: skip
+        "paper": dict(
+            trunk="vit_base_r50_s16_224",
+            freeze="none",
+            cache=False,
+            mode="triplets",
+            mining="all",
+            lr=1e-4,
+            head_norm="none",
+            weight_decay=0.05,
+            budget="epochs=200",
+            flip=True,
+            workers=8,
+            mixed_precision="bf16",
+        ),
+    }
 
     data: Path = Path("data/garments")
     """The data set's folder (see ccakit.data.layout)."""
@@ -128,15 +139,15 @@ class TrainConfig:
         if min([1, *sizes]) < 1:
             raise ValueError("image_size, embed_dim and balance: at least 1")
         if min(self.accumulate, self.keep) < 1 or min(self.checkpoint_every, self.loader_timeout) < 0:
-            raise ValueError("accumulate and keep: at least 1; checkpoint_every and loader_timeout: 0 or more")
+            raise ValueError(
+                "accumulate and keep: at least 1; checkpoint_every and loader_timeout: 0 or more"
+            )
         if not 0 <= self.max_unreadable <= 1:
             raise ValueError(f"max_unreadable={self.max_unreadable}: a share, 0 to 1")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup={self.warmup}: a share of the budget, 0 or more and below 1")
         if self.evaluate_every < 1 or self.triplets_per_epoch < 1:
             raise ValueError("evaluate_every and triplets_per_epoch: at least 1")
-
-
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -151,7 +162,7 @@ class Budget:
 
 
 def parse_budget(text: str) -> Budget:
-    """"epochs=20", "steps=500", "90s", "4m", "1.5h" -> Budget; ValueError says what is allowed."""
+    """ "epochs=20", "steps=500", "90s", "4m", "1.5h" -> Budget; ValueError says what is allowed."""
     counted = re.fullmatch(r"(epochs|steps)=([1-9]\d*)", text)
     if counted:
         return Budget(counted[1], int(counted[2]))
@@ -159,11 +170,3 @@ def parse_budget(text: str) -> Budget:
     if timed and float(timed[1]) > 0:
         return Budget("seconds", float(timed[1]) * _UNITS[timed[2]])
     raise ValueError(f"budget {text!r}: epochs=N, steps=N, or a time such as 90s, 4m or 1.5h")
-
-
-
-
-
-
-
-

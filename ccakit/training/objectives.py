@@ -48,9 +48,13 @@ class TripletObjective:
 
     def __init__(self, split: Split, config) -> None:
         self.sampler = TripletSampler(
-            split.labels, len(split.attributes), batch_size=config.batch_size,
-            triplets_per_epoch=config.triplets_per_epoch, negatives=config.negatives, seed=config.seed,
-        )  # fmt: skip
+            split.labels,
+            len(split.attributes),
+            batch_size=config.batch_size,
+            triplets_per_epoch=config.triplets_per_epoch,
+            negatives=config.negatives,
+            seed=config.seed,
+        )
         self.margin, self.labels = config.margin, torch.from_numpy(split.label_matrix())
 
     def images(self, batch: TripletBatch) -> np.ndarray:
@@ -141,7 +145,9 @@ def _rows(batch: TripletBatch) -> tuple[np.ndarray, ...]:
 
 def _weights(images: np.ndarray, whole: TripletBatch) -> Tensor:
     """One over how many processes encode each of the images: (U,) float32."""
-    parts = (np.unique(part) for part in np.array_split(np.stack(_rows(whole)[:3], axis=1), processes.processes()))
+    parts = (
+        np.unique(part) for part in np.array_split(np.stack(_rows(whole)[:3], axis=1), processes.processes())
+    )
     found, counts = np.unique(np.concatenate(list(parts)), return_counts=True)
     return torch.from_numpy((1 / counts[np.searchsorted(found, images)]).astype(np.float32))
 
@@ -175,5 +181,3 @@ def one_label_each(rows: np.ndarray) -> bool:
     """Whether every image is labelled under one condition only, as in FashionAI."""
     pairs = np.unique(rows[:, :2], axis=0)
     return len(pairs) == len(np.unique(pairs[:, 0]))
-
-

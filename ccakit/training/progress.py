@@ -53,7 +53,9 @@ class Progress:
 
     def share(self, budget: Budget, steps_per_epoch: int) -> float:
         """How much of the budget is used, 0 to 1."""
-        used = {"epochs": self.step / steps_per_epoch, "steps": self.step, "seconds": self.seconds}[budget.kind]
+        used = {"epochs": self.step / steps_per_epoch, "steps": self.step, "seconds": self.seconds}[
+            budget.kind
+        ]
         return min(1.0, used / budget.amount)
 
     def together(self, budget: Budget, steps_per_epoch: int, accumulate: int) -> int:
@@ -75,5 +77,3 @@ def _is(value: object, kind: type) -> bool:
     if of:
         return isinstance(value, list) and all(_is(each, of[0]) for each in value)
     return type(value) in (int, float) and math.isfinite(value) if kind is float else type(value) is kind
-
-

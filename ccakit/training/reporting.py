@@ -50,8 +50,12 @@ class Reporter:
         for handler in self.handlers:
             log.addHandler(handler)
         hide = quiet or not processes.is_main() or None  # None: shown on a terminal, not in a log
-        self.bar = tqdm(total=100, disable=hide, desc="training",
-                        bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}<{remaining} {postfix}")  # fmt: skip
+        self.bar = tqdm(
+            total=100,
+            disable=hide,
+            desc="training",
+            bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}<{remaining} {postfix}",
+        )
 
     def close(self) -> None:
         self.bar.close()
@@ -61,12 +65,16 @@ class Reporter:
             try:
                 last.close()
             except OSError as error:
-                log.warning("%s: the last of train.log or of the curves could not be written (%s)", self.out, error)
+                log.warning(
+                    "%s: the last of train.log or of the curves could not be written (%s)", self.out, error
+                )
 
     def step(self, progress: Progress, share: float, rate: float) -> None:
         """Move the bar. rate: images a second."""
         self.bar.n = int(100 * share)
-        self.bar.set_postfix_str(f"loss {progress.rows[-1][0]:.4f}, {rate:.0f} images/s, best {progress.best:.1f}")
+        self.bar.set_postfix_str(
+            f"loss {progress.rows[-1][0]:.4f}, {rate:.0f} images/s, best {progress.best:.1f}"
+        )
 
     def evaluation(self, row: dict, progress: Progress) -> None:
         """A line of log.csv, and the same for TensorBoard; the main process calls this."""
@@ -82,10 +90,15 @@ def log_row(progress: Progress, rows: list[list[float]], score: float) -> dict:
     """What log.csv says of an epoch: means over its batches, whose loss, triplets and spread are `rows`."""
     loss, triplets, spread = (sum(of) / len(rows) for of in zip(*rows))
     return {
-        "step": progress.step, "epoch": progress.epoch, "loss": loss, "learning_rate": progress.learning_rate,
-        "images_per_second": progress.images_per_second(), "triplets": triplets, "spread": spread,
+        "step": progress.step,
+        "epoch": progress.epoch,
+        "loss": loss,
+        "learning_rate": progress.learning_rate,
+        "images_per_second": progress.images_per_second(),
+        "triplets": triplets,
+        "spread": spread,
         "valid_map_weighted": score,
-    }  # fmt: skip
+    }
 
 
 def notice_collapse(progress: Progress, share: float) -> None:

@@ -23,12 +23,30 @@ from ccakit.training.checkpoints import newest_first, remove_leftovers
 from ccakit.training.config import TrainConfig
 
 log = logging.getLogger("ccakit")
-COLUMNS = ("step", "epoch", "loss", "learning_rate", "images_per_second", "triplets", "spread", "valid_map_weighted")
+COLUMNS = (
+    "step",
+    "epoch",
+    "loss",
+    "learning_rate",
+    "images_per_second",
+    "triplets",
+    "spread",
+    "valid_map_weighted",
+)
 ROUNDING = ("compile", "checkpoint_activations")
 MAY_DIFFER = (  # on resuming
-    "resume", "json", "out", "data", "workers", "max_unreadable", "skip_unreadable", "checkpoint_every", "keep",
-    "loader_timeout", *ROUNDING,
-)  # fmt: skip
+    "resume",
+    "json",
+    "out",
+    "data",
+    "workers",
+    "max_unreadable",
+    "skip_unreadable",
+    "checkpoint_every",
+    "keep",
+    "loader_timeout",
+    *ROUNDING,
+)
 
 
 def open_folder(out: Path, config: TrainConfig, dataset: Dataset) -> bool:
@@ -40,7 +58,9 @@ def open_folder(out: Path, config: TrainConfig, dataset: Dataset) -> bool:
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     begun, resume = (out / "config.json").exists(), config.resume or restarted
     if begun and not resume:
-        raise DataError(out, "already holds a run", "Go on with --resume, choose another --out, or delete it.")
+        raise DataError(
+            out, "already holds a run", "Go on with --resume, choose another --out, or delete it."
+        )
     if config.resume and not begun and not out.is_dir():  # one that was stopped while it opened begins anew
         raise DataError(out, "holds no run to resume", "Train without --resume.")
     if begun:
@@ -57,7 +77,10 @@ def open_folder(out: Path, config: TrainConfig, dataset: Dataset) -> bool:
 
 def _check_same(out: Path, config: TrainConfig, before: dict) -> None:
     now = json.loads(json.dumps(to_dict(config)))
-    before = {**json.loads(json.dumps(to_dict(TrainConfig()))), **before}  # settings that came later had their default
+    before = {
+        **json.loads(json.dumps(to_dict(TrainConfig()))),
+        **before,
+    }  # settings that came later had their default
     for k in ROUNDING:
         if now[k] != before[k]:
             log.warning("%s: %s was %s, now %s; sums differ in the last digits", out, k, before[k], now[k])
@@ -73,9 +96,13 @@ def _check_data(file: Path, before: dict, dataset: Dataset) -> None:
     before = {"lists": now["lists"], **before}  # runs of earlier versions have not noted them
     if before == now:
         return
-    told = [f"its name was {before.get('name')}, now {now['name']}"] if before.get("name") != now["name"] else []
-    counts, lists = ([of.get(part) if isinstance(of.get(part), dict) else {} for of in (before, now)]
-                     for part in ("images", "lists"))  # fmt: skip
+    told = (
+        [f"its name was {before.get('name')}, now {now['name']}"] if before.get("name") != now["name"] else []
+    )
+    counts, lists = (
+        [of.get(part) if isinstance(of.get(part), dict) else {} for of in (before, now)]
+        for part in ("images", "lists")
+    )
     for split in dict.fromkeys(name for of in counts for name in of):
         was, is_now = (of.get(split, 0) for of in counts)
         if was != is_now:
@@ -116,7 +143,9 @@ def _rows(file: Path) -> list[list[str]]:
 
 def _is_row(row: list[str]) -> bool:
     try:
-        return len(row) == len(COLUMNS) and int(row[1]) >= 0 and all(math.isfinite(float(cell)) for cell in row)
+        return (
+            len(row) == len(COLUMNS) and int(row[1]) >= 0 and all(math.isfinite(float(cell)) for cell in row)
+        )
     except ValueError:
         return False
 
@@ -157,7 +186,13 @@ def versions() -> dict:
     import timm
 
     return {
-        "ccakit": ccakit.__version__, "torch": torch.__version__, "timm": timm.__version__,
-        "numpy": numpy.__version__, "python": platform.python_version(), "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
-    }  # fmt: skip
+        "ccakit": ccakit.__version__,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else platform.processor() or "cpu",
+    }

@@ -178,7 +178,9 @@ class Relations:
         image, condition, value = rows[:, :3].T
         words = int(value.max(initial=0)) // 64 + 1
         self.values = np.zeros((images, words, conditions), np.uint64)  # a bit a value that an image carries
-        np.bitwise_or.at(self.values, (image, value // 64, condition), np.uint64(1) << (value % 64).astype(np.uint64))
+        np.bitwise_or.at(
+            self.values, (image, value // 64, condition), np.uint64(1) << (value % 64).astype(np.uint64)
+        )
 
     def of(self, images: np.ndarray) -> np.ndarray:
         values = np.ascontiguousarray(self.values[images].transpose(1, 2, 0))  # (words, K, B)

@@ -18,14 +18,20 @@ def recipe_of(config: TrainConfig, attributes: Attributes) -> dict:
     """The arguments of `create_model` (all but the weights to start from), as JSON can keep them."""
     info = model_info(config.model)
     recipe = {
-        "name": config.model, "conditions": len(attributes), "trunk": config.trunk, "image_size": config.image_size,
+        "name": config.model,
+        "conditions": len(attributes),
+        "trunk": config.trunk,
+        "image_size": config.image_size,
         "freeze": int(config.freeze) if config.freeze.isdigit() else config.freeze,
-        "embed_dim": config.embed_dim, "head_norm": config.head_norm,
-    }  # fmt: skip
+        "embed_dim": config.embed_dim,
+        "head_norm": config.head_norm,
+    }
     if config.trunk == LITE:
         recipe["trunk_options"] = {
-            "width": config.lite_width, "depth": config.lite_depth, "num_heads": config.lite_heads,
-        }  # fmt: skip
+            "width": config.lite_width,
+            "depth": config.lite_depth,
+            "num_heads": config.lite_heads,
+        }
     if "query" in info.options:
         recipe.update(query=config.query, residual=config.residual)
     if "crop" in info.options:

@@ -34,7 +34,16 @@ from ccakit.training.run_folder import data_facts, keep_rows, open_folder, versi
 from ccakit.training.setup import checkpoint_activations, learning_rate, parameter_groups, recipe_of
 from ccakit.training.stopping import StopSignals, check_weights, stop, stop_if_not_finite
 
-__all__ = ["Progress", "Trainer", "data_facts", "learning_rate", "parameter_groups", "recipe_of", "train", "versions"]
+__all__ = [
+    "Progress",
+    "Trainer",
+    "data_facts",
+    "learning_rate",
+    "parameter_groups",
+    "recipe_of",
+    "train",
+    "versions",
+]
 
 log = logging.getLogger("ccakit")
 
@@ -51,7 +60,9 @@ class Trainer:
         cpu = processes.launched() and not torch.cuda.is_available()
         if is_initialized() and AcceleratorState().mixed_precision != config.mixed_precision:
             AcceleratorState._reset_state()  # it would refuse another precision than an earlier run's in this process
-        self.accelerator = Accelerator(cpu=cpu, mixed_precision=config.mixed_precision, kwargs_handlers=handlers)
+        self.accelerator = Accelerator(
+            cpu=cpu, mixed_precision=config.mixed_precision, kwargs_handlers=handlers
+        )
         set_seed(config.seed)
         self.dataset = dataset or read_dataset(config.data)
         self.saved = self._model()
@@ -102,7 +113,9 @@ class Trainer:
         batchnorm.share_statistics(model)
         options = dict(cache=config.cache, progress=not self.quiet)
         images, skip = self.saved.transform, float(config.skip_unreadable)
-        with self.accelerator.local_main_process_first():  # it computes kept features, which the others then open
+        with (
+            self.accelerator.local_main_process_first()
+        ):  # it computes kept features, which the others then open
             self.inputs = inputs_for(model, train, images, max_unreadable=config.max_unreadable, **options)
             self.valid_inputs = inputs_for(model, valid, images, max_unreadable=skip, **options)
         if config.checkpoint_activations:
@@ -134,8 +147,12 @@ class Trainer:
         if (scaler := self.accelerator.scaler) is not None and facts["scaler"]:
             scaler.load_state_dict(facts["scaler"])
         if (before := facts["processes"]) != processes.processes() and processes.is_main():
-            log.warning("%s: %d processes before, %d now; batches stay the same, sums differ in the last digits",
-                        self.out, before, processes.processes())  # fmt: skip
+            log.warning(
+                "%s: %d processes before, %d now; batches stay the same, sums differ in the last digits",
+                self.out,
+                before,
+                processes.processes(),
+            )
         if self.progress.unreadable:  # which are still so, and why
             self.inputs.load([int(index) for index in self.progress.unreadable])
 
@@ -176,7 +193,9 @@ class Trainer:
         if signal and self._settled:
             self._stop(int(signal))
         if bad and processes.processes() > 1:
-            inputs, extra = loader.steps.replaced(self.progress.batch, processes.union(extra.get("unreadable", {})))
+            inputs, extra = loader.steps.replaced(
+                self.progress.batch, processes.union(extra.get("unreadable", {}))
+            )
         self._note(extra.pop("unreadable", {}), len(inputs))
         return inputs, extra
 
@@ -203,7 +222,9 @@ class Trainer:
         images = int(extra.pop("images", len(inputs)))  # of the whole batch
         extra = {name: tensor.to(device) for name, tensor in extra.items()}
         with nullcontext() if last else self.accelerator.no_sync(self.model):
-            result = self.objective.step(self.model, inputs.to(device), extra, self._mining, self.inputs.cached)
+            result = self.objective.step(
+                self.model, inputs.to(device), extra, self._mining, self.inputs.cached
+            )
             result.loss, loss = result.loss.detach(), result.loss
             stop_if_not_finite(float(result.loss), f"the loss is {{}} at step {self.progress.step}")
             self._backward(loss, last)
@@ -243,7 +264,9 @@ class Trainer:
         if unreadable and (self.inputs.too_many() or not left):
             report_unreadable(self.out, self.inputs, self.valid_inputs, self.progress.unreadable)
             self.inputs.check()
-            raise self.inputs.error(min(unreadable), "cannot be read, and there is nothing to draw in its place")
+            raise self.inputs.error(
+                min(unreadable), "cannot be read, and there is nothing to draw in its place"
+            )
 
     def _end_epoch(self) -> None:
         """Count the epoch, evaluate where it is time to, and save."""
@@ -281,15 +304,24 @@ class Trainer:
     def _facts(self) -> dict:
         progress = self.progress
         return {
-            "model": self.config.model, "seed": self.config.seed, "train_seconds": round(progress.seconds, 1),
-            "steps": progress.step, "epochs": progress.epoch, "images": progress.images,
+            "model": self.config.model,
+            "seed": self.config.seed,
+            "train_seconds": round(progress.seconds, 1),
+            "steps": progress.step,
+            "epochs": progress.epoch,
+            "images": progress.images,
             "images_per_second": round(progress.images_per_second(), 1),
-            "best_valid_map_weighted": round(progress.best, 2), "best_epoch": progress.best_epoch,
-            "collapsed": progress.collapsed, "unreadable": len(self.inputs.unreadable), **versions(),
-        }  # fmt: skip
+            "best_valid_map_weighted": round(progress.best, 2),
+            "best_epoch": progress.best_epoch,
+            "collapsed": progress.collapsed,
+            "unreadable": len(self.inputs.unreadable),
+            **versions(),
+        }
 
 
-def train(config: TrainConfig, dataset: Dataset | None = None, quiet: bool = False) -> tuple[SavedModel, dict]:
+def train(
+    config: TrainConfig, dataset: Dataset | None = None, quiet: bool = False
+) -> tuple[SavedModel, dict]:
     """Train as `config` says; returns the best epoch's model and the run's facts.
 
     Raises DataError for data or a run folder that does not fit, ValueError for settings that do not.

@@ -28,8 +28,14 @@ class MapTrunk(FrozenStem):
     freeze: "none", or "backbone" ("all" is the same): the CNN is not trained.
     """
 
-    def __init__(self, backbone: nn.Module, proj: nn.Module, channels: int, image_size: tuple[int, int],
-                 freeze: str | int = "none") -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        proj: nn.Module,
+        channels: int,
+        image_size: tuple[int, int],
+        freeze: str | int = "none",
+    ) -> None:
         super().__init__()
         if freeze not in ("none", "backbone", "all"):
             raise TrunkError(f"freeze={freeze}: a CNN is frozen as a whole (backbone) or not at all (none)")
@@ -89,8 +95,15 @@ def create_map_trunk(
         size = vit.pretrained_cfg["input_size"][1:]
         return MapTrunk(embed.backbone, embed.proj, vit.embed_dim, size, freeze), dict(vit.pretrained_cfg)
     stage = _stage(name)
-    net = build(name, ", ".join(WORKING_CNNS), pretrained=pretrained, weights=weights, features_only=True,
-                out_indices=(stage,), **options)  # fmt: skip
+    net = build(
+        name,
+        ", ".join(WORKING_CNNS),
+        pretrained=pretrained,
+        weights=weights,
+        features_only=True,
+        out_indices=(stage,),
+        **options,
+    )
     settings = dict(net.pretrained_cfg)
     size = (image_size,) * 2 if image_size else tuple(settings["input_size"][1:])
     channels = net.feature_info.channels()[-1]
@@ -103,7 +116,9 @@ def _stage(name: str) -> int:
     if not timm.is_model(name):
         raise TrunkError(f"no trunk {name!r}; {works}")
     if is_transformer(name):
-        raise TrunkError(f"{name} is a vision transformer, and this system reads a CNN's feature map; {works}")
+        raise TrunkError(
+            f"{name} is a vision transformer, and this system reads a CNN's feature map; {works}"
+        )
     try:
         with torch.device("meta"):
             net = timm.create_model(name, pretrained=False, features_only=True)
@@ -122,5 +137,7 @@ def _stage(name: str) -> int:
 def is_transformer(name: str) -> bool:
     """Whether timm builds a plain vision transformer, or a hybrid one, by this name."""
     return timm.is_model(name) and timm.model_entrypoint(name).__module__.split(".")[-1] in (
-        "vision_transformer", "vision_transformer_hybrid", "deit",
-    )  # fmt: skip
+        "vision_transformer",
+        "vision_transformer_hybrid",
+        "deit",
+    )

@@ -83,21 +83,35 @@ def create_lite(
     from random values in any case. weights: a local file in the place of the package's.
     """
     if unknown:
-        raise TrunkError(f"lite does not take {', '.join(sorted(unknown))}; what works: width, depth, num_heads")
+        raise TrunkError(
+            f"lite does not take {', '.join(sorted(unknown))}; what works: width, depth, num_heads"
+        )
     if image_size % 16 or image_size < 16:
         raise ValueError(f"image_size={image_size}: `lite` has strides of 16 pixels; take a multiple of 16")
     if min(width, depth, num_heads) < 1 or width % num_heads:
-        raise ValueError(f"width={width}, depth={depth}, num_heads={num_heads}: 1 or more, width a multiple of heads")
+        raise ValueError(
+            f"width={width}, depth={depth}, num_heads={num_heads}: 1 or more, width a multiple of heads"
+        )
     backbone = LiteBackbone()
     if pretrained or weights is not None:
         load_imagenet(backbone, Path(weights) if weights is not None else imagenet_file())
     vit = VisionTransformer(
-        img_size=image_size, embed_dim=width, depth=depth, num_heads=num_heads, num_classes=0,
-        embed_layer=partial(HybridEmbed, backbone=backbone, patch_size=1), patch_size=1,
-    )  # fmt: skip
+        img_size=image_size,
+        embed_dim=width,
+        depth=depth,
+        num_heads=num_heads,
+        num_classes=0,
+        embed_layer=partial(HybridEmbed, backbone=backbone, patch_size=1),
+        patch_size=1,
+    )
     half = (0.5, 0.5, 0.5)
-    vit.pretrained_cfg = {"input_size": (3, image_size, image_size), "mean": half, "std": half,
-                          "interpolation": "bicubic", "crop_pct": 1.0}  # fmt: skip
+    vit.pretrained_cfg = {
+        "input_size": (3, image_size, image_size),
+        "mean": half,
+        "std": half,
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+    }
     return vit
 
 
@@ -116,13 +130,19 @@ def load_imagenet(backbone: LiteBackbone, file: Path) -> None:
     if not file.is_file():
         raise TrunkError(f"{file}: no such weights file for lite; {remedy}")
     try:
-        source = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+        source = (
+            load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+        )
     except Exception as error:  # of many types, by what is wrong with the file; torch tells it at length
-        raise TrunkError(f"{file}: weights cannot be read ({first_line(error).split('. ')[0]}); {remedy}") from error
+        raise TrunkError(
+            f"{file}: weights cannot be read ({first_line(error).split('. ')[0]}); {remedy}"
+        ) from error
     if not isinstance(source, dict) or not all(isinstance(tensor, Tensor) for tensor in source.values()):
         raise TrunkError(f"{file}: holds no weights, which are tensors by name; {remedy}")
     whole = timm.create_model("tf_efficientnet_lite0").state_dict()
     if [tuple(t.shape) for t in source.values()] != [tuple(t.shape) for t in whole.values()]:
-        raise TrunkError(f"{file}: not the weights of EfficientNet-Lite0: its tensors have other shapes; {remedy}")
+        raise TrunkError(
+            f"{file}: not the weights of EfficientNet-Lite0: its tensors have other shapes; {remedy}"
+        )
     renamed = dict(zip(whole, source.values()))
     backbone.net.load_state_dict({name: renamed[name] for name in backbone.net.state_dict()})

@@ -44,7 +44,10 @@ def _reason(name: str, works: str, weights, options: dict, error: Exception) -> 
     try:
         timm.create_model(name, pretrained=False, **options)
     except Exception as without:  # noqa: BLE001 - as above
-        given = ", ".join(f"{key}={value}" for key, value in options.items() if key not in FIXED) or "what is wanted"
+        given = (
+            ", ".join(f"{key}={value}" for key, value in options.items() if key not in FIXED)
+            or "what is wanted"
+        )
         return TrunkError(f"{name} does not take {given} ({first_line(without)}); what works: {works}")
     remedy = "give a file with --weights, or start from random weights with --no-pretrained"
     source = weights or "timm's hub"
@@ -56,7 +59,9 @@ def _check_found(name: str, net: nn.Module, weights: Path) -> None:
 
     At least half of the network's matrices have to be the file's; position embeddings are interpolated to other sizes.
     """
-    there = {_mark(t) for t in load_state_dict(str(weights), weights_only=True).values() if isinstance(t, Tensor)}
+    there = {
+        _mark(t) for t in load_state_dict(str(weights), weights_only=True).values() if isinstance(t, Tensor)
+    }
     matrices = [tensor for tensor in net.state_dict().values() if tensor.ndim > 1]
     found = sum(_mark(tensor) in there for tensor in matrices)
     if found < ENOUGH * len(matrices):

@@ -94,7 +94,9 @@ class Trunk(FrozenStem):
 
     def _frozen_blocks(self, freeze: str | int) -> int | None:
         if freeze == "backbone" and not isinstance(self.patch_embed, HybridEmbed):
-            raise TrunkError('freeze="backbone" needs a hybrid trunk, whose patch embedding holds a CNN; take "none"')
+            raise TrunkError(
+                'freeze="backbone" needs a hybrid trunk, whose patch embedding holds a CNN; take "none"'
+            )
         if freeze in ("none", "backbone"):
             return None
         count = len(self.blocks) if freeze == "all" else int(freeze)
