@@ -1,0 +1,154 @@
+"""Set-up files agree with each other, and the README tells the truth."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from base64 import b64decode
+
+import pytest
+import yaml
+from places import ROOT
+
+from ccakit.benchmark.results import read_rows
+from ccakit.benchmark.standings import ablations_markdown, markdown
+from ccakit.cli import COMMANDS, main, parse
+from ccakit.data.drawn import write_garments
+from ccakit.models.registry import list_models
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.S)
+LINES = [
+    re.sub(r"\s+#.*", "", line).strip() for block in BLOCKS for line in block.splitlines() if line.strip()
+]
+
+
+def test_conda_installs_what_pip_does():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, _, pip = environment["dependencies"]
+    assert pip == {"pip": ["-e .[test]"]}  # pyproject.toml itself, nothing written twice
+    assert (
+        python.replace("python", "") in (ROOT / "pyproject.toml").read_text().split("requires-python = ")[1]
+    )
+
+
+def test_make_help_lists_every_target():
+    run = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.M)
+    assert {"demo", "test", "lab"} <= set(targets)
+    assert all(f"make {target} " in run.stdout for target in targets)
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in LINES if "ccakit " in line and not line.startswith("git ")]
+)
+def test_the_readmes_ccakit_lines_are_understood(line):
+    words = line.split()
+    words = words[next(i for i, w in enumerate(words) if w.endswith("ccakit")) + 1 :]
+    assert words[0] in COMMANDS or words == ["--help"]
+    if words[-1] == "--help":
+        subprocess.run([sys.executable, "-m", "ccakit.cli", *words], check=True, capture_output=True)
+    else:
+        parse(words[0], words[1:])
+
+
+def test_the_readmes_commands_run_one_after_the_other(tmp_path, monkeypatch):
+    """train, resume, evaluate, embed and random of the README as they stand there, on few drawn garments."""
+    write_garments(tmp_path / "data/garments", 64, 20, 30, size=64, progress=False)
+    monkeypatch.chdir(tmp_path)
+    done = [line.split()[1] for line in LINES if line.startswith(".venv/bin/ccakit") and run_line(line)]
+    assert {"train", "evaluate", "embed", "random", "params", "audit"} <= set(done)
+
+
+def run_line(line: str) -> bool:
+    """Run a line of the README, but for --help, the paper's preset, Fashion-MNIST and the benchmark (own tests)."""
+    if "--help" in line or "--preset paper" in line or "fashion_mnist" in line or "ccakit benchmark" in line:
+        return False
+    assert main(line.split()[1:]) == 0, line
+    return True
+
+
+def test_every_other_line_of_the_readme_is_known():
+    """`make demo` and `make test` are what CI runs; what else the README says is run by a test named here."""
+    known = (
+        "git clone",
+        "cd ccakit",
+        "make ",
+        "conda ",
+        "apt-get install",
+        ".venv/bin/tensorboard",
+        ".venv/bin/python data_prep/fashion_mnist.py",
+    )
+    for line in LINES:
+        assert "ccakit " in line or line.startswith(known), line
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert {line.split()[1] for line in LINES if line.startswith("make ")} <= targets
+
+
+def test_the_readmes_python_runs():
+    space: dict = {}
+    exec("\n".join(re.findall(r"```python\n(.*?)```", README, re.S)), space)
+    assert space["embedding"].shape == (2, 128) and space["embeddings"].shape == (2, 8, 128)
+    assert space["maps"].shape[2:] == (8, 8)
+
+
+def test_the_readmes_links_lead_somewhere():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+    for path in re.findall(r"^    (\S+/?)  ", README, re.M):
+        assert (ROOT / path).exists(), path
+
+
+def test_documented_tests_exist():
+    tests = "\n".join(p.read_text() for p in (ROOT / "tests").glob("*.py"))
+    for name in re.findall(r"::(test_\w+)", (ROOT / "docs/equations.md").read_text()):
+        assert f"def {name}(" in tests, name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebooks_are_committed_executed_and_small(path):
+    notebook = json.loads(path.read_text())
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert 25 <= len(notebook["cells"]) <= 45 and path.stat().st_size <= 300_000
+    assert all(cell["execution_count"] for cell in code) and "widgets" not in notebook["metadata"]
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    pictures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+    assert all(len(b64decode(picture)) <= 80_000 for picture in pictures)
+    assert not [
+        output for output in outputs if "image/jpeg" in output.get("data", {})
+    ]  # blurs type and lines
+    assert not [cell for cell in code if "execution" in cell["metadata"]], "timestamps of the execution"
+    assert all("".join(cell["source"]).count("\n") < 30 for cell in code)
+
+
+@pytest.mark.parametrize("name", ["garments", "fashion_mnist"])
+def test_the_readmes_benchmark_tables_are_the_results_files(name):
+    rows = read_rows(ROOT / f"results/{name}.csv")
+    assert markdown(rows) in README
+    assert {row["model"] for row in rows} == {info.name for info in list_models()}
+    for mode in ("spaces", "triplets"):
+        of = [row["seed"] for row in rows if row["mode"] == mode and not row["variant"]]
+        assert sorted(of) == sorted([0, 1, 2] * len(list_models())), mode
+
+
+def test_the_readmes_ablation_table_is_the_results_file():
+    assert ablations_markdown(read_rows(ROOT / "results/ablations.csv")) in README
+
+
+def test_the_readmes_seed_table_is_the_results_file():
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("demo_seeds", ROOT / "benchmarks/demo_seeds.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    rows = module.read()
+    assert module.markdown(rows) in README
+    reached = {(r["model"], r["seed"]): r for r in rows}
+    for seed in "012":  # what the demo has to reach, in each seed
+        ours, plain = reached["cca-type2", seed], reached["triplet", seed]
+        assert float(ours["map_weighted"]) >= float(ours["random_map_weighted"]) + 45
+        assert float(ours["map_weighted"]) >= 1.5 * float(plain["map_weighted"])

@@ -1,0 +1,481 @@
+"""Exact resume: runs that are killed, stopped, or fail to write end where an unbroken one does."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from functools import partialmethod
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from places import ROOT
+
+from ccakit import disk
+from ccakit.cli import main
+from ccakit.errors import DataError
+from ccakit.models import saved
+from ccakit.training import checkpoints, reporting, run_folder, trainer
+from ccakit.training.config import TrainConfig
+from ccakit.training.stopping import Stopped
+from ccakit.training.trainer import Trainer, train
+
+TINY = dict(
+    lite_width=32,
+    lite_depth=1,
+    lite_heads=2,
+    batch_size=16,
+    image_size=64,
+    budget="epochs=2",
+    evaluate_every=1,
+    checkpoint_every=1,
+)
+WRITES = ("save_tensors", "write_text", "write_json", "_remove", "sync", "file_digest")
+WRITERS = (disk, safetensors.torch, checkpoints, saved, run_folder, trainer)
+
+
+@pytest.fixture(scope="module")
+def garments(draw):
+    return draw(80, 16, 16)
+
+
+def settings(data, out, **options):
+    return TrainConfig(data=Path(data), out=Path(out), **{**TINY, **options})
+
+
+def result(out):
+    """What must be the same: the best model's bytes and the columns of the log that tell no time."""
+    with open(out / "log.csv", newline="") as file:
+        rows = [{k: v for k, v in row.items() if k != "images_per_second"} for row in csv.DictReader(file)]
+    facts = json.loads((out / "train.json").read_text())
+    facts = {
+        k: facts[k]
+        for k in ("steps", "epochs", "images", "best_valid_map_weighted", "best_epoch", "collapsed")
+    }
+    return (out / "model.safetensors").read_bytes(), rows, facts
+
+
+def go_on(data, out, **options):
+    return train(settings(data, out, resume=Path(out).is_dir(), **options), quiet=True)
+
+
+def die_in_writing(count: int) -> None:
+    """Have this process killed within the count-th operation of a checkpoint's or a model's writing."""
+    left = [count]
+
+    def dying(real):
+        def operation(*args, **kwargs):
+            left[0] -= 1
+            if left[0] == 0:
+                if real.__name__ == "save_tensors":  # half a file
+                    disk.partial_of(Path(args[1])).write_bytes(b"half")
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **kwargs)
+
+        return operation
+
+    for module in WRITERS:
+        for name in {*WRITES} & vars(module).keys():
+            setattr(module, name, dying(getattr(module, name)))
+
+
+def kill_often(data: str, out: str, kills: int, options: str) -> None:
+    """Run and kill, `kills` times, half of them inside writing, then let it end. A forked child trains each time."""
+    rng, seconds, done = random.Random(5), [], 0
+    while done < kills:
+        started, writing = time.monotonic(), done % 2
+        if (child := os.fork()) == 0:
+            if writing:
+                die_in_writing(rng.randint(1, 40))
+            go_on(data, out, **json.loads(options))
+            os._exit(0)
+        rng.random()
+        if not writing:
+            time.sleep(rng.uniform(0.05, 1.2 * (seconds and max(seconds) or 1.0)))
+            os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        seconds.append(time.monotonic() - started)
+        if status == 0:  # it was at its end before: begin anew
+            shutil.rmtree(out)
+        else:
+            assert os.WTERMSIG(status) == signal.SIGKILL, status
+            done += 1
+    go_on(data, out, **json.loads(options))
+
+
+def run_kills(data, out, kills, **options):
+    code = f"import test_resume; test_resume.kill_often({str(data)!r}, {str(out)!r}, {kills}, {json.dumps(options)!r})"
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(
+            [str(Path(__file__).parent), str(ROOT / "tests/support"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+        ),
+    }
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(),
+        dict(mode="triplets", triplets_per_epoch=64, checkpoint_every=2, accumulate=2),
+    ],
+)
+def test_runs_killed_at_twenty_moments_end_as_an_unbroken_one(garments, tmp_path, options):
+    """SIGKILL, ten times at random and ten times within the writing of a checkpoint: the same bytes at the end."""
+    torch.set_num_threads(1)
+    train(settings(garments, tmp_path / "whole", **options), quiet=True)
+    kills = 20 if not options else 6
+    run_kills(garments, tmp_path / "killed", kills, **options)
+    assert result(tmp_path / "killed") == result(tmp_path / "whole")
+    left = [path.name for path in (tmp_path / "killed/checkpoints").iterdir()]
+    assert len(left) == 2 and all(name.startswith("step-") for name in left)
+
+
+@pytest.mark.parametrize(
+    "number,code,error", [(signal.SIGINT, 130, Stopped), (signal.SIGTERM, 143, SystemExit)]
+)
+def test_signals_save_at_the_next_step_and_the_run_goes_on(
+    garments, tmp_path, monkeypatch, number, code, error
+):
+    train(settings(garments, tmp_path / "whole", checkpoint_every=0), quiet=True)
+    real, before = Trainer.step, signal.getsignal(number)
+
+    def step(self, *batch):
+        if self.progress.step == 2:
+            os.kill(os.getpid(), number)
+        return real(self, *batch)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(error) as stopped:
+        train(settings(garments, tmp_path / "run", checkpoint_every=0), quiet=True)
+    if number == signal.SIGTERM:
+        assert stopped.value.code == code
+    else:
+        assert "step 3 is saved" in str(stopped.value) and "--resume" in str(stopped.value)
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-00000003"]
+    monkeypatch.setattr(Trainer, "step", real)
+    assert signal.getsignal(number) == before
+    go_on(garments, tmp_path / "run", checkpoint_every=0)
+    assert result(tmp_path / "run") == result(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number,code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_ends_with_the_signals_code_and_one_line(garments, tmp_path, number, code):
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**TINY, "budget": "300s"}.items()]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "ccakit.cli", "train", "--data", garments, "--out", tmp_path / "run", *flags],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while not list((tmp_path / "run").glob("checkpoints/step-*")) and run.poll() is None:
+        time.sleep(0.05)
+    run.send_signal(number)
+    _, told = run.communicate(timeout=120)
+    assert run.returncode == code, told
+    lines = [line for line in told.splitlines() if "--resume" in line]
+    assert len(lines) == 1 and "Traceback" not in told
+
+
+def _break(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "name,damage",
+    [
+        ("model.safetensors", _break),
+        ("optimizer.safetensors", _flip),
+        ("state.json", _break),
+        ("model.safetensors", Path.unlink),
+    ],
+)
+def test_a_damaged_last_checkpoint_is_told_and_the_one_before_taken(garments, tmp_path, caplog, name, damage):
+    train(settings(garments, tmp_path / "run"), quiet=True)
+    whole = result(tmp_path / "run")
+    last = max((tmp_path / "run/checkpoints").iterdir())
+    damage(last / name)
+    go_on(garments, tmp_path / "run")
+    assert result(tmp_path / "run") == whole
+    assert f"{last.name}/{name}" in caplog.text and "the checkpoint before it" in caplog.text
+
+
+def test_a_full_disk_is_one_clear_error_and_loses_nothing(garments, tmp_path, monkeypatch, capsys):
+    train(settings(garments, tmp_path / "whole"), quiet=True)
+    real, calls = safetensors.torch.save_file, []
+
+    def full(tensors, path):
+        calls.append(path)
+        if len(calls) == 6 and Path(path).write_bytes(b"half"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(tensors, path)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    told = (
+        "step-00000003: cannot be written .No space left on device.*--resume then goes on from step-00000002"
+    )
+    with pytest.raises(DataError, match=told):
+        train(settings(garments, tmp_path / "run"), quiet=True)
+    assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == [
+        "step-00000001",
+        "step-00000002",
+    ]
+    monkeypatch.setattr(safetensors.torch, "save_file", real)
+    go_on(garments, tmp_path / "run")
+    assert result(tmp_path / "run") == result(tmp_path / "whole")
+
+
+def no_space(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class NoSpace:
+    """What `open` gives on a full disk: the write fails, and names no file."""
+
+    write = no_space
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    "file,owner,name,given,there",
+    [
+        ("model.safetensors", safetensors.torch, "save_file", "/run/.model.safetensors", "step-00000005"),
+        ("log.csv", run_folder, "open", "/run/log.csv", "step-00000005"),
+        ("train.json", disk, "open", "/run/.train.json", "step-00000010"),
+        ("config.json", disk, "open", "/run/.config.json", "the beginning"),
+        ("tensorboard", reporting.SummaryWriter, "add_scalar", "SummaryWriter", "step-00000005"),
+    ],
+)
+def test_any_file_of_a_run_that_a_full_disk_refuses_is_named(
+    garments, tmp_path, monkeypatch, file, owner, name, given, there
+):
+    train(settings(garments, tmp_path / "whole"), quiet=True)
+    real = getattr(owner, name, open)
+
+    def full(*args, **kwargs):
+        if given not in str(args):
+            return real(*args, **kwargs)
+        return NoSpace() if name == "open" else no_space()
+
+    with monkeypatch.context() as patch, pytest.raises(DataError) as error:
+        patch.setattr(owner, name, full, raising=False)
+        train(settings(garments, tmp_path / "run"), quiet=True)
+    told = f"run/{file}: cannot be written (No space left on device). Make room there, or make it writable; "
+    assert f"{told}--resume then goes on from {there}." in str(error.value)
+    go_on(garments, tmp_path / "run")
+    assert result(tmp_path / "run") == result(tmp_path / "whole")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 100 MiB, where this process may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100m", "none", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(
+    "owner,name,file",
+    [
+        (trainer, "save_model", "model.safetensors"),
+        (reporting.Reporter, "evaluation", "log.csv"),
+    ],
+)
+def test_a_disk_that_fills_up_is_one_clear_error(
+    garments, small_disk, tmp_path, monkeypatch, owner, name, file
+):
+    """The disk is full from the first evaluation on; when there is room again, the run ends as if it had been so."""
+    train(settings(garments, tmp_path / "whole"), quiet=True)
+    real, filler = getattr(owner, name), small_disk / "filler"
+
+    def full(*args, **kwargs):
+        if name == "evaluation":  # a log that ends where its block does
+            log = small_disk / "run/log.csv"
+            log.write_text(log.read_text() + "0" * (os.statvfs(log).f_bsize - log.stat().st_size))
+        with open(filler, "wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        return real(*args, **kwargs)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(DataError, match=f"run/{file}: cannot be written .*No space"),
+    ):
+        patch.setattr(owner, name, full)
+        train(settings(garments, small_disk / "run"), quiet=True)
+    filler.unlink()
+    go_on(garments, small_disk / "run")
+    assert result(small_disk / "run") == result(tmp_path / "whole")
+
+
+def test_embeddings_that_a_full_disk_refuses_are_one_line(garments, tmp_path, monkeypatch, capsys):
+    train(settings(garments, tmp_path / "run", budget="steps=1"), quiet=True)
+    monkeypatch.setattr(safetensors.torch, "save_file", no_space)
+    assert main(["embed", "--run", str(tmp_path / "run")]) == 1
+    told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note: ")]
+    assert (
+        len(told) == 1
+        and "run/embeddings_test.safetensors: cannot be written (No space left on device)" in told[0]
+    )
+
+
+def test_features_that_a_full_disk_refuses_are_computed_each_time(garments, small_disk, tmp_path, caplog):
+    """A warning, and no killed process, as a memory map on a full disk would have it."""
+    shutil.copytree(garments, small_disk / "data", ignore=shutil.ignore_patterns(".features"))
+    with open(small_disk / "filler", "wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    train(settings(small_disk / "data", tmp_path / "run", budget="steps=2"), quiet=True)
+    assert "features cannot be kept" in caplog.text and not list((small_disk / "data/.features").glob("*"))
+
+
+def test_checkpoints_are_kept_as_many_as_wanted_and_leftovers_go(garments, tmp_path):
+    train(settings(garments, tmp_path / "run", keep=3, budget="epochs=1"), quiet=True)
+    folder = tmp_path / "run/checkpoints"
+    assert sorted(p.name for p in folder.iterdir()) == ["step-00000003", "step-00000004", "step-00000005"]
+    (folder / ".partial-999999999").mkdir()
+    checkpoints.remove_leftovers(folder)
+    assert not list(folder.glob(".partial*"))
+
+
+def test_resume_says_what_differs(garments, tmp_path):
+    train(settings(garments, tmp_path / "run", budget="steps=3"), quiet=True)
+    with pytest.raises(DataError, match="lr was 0.001, now 0.1; accumulate was 1, now 2"):
+        go_on(garments, tmp_path / "run", budget="steps=3", lr=0.1, accumulate=2)
+    go_on(garments, tmp_path / "run", budget="steps=3", checkpoint_every=7, keep=1, workers=1)  # these may
+
+
+def test_resume_on_other_data_says_what_differs(garments, draw, tmp_path):
+    """Which split, and in what; a query that has become a candidate too, though all labels are where they were."""
+    train(settings(garments, tmp_path / "run", budget="steps=1"), quiet=True)
+
+    def told(data) -> str:
+        with pytest.raises(DataError, match="data.json: tells of other data than --data: ") as error:
+            go_on(data, tmp_path / "run", budget="steps=1")
+        return error.value.problem.split("--data: ")[1]
+
+    assert told(draw(81, 16, 15)) == "train had 80 images, now 81; test had 16 images, now 15"
+    for split in ("valid", "test"):
+        other = tmp_path / split / "garments"
+        shutil.copytree(garments, other)
+        query, candidates = (other / f"{name}_{split}.txt" for name in ("query", "candidate"))
+        first, *others = query.read_text().splitlines(keepends=True)
+        query.write_text("".join(others))
+        candidates.write_text(
+            candidates.read_text() + first
+        )  # labels are the candidates' rows, then the queries'
+        assert told(other) == f"{split} has other text, labels, queries or candidates"
+    other = tmp_path / "other"
+    shutil.copytree(garments, other)
+    (other / "meta.json").write_text((other / "meta.json").read_text().replace("neck_design", "neckline"))
+    assert "other attributes or values" in told(other)
+
+
+def test_a_run_restarted_by_the_launcher_goes_on_without_resume(garments, tmp_path, monkeypatch):
+    train(settings(garments, tmp_path / "run"), quiet=True)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert train(settings(garments, tmp_path / "run"), quiet=True)[1]["epochs"] == 2
+
+
+def test_a_loader_that_hangs_or_dies_names_the_batch(garments, tmp_path, monkeypatch):
+    from ccakit.training.batches import Steps
+
+    real = Steps.__getitem__
+
+    def bad(self, index, end):
+        if index == 2:
+            end()
+        return real(self, index)
+
+    ends = {
+        "gave nothing in time": lambda: time.sleep(60),
+        "died": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    }
+    for told, end in ends.items():
+        monkeypatch.setattr(Steps, "__getitem__", partialmethod(bad, end=end))
+        with pytest.raises(
+            DataError, match=f"filenames_train.txt, line .*{told} at batch [12] of epoch 0.*train/0"
+        ):
+            train(settings(garments, tmp_path / told, workers=1, loader_timeout=5.0), quiet=True)
+
+
+def test_accumulated_batches_make_one_step_of_the_optimizer(garments, tmp_path):
+    """The optimizer's gradient is the mean of the batches' gradients, each by itself."""
+    made = Trainer(settings(garments, tmp_path / "run", accumulate=2, checkpoint_every=0), quiet=True)
+    made.open_training()
+    from ccakit.training.batches import Steps
+
+    steps, model = Steps(made.objective, 0, made.inputs), made.saved.model
+    model.train()
+    singles = []
+    for index in range(2):
+        model.zero_grad()
+        made.objective.step(model, *steps[index], "all", made.inputs.cached).loss.backward()
+        singles.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    before = [p.detach().clone() for p in model.parameters()]
+    made.step(*steps[0])
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters()))
+    made.progress.batch = 1
+    made.step(*steps[1])
+    assert not all(torch.equal(a, b) for a, b in zip(before, model.parameters()))
+    for a, b, p in zip(*singles, [p for p in model.parameters() if p.grad is not None]):
+        torch.testing.assert_close(p.grad, (a + b) / 2, atol=1e-6, rtol=1e-4)
+
+
+def test_activations_computed_anew_give_the_same_weights(garments, tmp_path):
+    options = dict(lite_depth=3, budget="steps=3", checkpoint_every=0)
+    for name, on in (("kept", False), ("anew", True)):
+        train(settings(garments, tmp_path / name, checkpoint_activations=on, **options), quiet=True)
+    a, b = (saved.load_model(tmp_path / name).model.state_dict() for name in ("kept", "anew"))
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], atol=1e-6, err_msg=name)
+
+
+def test_weights_that_are_not_finite_are_not_saved(garments, tmp_path, capsys):
+    made = Trainer(settings(garments, tmp_path / "run"), quiet=True)
+    real = made._backward
+
+    def backward(*loss):
+        real(*loss)
+        if made.progress.step == 2:
+            made.saved.model.head.fc.weight.data[0, 0] = float("inf")
+
+    made._backward = backward
+    with pytest.raises(FloatingPointError, match=r"not finite \(inf\) after step 2; try a smaller --lr"):
+        made.run()
+    assert max(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == "step-00000002"
+
+
+def test_flags_out_of_range_are_refused(garments, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--data", str(garments), "--keep", "0"])
+    assert "accumulate and keep: at least 1" in capsys.readouterr().err
