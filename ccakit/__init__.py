@@ -1,11 +1,64 @@
-"""ccakit: conditional cross attention for attribute-specific retrieval, open and executable."""
+"""Conditional cross attention (CCA, ICCV 2023): one network, one embedding space per attribute.
 
-import os
+    import ccakit
 
-# Waiting OpenMP threads soon go to sleep instead of spinning. Measured for a training step of the demo on 2 threads:
-# 0.05 s either way on a quiet machine; beside another program with 2 threads 0.10 s so, and 0.67 s with spinning.
-# It counts only if it is set before torch is first imported; the Makefile sets it for notebooks and tests.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    model = ccakit.load("runs/demo")                     # a run folder, an exported model, or a name on the hub
+    model.spaces("shirt.jpg")                            # (K, E): the picture under every condition
+    model.heatmap("shirt.jpg", "neck design")            # (h, w): where the model looks
 
-__version__ = "0.1.0"
+    dataset = ccakit.read_dataset("data/garments")       # a data set in ASEN's layout
+    saved, facts = ccakit.train(TrainConfig(...))        # ccakit.training.config; or `ccakit train`
+    metrics = ccakit.evaluate(ccakit.open_run("runs/mine"))
+
+    network = ccakit.create_model("cca-type2", conditions=8)   # every system of the paper: ccakit.list_models()
+
+Importing ccakit loads none of torch, timm or OpenCV, and changes nothing: each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ccakit.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from ccakit.commands.demo import open_demo as open_demo
+    from ccakit.data.layout import read_dataset as read_dataset
+    from ccakit.evaluation.evaluate import evaluate as evaluate
+    from ccakit.evaluation.run import open_run as open_run
+    from ccakit.hub.pretrained import load as load
+    from ccakit.models.registry import create_model as create_model
+    from ccakit.models.registry import list_models as list_models
+    from ccakit.training.trainer import train as train
+
+_HOMES = {
+    "create_model": "ccakit.models.registry",
+    "list_models": "ccakit.models.registry",
+    "load": "ccakit.hub.pretrained",
+    "train": "ccakit.training.trainer",
+    "evaluate": "ccakit.evaluation.evaluate",
+    "open_run": "ccakit.evaluation.run",
+    "open_demo": "ccakit.commands.demo",
+    "read_dataset": "ccakit.data.layout",
+}
+__all__ = [
+    "create_model",
+    "evaluate",
+    "list_models",
+    "load",
+    "open_demo",
+    "open_run",
+    "read_dataset",
+    "train",
+]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has: {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -106,7 +106,14 @@ def _take(flag: str, argv: list[str]) -> tuple[str | None, list[str]]:
 
 
 def entry() -> None:
-    """The console script."""
+    """Run the console script.
+
+    Waiting OpenMP threads go to sleep soon, in place of spinning. Measured for a training step of the demo on 2 threads:
+    0.05 s either way on a quiet machine; beside another program with 2 threads 0.10 s so, and 0.67 s with spinning. It
+    counts only if it is set before torch is first imported; the Makefile sets it for notebooks and tests.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     sys.exit(main())
 
 

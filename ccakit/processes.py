@@ -49,26 +49,26 @@ def start(backend: str = "gloo") -> None:
 
 
 @atexit.register
-def leave() -> None:
+def leave_group() -> None:
     """Leave the other processes. A process whose groups still have threads when it ends is aborted now and then."""
     _cpu_group.cache_clear()
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
-def processes() -> int:
+def world_size() -> int:
     """How many processes work together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def number() -> int:
+def rank() -> int:
     """Which of them this one is, from 0, the main one."""
-    return dist.get_rank() if processes() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
 def is_main() -> bool:
     """Whether this process writes files and logs."""
-    return number() == 0
+    return rank() == 0
 
 
 @cache
@@ -81,39 +81,39 @@ def _group(x: Tensor):
     return None if x.is_cuda else _cpu_group()
 
 
-def part_of(rows: np.ndarray) -> np.ndarray:
+def shard(rows: np.ndarray) -> np.ndarray:
     """This process's part of the rows of a whole batch: a contiguous one, sizes differ by 1 at most."""
-    return np.array_split(rows, processes())[number()]
+    return np.array_split(rows, world_size())[rank()]
 
 
-def largest(values: list[float]) -> list[float]:
+def all_max(values: list[float]) -> list[float]:
     """The largest of each value over all processes."""
-    if processes() == 1:
+    if world_size() == 1:
         return values
     joined = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(joined, dist.ReduceOp.MAX, group=_cpu_group())
     return joined.tolist()
 
 
-def every(value: object) -> list:
+def gather_objects(value: object) -> list:
     """The value of each process, in their order."""
-    if processes() == 1:
+    if world_size() == 1:
         return [value]
-    values: list = [None] * processes()
+    values: list = [None] * world_size()
     dist.all_gather_object(values, value, group=_cpu_group())
     return values
 
 
-def union(values: dict) -> dict:
+def gather_dicts(values: dict) -> dict:
     """The entries of all processes' dictionaries."""
-    if processes() == 1:
+    if world_size() == 1:
         return values
-    return {key: value for of in every(values) for key, value in sorted(of.items())}
+    return {key: value for of in gather_objects(values) for key, value in sorted(of.items())}
 
 
-def from_main(work: Callable[[], object]) -> object:
+def run_on_main(work: Callable[[], object]) -> object:
     """What `work` returns in the main process, in all; its error, if it raises one, is raised in all."""
-    if processes() == 1:
+    if world_size() == 1:
         return work()
     told, error = [None, None], None
     if is_main():
@@ -133,26 +133,26 @@ def together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if processes() == 1 or not any(sign in str(error) for sign in LOST):
+        if world_size() == 1 or not any(sign in str(error) for sign in LOST):
             raise
         raise OtherProcessError(
-            f"process {number()}: another process has ended; its reason is its own"
+            f"process {rank()}: another process has ended; its reason is its own"
         ) from error
 
 
 @contextmanager
-def agreed() -> Iterator[None]:
+def raise_in_all() -> Iterator[None]:
     """Where work inside, which must not wait for other processes, fails in one process, all end with its reason."""
     error = None
     try:
         yield
     except Exception as raised:
-        if processes() == 1:
+        if world_size() == 1:
             raise
         error = raised
-    if processes() == 1:
+    if world_size() == 1:
         return
-    told = every(None if error is None else (str(error), isinstance(error, NotImplementedError)))
+    told = gather_objects(None if error is None else (str(error), isinstance(error, NotImplementedError)))
     told = [(f"process {i}: {each[0]}", each[1]) for i, each in enumerate(told) if each is not None]
     if told:
         raise error or (NotImplementedError if told[0][1] else OtherProcessError)(told[0][0])
@@ -160,23 +160,23 @@ def agreed() -> Iterator[None]:
 
 def gather(x: Tensor) -> Tensor:
     """The rows of all processes, in their order: (n, ...) of each, n may differ -> (sum of n, ...), with gradients."""
-    return x if processes() == 1 else _Gather.apply(x)
+    return x if world_size() == 1 else _Gather.apply(x)
 
 
 def gather_sides(x: Tensor, sides: int) -> Tensor:
     """`gather` where each process holds so many sides, one after the other: all of the first side come first."""
-    return x if processes() == 1 else torch.cat([gather(side) for side in x.chunk(sides)])
+    return x if world_size() == 1 else torch.cat([gather(side) for side in x.chunk(sides)])
 
 
-def total(x: Tensor) -> Tensor:
+def all_sum(x: Tensor) -> Tensor:
     """The sum over processes, with gradients."""
-    return x if processes() == 1 else _Total.apply(x)
+    return x if world_size() == 1 else _Total.apply(x)
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
-        ctx.counts = [int(count) for count in every(len(x))]
+        ctx.counts = [int(count) for count in gather_objects(len(x))]
         padded = x.new_zeros(max(ctx.counts), *x.shape[1:])
         padded[: len(x)] = x.detach()
         parts = [torch.empty_like(padded) for _ in ctx.counts]
@@ -185,9 +185,9 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
-        grad, first = grad.contiguous().clone(), sum(ctx.counts[: number()])
+        grad, first = grad.contiguous().clone(), sum(ctx.counts[: rank()])
         dist.all_reduce(grad, group=_group(grad))
-        return grad[first : first + ctx.counts[number()]]
+        return grad[first : first + ctx.counts[rank()]]
 
 
 class _Total(torch.autograd.Function):
@@ -206,7 +206,7 @@ class _Total(torch.autograd.Function):
 
 def sum_arrays(x: np.ndarray) -> np.ndarray:
     """The sum of the processes' arrays; each holds its own rows and 0 elsewhere."""
-    if processes() == 1:
+    if world_size() == 1:
         return x
     joined = torch.from_numpy(x).clone()
     dist.all_reduce(joined, group=_cpu_group())

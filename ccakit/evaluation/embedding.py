@@ -21,7 +21,7 @@ def _tokens(model, inputs, indices, batch_size: int, progress: str | None):
     """
     device, training = next(model.parameters()).device, model.training
     model.eval()
-    starts = processes.part_of(np.arange(0, len(indices), batch_size)).tolist()
+    starts = processes.shard(np.arange(0, len(indices), batch_size)).tolist()
     shown = progress and processes.is_main()
     for start in tqdm(starts, desc=progress, disable=None if shown else True, leave=False):
         part = indices[start : start + batch_size]
@@ -33,8 +33,8 @@ def _tokens(model, inputs, indices, batch_size: int, progress: str | None):
 
 def _joined(out: np.ndarray, inputs) -> np.ndarray:
     """The rows that the processes have filled, in all of them; they tell each other of unreadable images, too."""
-    if processes.processes() > 1 and hasattr(inputs, "unreadable"):
-        inputs.unreadable.update(processes.union(inputs.unreadable))
+    if processes.world_size() > 1 and hasattr(inputs, "unreadable"):
+        inputs.unreadable.update(processes.gather_dicts(inputs.unreadable))
     return processes.sum_arrays(out)
 
 
@@ -52,7 +52,7 @@ def embed_images(
     processes.start()
     indices = np.arange(len(inputs)) if indices is None else np.asarray(indices)
     out = np.zeros((len(indices), model.conditions, model.embed_dim), np.float32)
-    with processes.agreed():
+    with processes.raise_in_all():
         for where, tokens in _tokens(model, inputs, indices, batch_size, progress):
             out[where] = model.spaces(tokens).float().cpu().numpy()
     out = _joined(out, inputs)
@@ -78,7 +78,7 @@ def embed_rows(
     order = np.argsort(place, kind="stable")
     starts = np.searchsorted(place[order], np.arange(len(images) + 1))
     out = np.zeros((len(rows), model.embed_dim), np.float32)
-    with processes.agreed():
+    with processes.raise_in_all():
         for where, tokens in _tokens(model, inputs, images, batch_size, progress):
             spaces = model.spaces(tokens).float().cpu().numpy()
             of = order[starts[where.start] : starts[where.stop]]
@@ -96,7 +96,7 @@ def attention_maps(
     processes.start()
     indices = np.asarray(indices)
     out = np.zeros((len(indices), model.conditions, *model.trunk.grid_size), np.float32)
-    with processes.agreed():
+    with processes.raise_in_all():
         for where, tokens in _tokens(model, inputs, indices, batch_size, progress):
             for condition in range(model.conditions):
                 maps = model.attention(tokens, model.all_of(condition, tokens))

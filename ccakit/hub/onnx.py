@@ -24,13 +24,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-import ccakit
 from ccakit.disk import write_json
 from ccakit.models.asen_pp import ASENPP
 from ccakit.models.base import ConditionalModel
 from ccakit.models.networks import Networks
 from ccakit.models.saved import SavedModel
 from ccakit.models.trunks.timm_weights import first_line
+from ccakit.version import __version__
 
 PARTS = {
     "encode": ("tokens", ("images",)),
@@ -93,7 +93,7 @@ def _needs() -> None:
 def _facts(saved: SavedModel) -> dict:
     attributes = saved.attributes
     return {
-        "ccakit": ccakit.__version__,
+        "ccakit": __version__,
         "system": saved.recipe["name"],
         "opset": OPSET,
         "conditions": list(attributes.names),

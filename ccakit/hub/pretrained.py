@@ -240,6 +240,15 @@ class PretrainedModel(ModelHubMixin):
         return cls(load_model(folder), folder)
 
 
+def load(path_or_hub_id: str | Path, **options: Any) -> PretrainedModel:
+    """Load a trained model: of a run's folder, of a folder that `ccakit export` wrote, or of the hub.
+
+    options: of the hub's download (revision, token, cache_dir, local_files_only, force_download). DataError says what
+    is missing or broken. The same as `PretrainedModel.from_pretrained`.
+    """
+    return PretrainedModel.from_pretrained(path_or_hub_id, **options)
+
+
 def is_run(folder: Path) -> bool:
     """Whether a folder is that of a training run."""
     return any((folder / name).exists() for name in OF_A_RUN)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ccakit.processes import total
+from ccakit.processes import all_sum
 
 
 class ValueClassifier(nn.Module):
@@ -31,5 +31,5 @@ class ValueClassifier(nn.Module):
         condition, labels = condition[known], labels[known]
         logits = self.fc(x[known]).float().masked_fill(self.owner != condition[:, None], -torch.inf)
         target = self.starts[condition] + labels
-        count = int(total(torch.tensor(len(target))))
-        return total(F.cross_entropy(logits, target, reduction="sum")) / max(1, count)
+        count = int(all_sum(torch.tensor(len(target))))
+        return all_sum(F.cross_entropy(logits, target, reduction="sum")) / max(1, count)

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import ccakit
 from ccakit.attributes import Attributes
 from ccakit.data.transform import ImageTransform
 from ccakit.disk import differences, load_tensors, read_json, save_tensors, write_json
 from ccakit.errors import DataError
 from ccakit.models.base import ConditionalModel
 from ccakit.models.registry import create_model
+from ccakit.version import __version__
 
 __all__ = ["SavedModel", "load_model", "read_json", "save_model", "write_json"]
 FORMAT = 1
@@ -48,7 +48,7 @@ def save_model(folder: Path, saved: SavedModel) -> None:
         folder / "model.json",
         {
             "format": FORMAT,
-            "ccakit": ccakit.__version__,
+            "ccakit": __version__,
             "recipe": saved.recipe,
             "attributes": attributes,
             "transform": saved.transform.to_dict(),

@@ -33,7 +33,7 @@ class Steps(torch.utils.data.Dataset):
         images, extra = self.objective.prepare(self.batches[index])
         inputs = self.inputs.load(images)
         if unreadable := self._unreadable(images):
-            if processes.processes() > 1:  # the others have to know
+            if processes.world_size() > 1:  # the others have to know
                 return inputs, {**extra, "unreadable": unreadable}
             return self.replaced(index, unreadable, dict(zip(images.tolist(), inputs)))
         return self._flipped(index, self.batches[index], images, inputs), self._counted(
@@ -41,7 +41,7 @@ class Steps(torch.utils.data.Dataset):
         )
 
     def _counted(self, batch, extra: dict) -> dict:
-        if processes.processes() > 1:
+        if processes.world_size() > 1:
             extra["images"] = torch.tensor(len(self.objective.images(batch)))
         return extra
 
@@ -73,7 +73,7 @@ class Steps(torch.utils.data.Dataset):
             images, extra = self.objective.prepare(batch)
             new = np.array([i for i in images.tolist() if i not in loaded], np.int64)
             loaded.update(zip(new.tolist(), self.inputs.load(new) if len(new) else ()))
-            unreadable = processes.union(self._unreadable(images))
+            unreadable = processes.gather_dicts(self._unreadable(images))
             self.inputs.unreadable.update(unreadable)
             found |= unreadable
         if unreadable or len(self.objective.images(batch)) < 2:  # too many to go on, or next to nothing left

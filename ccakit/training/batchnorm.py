@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ccakit.processes import processes, total
+from ccakit.processes import all_sum, world_size
 
 
 class GlobalBatchNorm(nn.Module):
@@ -39,10 +39,10 @@ class GlobalBatchNorm(nn.Module):
         shape = [1, -1] + [1] * (x.ndim - 2)
         weights = rows.new_ones(len(x)) if self.row_weights is None else self.row_weights.to(rows)
         weights = weights.view([-1] + [1] * (x.ndim - 1))
-        count = total(weights.sum() * rows[0, 0].numel() if len(x) else weights.sum())
-        mean = total((weights * rows).sum(dims)) / count
+        count = all_sum(weights.sum() * rows[0, 0].numel() if len(x) else weights.sum())
+        mean = all_sum((weights * rows).sum(dims)) / count
         centred = rows - mean.view(shape)
-        variance = total((weights * centred.square()).sum(dims)) / count
+        variance = all_sum((weights * centred.square()).sum(dims)) / count
         self._keep(mean.detach(), variance.detach() * count / (count - 1))
         out = centred * (variance + self.eps).rsqrt().view(shape)
         if self.weight is not None:
@@ -61,7 +61,7 @@ class GlobalBatchNorm(nn.Module):
 
 def share_statistics(model: nn.Module) -> None:
     """Make every BatchNorm that is trained see the whole batch; frozen ones, and one process, stay as they are."""
-    if processes() == 1:
+    if world_size() == 1:
         return
     training = model.training
     model.train()  # the frozen ones stay in eval mode

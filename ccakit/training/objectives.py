@@ -63,9 +63,9 @@ class TripletObjective:
 
     def prepare(self, batch: TripletBatch) -> tuple[np.ndarray, dict[str, Tensor]]:
         """The images of this process's triplets to load, (U,), and what the loss needs beside them."""
-        whole, batch = batch, TripletBatch(*map(processes.part_of, _rows(batch)))
+        whole, batch = batch, TripletBatch(*map(processes.shard, _rows(batch)))
         images, gather = batch.distinct()
-        weight = {"weight": _weights(images, whole)} if processes.processes() > 1 else {}
+        weight = {"weight": _weights(images, whole)} if processes.world_size() > 1 else {}
         gather, condition = torch.from_numpy(gather), torch.from_numpy(np.tile(batch.condition, 3))
         labels = self.labels[torch.from_numpy(images)[gather], condition]
         return images, {"gather": gather, "condition": condition, "labels": labels, **weight}
@@ -116,7 +116,7 @@ class SpacesObjective:
 
     def prepare(self, batch: np.ndarray) -> tuple[np.ndarray, dict[str, Tensor]]:
         """This process's images to load, (U,), and what the loss needs: the relation is the whole batch's."""
-        part = processes.part_of(batch)
+        part = processes.shard(batch)
         return part, {"relation": torch.from_numpy(self.relations.of(batch)), "labels": self.labels[part]}
 
     def redraw(self, batch: np.ndarray, bad: set[int], rng: np.random.Generator) -> np.ndarray:
@@ -146,7 +146,7 @@ def _rows(batch: TripletBatch) -> tuple[np.ndarray, ...]:
 def _weights(images: np.ndarray, whole: TripletBatch) -> Tensor:
     """One over how many processes encode each of the images: (U,) float32."""
     parts = (
-        np.unique(part) for part in np.array_split(np.stack(_rows(whole)[:3], axis=1), processes.processes())
+        np.unique(part) for part in np.array_split(np.stack(_rows(whole)[:3], axis=1), processes.world_size())
     )
     found, counts = np.unique(np.concatenate(list(parts)), return_counts=True)
     return torch.from_numpy((1 / counts[np.searchsorted(found, images)]).astype(np.float32))

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-import ccakit
 from ccakit.data.split import Dataset, Split
 from ccakit.disk import named, read_json, write_json, write_text, writing
 from ccakit.errors import DataError
 from ccakit.settings import to_dict
 from ccakit.training.checkpoints import newest_first, remove_leftovers
 from ccakit.training.config import TrainConfig
+from ccakit.version import __version__
 
 log = logging.getLogger("ccakit")
 COLUMNS = (
@@ -186,7 +186,7 @@ def versions() -> dict:
     import timm
 
     return {
-        "ccakit": ccakit.__version__,
+        "ccakit": __version__,
         "torch": torch.__version__,
         "timm": timm.__version__,
         "numpy": numpy.__version__,

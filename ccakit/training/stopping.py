@@ -52,7 +52,7 @@ class StopSignals:
 
 def stop(number: int, message: str) -> None:
     """End as a signal asks for: Stopped for Ctrl-C in a single process, else Terminated with one line on stderr."""
-    if number == signal.SIGINT and processes.processes() == 1:
+    if number == signal.SIGINT and processes.world_size() == 1:
         raise Stopped(message)
     tell_once(message)
     raise Terminated(128 + number)
@@ -65,12 +65,14 @@ def stop_if_not_finite(value: float, told: str) -> None:
     one says it and all end with exit code 1.
     """
     bad = not math.isfinite(value)
-    if not processes.largest([bad])[0]:
+    if not processes.all_max([bad])[0]:
         return
-    found = {number: each for number, each in enumerate(processes.every(value)) if not math.isfinite(each)}
-    where = f" in process {', '.join(map(str, found))}" if len(found) < processes.processes() else ""
+    found = {
+        number: each for number, each in enumerate(processes.gather_objects(value)) if not math.isfinite(each)
+    }
+    where = f" in process {', '.join(map(str, found))}" if len(found) < processes.world_size() else ""
     message = f"{told.format(next(iter(found.values())))}{where}; {SMALLER}"
-    if processes.processes() == 1:
+    if processes.world_size() == 1:
         raise FloatingPointError(message)
     tell_once(message)
     raise Ended(1)
@@ -88,4 +90,4 @@ def tell_once(message: str) -> None:
     one has ended."""
     if processes.is_main():
         log.error(message)
-    processes.every(None)
+    processes.gather_objects(None)

@@ -66,9 +66,9 @@ class Trainer:
         set_seed(config.seed)
         self.dataset = dataset or read_dataset(config.data)
         self.saved = self._model()
-        self.progress, self.stopping = Progress(), StopSignals(patient=processes.processes() > 1)
-        if processes.number():  # each process drops out other units
-            torch.manual_seed(config.seed + 10**6 * processes.number())
+        self.progress, self.stopping = Progress(), StopSignals(patient=processes.world_size() > 1)
+        if processes.rank():  # each process drops out other units
+            torch.manual_seed(config.seed + 10**6 * processes.rank())
 
     def _model(self) -> SavedModel:
         config, attributes = self.config, self.dataset.attributes
@@ -87,7 +87,7 @@ class Trainer:
                     self._end_epoch()
         finally:
             self.reporter.close()
-        best = processes.from_main(lambda: load_model(self.out).model.state_dict())
+        best = processes.run_on_main(lambda: load_model(self.out).model.state_dict())
         self.saved.model.load_state_dict(best)
         self._write(lambda: write_json(self.out / "train.json", self._facts()))
         return self._facts()
@@ -128,9 +128,9 @@ class Trainer:
     def _open_folder(self) -> None:
         model, optimizer, folder = self.saved.model, self.optimizer, self.out / "checkpoints"
         goes_on = self._write(lambda: open_folder(self.out, self.config, self.dataset))
-        state = processes.from_main(lambda: last_good_state(folder, model, optimizer)) if goes_on else None
+        state = processes.run_on_main(lambda: last_good_state(folder, model, optimizer)) if goes_on else None
         if state is not None:
-            self.progress = put_state(state, model, optimizer, processes.number())
+            self.progress = put_state(state, model, optimizer, processes.rank())
             self._go_on(state.facts)
         self._write(lambda: keep_rows(self.out, self.progress.epoch))
 
@@ -141,17 +141,17 @@ class Trainer:
             with writing_run(self.out):
                 return work()
 
-        return processes.from_main(written)
+        return processes.run_on_main(written)
 
     def _go_on(self, facts: dict) -> None:
         if (scaler := self.accelerator.scaler) is not None and facts["scaler"]:
             scaler.load_state_dict(facts["scaler"])
-        if (before := facts["processes"]) != processes.processes() and processes.is_main():
+        if (before := facts["processes"]) != processes.world_size() and processes.is_main():
             log.warning(
                 "%s: %d processes before, %d now; batches stay the same, sums differ in the last digits",
                 self.out,
                 before,
-                processes.processes(),
+                processes.world_size(),
             )
         if self.progress.unreadable:  # which are still so, and why
             self.inputs.load([int(index) for index in self.progress.unreadable])
@@ -169,7 +169,7 @@ class Trainer:
                 progress.rows.append([float(result.loss), result.triplets, result.spread])
                 progress.terms = {name: float(term) for name, term in result.terms.items()}
                 progress.batch += 1
-                progress.seconds = processes.largest([before + time.perf_counter() - started])[0]
+                progress.seconds = processes.all_max([before + time.perf_counter() - started])[0]
                 rate = (progress.images - images) / (time.perf_counter() - started)
                 self.reporter.step(progress, self._share(), rate)
                 if config.checkpoint_every and progress.step % config.checkpoint_every == 0 and self._settled:
@@ -185,16 +185,16 @@ class Trainer:
         except Exception as raised:
             error = raised
         bad = len(extra.get("unreadable", ()))
-        signal, bad, failed = processes.largest([self.stopping.number, bad, error is not None])
+        signal, bad, failed = processes.all_max([self.stopping.number, bad, error is not None])
         if failed:
-            with processes.agreed():
+            with processes.raise_in_all():
                 if error is not None:
                     raise error
         if signal and self._settled:
             self._stop(int(signal))
-        if bad and processes.processes() > 1:
+        if bad and processes.world_size() > 1:
             inputs, extra = loader.steps.replaced(
-                self.progress.batch, processes.union(extra.get("unreadable", {}))
+                self.progress.batch, processes.gather_dicts(extra.get("unreadable", {}))
             )
         self._note(extra.pop("unreadable", {}), len(inputs))
         return inputs, extra
@@ -298,7 +298,7 @@ class Trainer:
         check_weights(self.saved.model, self.progress.step)
         model, progress = self.saved.model, self.progress
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
-        options = dict(scaler=scaler, rngs=processes.every(rng_state()), keep=self.config.keep)
+        options = dict(scaler=scaler, rngs=processes.gather_objects(rng_state()), keep=self.config.keep)
         self._write(lambda: save_state(self.out / "checkpoints", model, self.optimizer, progress, **options))
 
     def _facts(self) -> dict:

@@ -194,7 +194,11 @@ def launch(processes: int, *arguments, flags=(), check: bool = True, timeout: fl
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     root = ROOT
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests/support'}"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests/support'}",
+    }
     arguments = arguments if arguments[0] == "-m" else (__file__, *arguments)
     command = [
         sys.executable,

@@ -120,7 +120,12 @@ def run_kills(data, out, kills, **options):
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(
-            [str(Path(__file__).parent), str(ROOT / "tests/support"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+            [
+                str(Path(__file__).parent),
+                str(ROOT / "tests/support"),
+                str(ROOT),
+                os.environ.get("PYTHONPATH", ""),
+            ]
         ),
     }
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
