@@ -1,17 +1,13 @@
 """The paper's protocol, audited from label counts alone: overall figures, random rows, ceilings, what contradicts what.
 
 `protocol.json` holds the counts of ASEN's split files, per attribute and value, with the files' checksums; not the
-files. `derive` makes it from them: `python -m ccakit.audit.paper FOLDER_OF_THE_SPLIT_FILES`.
+files. `python data_prep/paper_counts.py FOLDER_OF_THE_SPLIT_FILES` makes it from them.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import sys
-from hashlib import sha256
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 
@@ -21,49 +17,9 @@ from ccakit.metrics import expected_random_ap
 FIGURES = ("attributes", "classes", "images")  # of Table 1
 DATASETS = ("FashionAI", "DARN", "DeepFashion")
 TOLERANCE = 0.01 + 1e-9  # a mean of figures with two decimals, beside a figure with two decimals
-ABOUT = (
-    "Counts of the split files that ASEN's authors published, which the paper uses: per attribute, how many queries, "
-    "candidates and (train) images have each value, in the order of the labels. 'unanswered': queries without a "
-    "relevant candidate. 'several': label rows whose image has several values of the row's attribute, by label_*.txt."
-)
 WHY_NOT = "triplet accuracy depends on the images' embeddings; no counts can check it"
 NO_LISTS = "the paper follows CSN's triplets here, and no lists with label counts are known"
 NO_TRAIN = "the list of training images is not known"
-
-
-def derive(root: str | Path) -> dict:
-    """The facts of protocol.json, from the folder that holds FashionAI/, DARN/, DeepFashion/ and meta.json.
-
-    Raises DataError where a file is missing or cannot be read.
-    """
-    from ccakit.audit.labels import label_facts
-    from ccakit.data.layout import read_dataset
-
-    root, datasets = Path(root), {}
-    for name in DATASETS:
-        dataset = read_dataset(root / name)
-        datasets[name] = {
-            "attributes": list(dataset.attributes.names),
-            "sizes": list(dataset.attributes.sizes),
-            "splits": {split: _kept(facts) for split, facts in label_facts(dataset).items()},
-        }
-    sources = [root / "meta.json", *sorted(path for name in DATASETS for path in (root / name).glob("*.txt"))]
-    sums = {str(path.relative_to(root)): sha256(path.read_bytes()).hexdigest() for path in sources}
-    return {"about": ABOUT, "sha256": sums, "datasets": datasets}
-
-
-def _kept(facts: dict) -> dict:
-    """Of a split's facts, what the audit of the paper needs."""
-    if "queries" not in facts:
-        return {
-            "count": facts["images"],
-            "images": {a: of["images"] for a, of in facts["attributes"].items()},
-        }
-    sides = {
-        side: {a: of[side] for a, of in facts["attributes"].items()} for side in ("queries", "candidates")
-    }
-    several = {key: facts["several"][key] for key in ("rows", "of", "source")}
-    return {"count": facts["images"], "unanswered": facts["unanswered"], "several": several, **sides}
 
 
 def shipped() -> dict:
@@ -286,14 +242,3 @@ def _claims(found: list[dict]) -> list[str]:
             f"  {' ' if each['holds'] else '!'} {each['where']}: {each['says']}\n      {each['computed']}"
         )
     return lines
-
-
-def write_facts(root: str | Path, path: str | Path) -> None:
-    """Write `derive(root)` to a JSON file, a list of counts a line."""
-    text = json.dumps(derive(root), indent=1)
-    flat = re.sub(r"\[[\d,\s]+\]", lambda found: re.sub(r"\s+", "", found[0]), text)
-    Path(path).write_text(flat + "\n")
-
-
-if __name__ == "__main__":
-    write_facts(sys.argv[1], Path(__file__).with_name("protocol.json"))
