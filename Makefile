@@ -5,12 +5,15 @@ BIN := $(VENV)/bin
 # why: see `entry` in ccakit/cli.py
 export OMP_WAIT_POLICY ?= passive
 export GOMP_SPINCOUNT ?= 10000
+# tests and notebooks: so many processes of one thread each; `make test WORKERS=8` where there are more cores
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --durations=10
 
-.PHONY: help demo test lint lab notebooks benchmark figures clean
+.PHONY: help demo test test-slow lint lab notebooks benchmark figures clean
 .DEFAULT_GOAL := help
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml
 	@echo "installing ccakit into $(VENV) (torch and friends: some GB, some minutes)"
@@ -27,14 +30,19 @@ $(VENV)/.tests-installed: $(VENV)/.installed
 demo: $(VENV)/.installed  ## draw the default data, train CCA, print the table, write the pictures to runs/demo
 	@$(BIN)/ccakit demo
 
-test: lint  ## lint, tests, and every notebook at the smoke preset
-	@echo "running the tests"
-	@$(BIN)/python -m pytest -q
+test: lint  ## lint, the fast tests, and every notebook at the smoke preset
+	@echo "running the fast tests"
+	@$(PYTEST) --dist worksteal -m "not slow"
 	@$(MAKE) --no-print-directory notebooks
+
+test-slow: $(VENV)/.tests-installed  ## the tests marked slow; tests/README.md says which and why
+	@echo "running the slow tests"
+	@$(PYTEST) --dist worksteal -m slow
 
 notebooks: $(VENV)/.tests-installed  ## run every notebook at the smoke preset and compare its text output
 	@echo "running the notebooks"
-	@CCAKIT_PRESET=smoke $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=300 notebooks
+	@CCAKIT_PRESET=smoke $(BIN)/python -c "import ccakit; ccakit.open_demo()"  # made once, before two workers want it
+	@CCAKIT_PRESET=smoke $(PYTEST) --dist loadfile --nbval-lax --nbval-cell-timeout=300 notebooks
 
 $(VENV)/.bench-installed: $(VENV)/.installed
 	@echo "installing what the benchmarks compare with"
@@ -47,8 +55,10 @@ benchmark: $(VENV)/.bench-installed  ## measure what is claimed of speed, and wr
 figures: $(VENV)/.installed  ## draw every figure and table of the paper anew, into runs/figures
 	@for script in figures/figure*.py figures/table*.py; do $(BIN)/python $$script || exit 1; done
 
-lint: $(VENV)/.tests-installed
+lint: $(VENV)/.tests-installed  ## ruff, and pyright on the package's face
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright $(wildcard ccakit/__init__.py tests/house/face_types.py)
 
 lab: $(VENV)/.installed  ## open JupyterLab in notebooks/
 	@$(BIN)/jupyter lab --notebook-dir=notebooks

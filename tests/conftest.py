@@ -1,14 +1,25 @@
-"""What several tests share."""
+"""What all tests share: one thread, seeds, drawn garments, and ASEN's split files."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import numpy as np
-import pytest
-import torch
 from places import ROOT
+
+# Before torch is imported, and for every process that a test starts: one thread, and the same imports.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+PATHS = [str(ROOT), str(ROOT / "tests/support"), *filter(None, [os.environ.get("PYTHONPATH")])]
+os.environ["PYTHONPATH"] = os.pathsep.join(PATHS)
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+cv2.setNumThreads(1)
 
 
 @pytest.fixture(autouse=True)
