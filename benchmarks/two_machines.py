@@ -62,7 +62,7 @@ def remove_namespaces() -> None:
 
 def train_command(data: Path, out: Path, epochs: int) -> list[str]:
     return [
-        "ccakit.cli",
+        "ccakit",
         "train",
         "--data",
         str(data),

@@ -54,7 +54,7 @@ def test_the_readmes_ccakit_lines_are_understood(line):
     words = words[next(i for i, w in enumerate(words) if w.endswith("ccakit")) + 1 :]
     assert words[0] in COMMANDS or words == ["--help"]
     if words[-1] == "--help":
-        subprocess.run([sys.executable, "-m", "ccakit.cli", *words], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "ccakit", *words], check=True, capture_output=True)
     else:
         parse(words[0], words[1:])
 

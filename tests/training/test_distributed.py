@@ -309,7 +309,7 @@ def test_evaluate_and_embed_are_sharded_with_the_same_numbers(garments, alone, t
         run = tmp_path / name
         shutil.copytree(alone / "spaces", run)
         for command in ("evaluate", "embed"):
-            launch(processes, "-m", "--", "ccakit.cli", command, "--run", run, "--batch-size", "8")
+            launch(processes, "-m", "--", "ccakit", command, "--run", run, "--batch-size", "8")
         metrics[name] = json.loads((run / "metrics_garments_test.json").read_text())
         metrics[name]["embeddings"] = (
             load_file(run / "embeddings_test.safetensors")["embeddings"].numpy().tobytes()
@@ -331,7 +331,7 @@ def test_accelerate_launch_trains(garments, alone, tmp_path):
         "--main_process_port",
         port,
         "-m",
-        "ccakit.cli",
+        "ccakit",
         "train",
         "--data",
         str(garments),

@@ -182,7 +182,7 @@ def test_signals_save_at_the_next_step_and_the_run_goes_on(
 def test_the_command_ends_with_the_signals_code_and_one_line(garments, tmp_path, number, code):
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**TINY, "budget": "300s"}.items()]
     run = subprocess.Popen(
-        [sys.executable, "-m", "ccakit.cli", "train", "--data", garments, "--out", tmp_path / "run", *flags],
+        [sys.executable, "-m", "ccakit", "train", "--data", garments, "--out", tmp_path / "run", *flags],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
