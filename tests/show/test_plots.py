@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
+from PIL import Image
 
 from ccakit.attributes import Attributes
 from ccakit.show import notebook, plots, style
@@ -71,31 +72,36 @@ def test_small_png_is_the_figure_in_few_colours():
         [{"step": 0, "loss": 0.2}, {"step": 9, "loss": 0.1, "valid_map_weighted": 50}]
     )
     full = io.BytesIO()
-    figure.savefig(full, dpi=100, bbox_inches="tight")
-    small = notebook.small_png(figure, 100)
+    figure.savefig(full, dpi=110, bbox_inches="tight")
+    small = notebook.small_png(figure)
     assert len(small) < 0.6 * len(full.getvalue())
     a, b = (
         cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in (small, full.getvalue())
     )
     assert a.shape == b.shape and np.abs(a.astype(int) - b).mean() < 2
     assert len(np.unique(a.reshape(-1, 3), axis=0)) <= 256
-    few = cv2.imdecode(np.frombuffer(notebook.small_png(figure, 100, most=0), np.uint8), cv2.IMREAD_COLOR)
     for color in (style.PALETTE[0], style.PALETTE[4]):  # the loss, and the best
-        assert (few == np.round(255 * np.array(to_rgb(color)))[::-1]).all(axis=-1).any()
+        distance = np.abs(a - np.round(255 * np.array(to_rgb(color)))[::-1]).max(axis=-1)
+        assert distance.min() < 8
 
 
-def test_a_notebook_shows_figures_small_and_one_at_its_own_size(monkeypatch):
+def test_small_png_draws_a_wide_figure_as_wide_as_the_page():
+    png = notebook.small_png(style.new_figure(7, 1))
+    assert Image.open(io.BytesIO(png)).width == pytest.approx(notebook.PAGE, rel=0.03)  # with a margin
+    wider = notebook.small_png(style.new_figure(10, 1))
+    assert Image.open(io.BytesIO(wider)).width == pytest.approx(10 * notebook.DPI, rel=0.03)
+
+
+def test_a_notebook_shows_figures_small(monkeypatch):
     from IPython.core.interactiveshell import InteractiveShell
 
     shell = InteractiveShell.instance()
     monkeypatch.setattr(shell, "run_line_magic", lambda *given: None)
     monkeypatch.setattr("IPython.get_ipython", lambda: shell)
-    notebook.in_notebook(dpi=50)
+    notebook.in_notebook(colors=64)
     figure = plots.training_curve([{"step": 0, "loss": 0.2}])
     data, _ = shell.display_formatter.format(figure)
-    assert data["image/png"] == notebook.small_png(figure, 50)
-    figure.shown_dpi = 80
-    assert shell.display_formatter.format(figure)[0]["image/png"] == notebook.small_png(figure, 80)
+    assert data["image/png"] == notebook.small_png(figure, 64)
     InteractiveShell.clear_instance()
 
 
