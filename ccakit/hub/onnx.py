@@ -1,11 +1,12 @@
-"""Export to ONNX: `encode`, `spaces` and `embed` as a file each, for any batch size, checked with onnxruntime.
+"""Export to ONNX: `encode`, `spaces` and `embed` as a file each, for any batch size, checked in onnxruntime.
 
     encode.onnx   images (B, 3, h, w) -> tokens               once an image
     spaces.onnx   tokens -> embeddings (B, K, E)              all conditions
     embed.onnx    tokens, condition (B,) -> embedding (B, E)  one condition an image
-    onnx.json     conditions, values and image transform; also in each file's metadata
+    onnx.json     conditions, values and image transform; also in the metadata of each file
 
-Exported by tracing (`dynamo=False`), some fifteen times faster here than `torch.export`, with the same result.
+The export traces the model (`dynamo=False`): some fifteen times as fast as `torch.export`, with the same
+result.
 """
 
 from __future__ import annotations
@@ -42,11 +43,43 @@ INSTALL = "pip install 'ccakit[export]'"
 
 
 class ExportError(ValueError):
-    """A model that cannot be exported; the message says why."""
+    """A model cannot be exported; the message says why."""
 
 
-def why_not(model: ConditionalModel) -> str | None:
-    """Why a system cannot be exported; None where it can."""
+def export_onnx(saved: SavedModel, folder: str | Path) -> dict:
+    """Write the ONNX files and onnx.json into `folder`; return the content of onnx.json.
+
+    onnxruntime runs each file on random inputs, at batch sizes 1 and 5. The result must equal that of torch
+    within 1e-4: absolute, and for tokens, which are not of length 1, also relative. `max_difference` is the
+    largest found. Raises ExportError for a system that cannot be exported, for a result that differs, and
+    where `ccakit[export]` is not installed. Nothing is left in `folder` then.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise ExportError(f"exporting needs {error.name}: {INSTALL}") from error
+    if obstacle := _obstacle(saved.model):
+        raise ExportError(f"{saved.recipe['name']} cannot be exported to ONNX: {obstacle}")
+    folder, size = Path(folder), saved.transform.size
+    model = copy.deepcopy(saved.model).cpu().float().eval().requires_grad_(False)
+    facts, partial = _facts(saved), folder / f".partial-{os.getpid()}"
+    partial.mkdir(parents=True, exist_ok=True)
+    try:
+        for part, about in facts["parts"].items():
+            file = partial / about["file"]
+            _write(model, part, file, facts, size)
+            about["max_difference"] = _difference(model, part, file, size)
+        for about in facts["parts"].values():
+            os.replace(partial / about["file"], folder / about["file"])
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    write_json(folder / "onnx.json", facts)
+    return facts
+
+
+def _obstacle(model: ConditionalModel) -> str | None:
+    """Say why a system cannot be exported; None where it can."""
     if isinstance(model, ASENPP) and model.crop == "image":
         return (
             "its local branch reads the picture again, so that tokens alone do not hold what `spaces` needs"
@@ -56,41 +89,8 @@ def why_not(model: ConditionalModel) -> str | None:
     return None
 
 
-def export_onnx(saved: SavedModel, folder: str | Path) -> dict:
-    """Write the ONNX files and onnx.json into `folder`; returns what onnx.json holds.
-
-    Each file is run by onnxruntime on random inputs, at batch sizes 1 and 5, and has to give torch's result within
-    1e-4 (absolute, and relative for tokens, which are no unit vectors); `max_difference` is what was found.
-    Raises ExportError for a system that cannot be exported, a result that differs, or where `ccakit[export]` is not
-    installed.
-    """
-    _needs()
-    if reason := why_not(saved.model):
-        raise ExportError(f"{saved.recipe['name']} cannot be exported to ONNX: {reason}")
-    folder, model = Path(folder), copy.deepcopy(saved.model).cpu().float().eval().requires_grad_(False)
-    facts, partial = _facts(saved), folder / f".partial-{os.getpid()}"
-    partial.mkdir(parents=True, exist_ok=True)
-    try:
-        for part in PARTS:
-            _write(model, part, partial / f"{part}.onnx", facts, saved.transform.size)
-            facts["parts"][part]["max_difference"] = _difference(model, part, partial, saved.transform.size)
-        for part in PARTS:
-            os.replace(partial / f"{part}.onnx", folder / f"{part}.onnx")
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    write_json(folder / "onnx.json", facts)
-    return facts
-
-
-def _needs() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise ExportError(f"exporting needs {error.name}: {INSTALL}") from error
-
-
 def _facts(saved: SavedModel) -> dict:
+    """Collect what onnx.json holds, but for the differences."""
     attributes = saved.attributes
     return {
         "ccakit": __version__,
@@ -115,16 +115,14 @@ class _Part(nn.Module):
         self.model, self.part = model, part
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        if self.part == "embed" and isinstance(
-            self.model, Networks
-        ):  # which sorts images by condition: not traceable
+        if self.part == "embed" and isinstance(self.model, Networks):  # it sorts images: not traceable
             spaces, condition = self.model.spaces(inputs[0]), inputs[1]
             return spaces.gather(1, condition[:, None, None].expand(-1, 1, spaces.shape[-1]))[:, 0]
         return getattr(self.model, self.part)(*inputs)
 
 
 def _inputs(model: ConditionalModel, part: str, batch: int, size: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Random inputs of a part: normal pixels, their tokens, conditions in turn."""
+    """Make random inputs of a part: normal pixels, or their tokens, and each condition in turn."""
     images = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(batch))
     if part == "encode":
         return (images,)
@@ -135,7 +133,8 @@ def _inputs(model: ConditionalModel, part: str, batch: int, size: tuple[int, int
 
 @contextmanager
 def _traceable() -> Iterator[None]:
-    """`len(tensor)`, which a trace takes for a constant, stands for `tensor.shape[0]` in the systems' modules."""
+    """`len(tensor)`, which a trace takes for a constant, stands for `tensor.shape[0]` in the systems'
+    modules."""
 
     def length(x) -> int:
         return x.shape[0] if isinstance(x, Tensor) else builtins.len(x)
@@ -155,9 +154,8 @@ def _write(model: ConditionalModel, part: str, file: Path, facts: dict, size: tu
     import onnx
 
     output, names = PARTS[part]
-    axes = {name: {0: "batch"} for name in (*names, output)}
     with warnings.catch_warnings(), _traceable():
-        warnings.simplefilter("ignore")  # of the tracer, about branches on what is fixed in a trained model
+        warnings.simplefilter("ignore")  # the tracer warns of branches on what is fixed in a trained model
         try:
             torch.onnx.export(
                 _Part(model, part).eval(),
@@ -165,47 +163,43 @@ def _write(model: ConditionalModel, part: str, file: Path, facts: dict, size: tu
                 str(file),
                 input_names=list(names),
                 output_names=[output],
-                dynamic_axes=axes,
+                dynamic_axes={name: {0: "batch"} for name in (*names, output)},
                 opset_version=OPSET,
                 dynamo=False,
             )
-        except Exception as error:  # noqa: BLE001 - of the exporter's many kinds
-            raise ExportError(
-                f"{facts['system']}: {part} cannot be exported to ONNX ({first_line(error)})"
-            ) from error
+        except Exception as error:  # noqa: BLE001 - the exporter raises many kinds
+            problem = f"{part} cannot be exported to ONNX ({first_line(error)})"
+            raise ExportError(f"{facts['system']}: {problem}") from error
     graph = onnx.load(str(file))
-    onnx.helper.set_model_props(
-        graph,
-        {
-            key: value if isinstance(value, str) else json.dumps(value)
-            for key, value in facts.items()
-            if key != "parts"
-        },
-    )
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+    texts.pop("parts")
+    onnx.helper.set_model_props(graph, texts)
     onnx.checker.check_model(graph)
     onnx.save(graph, str(file))
 
 
-def _difference(model: ConditionalModel, part: str, folder: Path, size: tuple[int, int]) -> float:
-    """The greatest difference between torch and onnxruntime at two batch sizes; ExportError where it is too great."""
+def _difference(model: ConditionalModel, part: str, file: Path, size: tuple[int, int]) -> float:
+    """Compare a file in onnxruntime with torch at two batch sizes, and give the greatest difference.
+
+    Raises ExportError where the file does not run, or differs by more than TOLERANCE.
+    """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(folder / f"{part}.onnx"), providers=["CPUExecutionProvider"])
-    greatest, names = 0.0, PARTS[part][1]
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    greatest = 0.0
     for batch in (1, 5):
         inputs = _inputs(model, part, batch, size)
         with torch.no_grad():
-            wanted = getattr(model, part)(*inputs)
+            by_torch = getattr(model, part)(*inputs)
         try:
-            found = torch.from_numpy(
-                session.run(None, {name: t.numpy() for name, t in zip(names, inputs)})[0]
-            )
-        except Exception as error:  # noqa: BLE001 - of onnxruntime's own kinds
-            told = f"{part}.onnx does not run at batch {batch}: it is not kept ({first_line(error)})"
-            raise ExportError(told) from error
-        greatest = max(greatest, float((found - wanted).abs().max()))
-        if not torch.allclose(found, wanted, atol=TOLERANCE, rtol=TOLERANCE if part == "encode" else 0):
-            raise ExportError(
-                f"{part}.onnx differs from torch by {greatest:.1e} at batch {batch}: it is not kept"
-            )
+            arrays = {name: tensor.numpy() for name, tensor in zip(PARTS[part][1], inputs)}
+            by_onnx = torch.from_numpy(session.run(None, arrays)[0])
+        except Exception as error:  # noqa: BLE001 - onnxruntime raises kinds of its own
+            problem = f"does not run at batch {batch}: it is not kept ({first_line(error)})"
+            raise ExportError(f"{file.name} {problem}") from error
+        greatest = max(greatest, float((by_onnx - by_torch).abs().max()))
+        relative = TOLERANCE if part == "encode" else 0
+        if not torch.allclose(by_onnx, by_torch, atol=TOLERANCE, rtol=relative):
+            problem = f"differs from torch by {greatest:.1e} at batch {batch}: it is not kept"
+            raise ExportError(f"{file.name} {problem}")
     return greatest

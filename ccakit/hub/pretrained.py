@@ -1,17 +1,17 @@
-"""A trained model as people use it: pictures and attribute names in, embeddings out; and as the hub keeps it.
+"""A trained model as people use it: pictures and attribute names in, embeddings out; on disk or on the hub.
 
-    model = PretrainedModel.from_pretrained("runs/mine")     # a folder, or a repository of the hub
-    model.embed("shirt.jpg", "neck design")                  # (E,), of length 1
-    model.push_to_hub("me/neck-designs")                     # with a model card made from the run
+    model = ccakit.load("runs/mine")         # a folder, or a repository of the hub
+    model.embed("shirt.jpg", "neck design")  # (E,), a vector of length 1
+    model.push_to_hub("me/neck-designs")     # with a model card made from the run
 
-What is saved is safetensors and JSON, and what is loaded is nothing else.
+It saves safetensors and JSON, and loads nothing else.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +29,25 @@ from ccakit.errors import DataError
 from ccakit.hub.model_card import model_card
 from ccakit.models.base import ConditionalModel
 from ccakit.models.saved import SavedModel, load_model, save_model
+from ccakit.models.trunks.timm_weights import first_line
 
 FILES = ("model.safetensors", "model.json", "README.md")
-OF_A_RUN = ("log.csv", "train.json", "checkpoints")
+RUN_FILES = ("log.csv", "train.json", "checkpoints")
+DOWNLOAD_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+LOADED = re.compile(r'(ccakit\.load|from_pretrained)\("[^"\n]*"\)')  # in the examples of a model card
 Picture = str | Path | np.ndarray | Image.Image | Tensor
-"""A file, RGB as (H, W, 3) uint8, a PIL image, or what the transform gives: (3, h, w) float."""
+"""A file, RGB as (H, W, 3) uint8, a PIL image, or the output of the transform: (3, h, w) float."""
 Condition = str | int
 
 
 class PretrainedModel(ModelHubMixin):
-    """A `SavedModel` behind names: conditions by name ("neck design", "neck_design") or index, pictures of any kind.
+    """A trained model that takes pictures of any kind, and conditions by name or index.
 
-    folder: where it was loaded from; its run, if it is one, is what the model card tells of.
+    A condition's name may be written "neck design", "neck_design" or "Neck-Design". folder: where the model
+    was loaded from; if that is the folder of a run, the model card describes the run.
     """
 
-    _hub_mixin_config = {}  # the mixin then keeps none of the constructor's arguments: model.json says it all
+    _hub_mixin_config = {}  # the mixin then saves no constructor arguments: model.json holds them
 
     def __init__(self, saved: SavedModel, folder: str | Path | None = None) -> None:
         self.saved, self.folder = saved, None if folder is None else Path(folder)
@@ -56,31 +60,32 @@ class PretrainedModel(ModelHubMixin):
 
     @property
     def attributes(self) -> Attributes:
-        """The conditions' names and values."""
+        """The names of the conditions, and of the values of each."""
         return self.saved.attributes
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """The conditions' names, in the order of `spaces`."""
+        """The names of the conditions, in the order of `spaces`."""
         return self.saved.attributes.names
 
     @property
     def transform(self) -> ImageTransform:
-        """What is done to a picture."""
+        """The transform from a picture to the input of the network."""
         return self.saved.transform
 
     def to(self, device: str | torch.device) -> PretrainedModel:
-        """Move the network; what comes out is always on the CPU."""
+        """Move the network to a device; results are always on the CPU."""
         self.model.to(device)
         return self
 
     def condition(self, condition: Condition) -> int:
-        """The index of a condition given by name or index; ValueError lists what there is."""
+        """Find the index of a condition, given by name or index; ValueError lists those that exist."""
         names = self.conditions
         if isinstance(condition, str):
-            plain = [_plain(name) for name in names]
-            if condition in names or plain.count(_plain(condition)) == 1:
-                return names.index(condition) if condition in names else plain.index(_plain(condition))
+            same = [name for name in names if name == condition]
+            alike = same or [name for name in names if _words(name) == _words(condition)]
+            if len(alike) == 1:
+                return names.index(alike[0])
         elif not isinstance(condition, bool) and 0 <= int(condition) < len(names):
             return int(condition)
         known = ", ".join(f"{i}: {name}" for i, name in enumerate(names))
@@ -92,20 +97,15 @@ class PretrainedModel(ModelHubMixin):
         condition: Condition | Sequence[Condition],
         batch_size: int = 64,
     ) -> Tensor:
-        """One picture -> (E,), several -> (B, E), each of length 1; one condition for all, or one a picture."""
-        pictures, single = _listed(images)
-        wanted = self._conditions(condition, len(pictures))
-        parts = [
-            self.model.embed(tokens, wanted[where].to(tokens.device)).float().cpu()
-            for where, tokens in self._tokens(pictures, batch_size)
-        ]
-        return _joined(parts, single)
+        """Embed pictures under a condition: one picture -> (E,), several -> (B, E), each vector of length 1.
+
+        condition: one for all pictures, or one for each.
+        """
+        return self._look(images, condition, batch_size, self.model.embed)
 
     def spaces(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> Tensor:
-        """All conditions: one picture -> (K, E), several -> (B, K, E)."""
-        pictures, single = _listed(images)
-        parts = [self.model.spaces(tokens).float().cpu() for _, tokens in self._tokens(pictures, batch_size)]
-        return _joined(parts, single)
+        """Embed pictures under all conditions: one picture -> (K, E), several -> (B, K, E)."""
+        return self._look(images, 0, batch_size, lambda tokens, _: self.model.spaces(tokens))
 
     def heatmap(
         self,
@@ -113,69 +113,77 @@ class PretrainedModel(ModelHubMixin):
         condition: Condition | Sequence[Condition],
         batch_size: int = 64,
     ) -> Tensor:
-        """Where the model looks, the mean of its heads: one picture -> (h, w), several -> (B, h, w).
+        """Show where the model looks, as the mean of its heads: one picture -> (h, w), several -> (B, h, w).
 
-        The map lies on the part of a picture that the transform keeps: `model.transform.view(height, width)`.
-        ValueError for systems that do not attend.
+        The map covers the part of a picture that the transform keeps: `model.transform.view(height, width)`.
+        ValueError for a system that does not attend.
         """
-        pictures, single = _listed(images)
-        wanted, parts = self._conditions(condition, len(pictures)), []
-        for where, tokens in self._tokens(pictures, batch_size):
-            try:
-                maps = self.model.attention(tokens, wanted[where].to(tokens.device))
-            except NotImplementedError:
-                raise ValueError(f"{self.saved.recipe['name']} does not attend: it has no heatmap") from None
-            parts.append(maps.mean(dim=1).float().cpu())
-        return _joined(parts, single)
+        if type(self.model).attention is ConditionalModel.attention:
+            raise ValueError(f"{self.saved.recipe['name']} does not attend: it has no heatmap")
+        return self._look(
+            images, condition, batch_size, lambda *given: self.model.attention(*given).mean(dim=1)
+        )
+
+    def _look(
+        self,
+        images: Picture | Sequence[Picture],
+        condition: Condition | Sequence[Condition],
+        batch_size: int,
+        view: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """Encode pictures in batches and give what `view(tokens, condition)` makes of them, on the CPU."""
+        single = isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 4) == 3
+        pictures = [images] if single else list(images)
+        if not pictures:
+            raise ValueError("no picture given")
+        conditions = self._conditions(condition, len(pictures))
+        device = next(self.model.parameters()).device
+        parts = []
+        for start in range(0, len(pictures), batch_size):
+            rows = slice(start, start + batch_size)
+            batch = torch.stack([self.pixels(picture) for picture in pictures[rows]]).to(device)
+            with torch.no_grad():
+                parts.append(view(self.model.encode(batch), conditions[rows].to(device)).float().cpu())
+        result = torch.cat(parts)
+        return result[0] if single else result
 
     def _conditions(self, condition: Condition | Sequence[Condition], count: int) -> Tensor:
-        """(count,): the conditions of so many pictures."""
+        """The conditions of `count` pictures: (count,) int."""
         if isinstance(condition, str | int | np.integer):
             return torch.full((count,), self.condition(condition))
-        each = [self.condition(one) for one in condition]
-        if len(each) != count:
-            raise ValueError(f"{len(each)} conditions for {count} pictures: give one, or one a picture")
-        return torch.tensor(each)
-
-    def _tokens(self, pictures: list[Picture], batch_size: int) -> Iterator[tuple[slice, Tensor]]:
-        """Batches of pictures, encoded: (where they are, tokens)."""
-        device = next(self.model.parameters()).device
-        for start in range(0, len(pictures), batch_size):
-            part = pictures[start : start + batch_size]
-            batch = torch.stack([self.pixels(picture) for picture in part]).to(device)
-            with torch.no_grad():
-                yield slice(start, start + len(part)), self.model.encode(batch)
+        if len(condition) != count:
+            raise ValueError(f"{len(condition)} conditions for {count} pictures: give one, or one for each")
+        return torch.tensor([self.condition(each) for each in condition])
 
     def pixels(self, picture: Picture) -> Tensor:
-        """One picture as the network takes it: (3, h, w) float32. DataError for a file, ValueError for another
-        picture that cannot be one."""
+        """Prepare one picture for the network: (3, h, w) float32.
+
+        DataError for a file that cannot be read, ValueError for anything else that is not a picture.
+        """
         if isinstance(picture, str | Path):
             picture = read_image(picture, at_least=self.transform.at_least)
         elif isinstance(picture, Image.Image):
             picture = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-        shape = tuple(getattr(picture, "shape", ()))
-        if isinstance(picture, Tensor) and picture.is_floating_point() and shape == (3, *self.transform.size):
+        shape, dtype = tuple(getattr(picture, "shape", ())), getattr(picture, "dtype", "no type")
+        if isinstance(picture, Tensor) and dtype.is_floating_point and shape == (3, *self.transform.size):
             return picture.float()
-        if (
-            isinstance(picture, np.ndarray)
-            and picture.dtype == np.uint8
-            and len(shape) == 3
-            and shape[2] == 3
-        ):
+        if isinstance(picture, np.ndarray) and dtype == np.uint8 and len(shape) == 3 and shape[2] == 3:
             return self.transform(picture)
-        told = f"a {type(picture).__name__} of {getattr(picture, 'dtype', 'no type')} and shape {shape}"
+        height, width = self.transform.size
         raise ValueError(
-            f"{told} is no picture: give a file, a PIL image, RGB as (height, width, 3) uint8, or what "
-            f"`transform` gives, (3, {', '.join(map(str, self.transform.size))})"
+            f"{type(picture).__name__} of {dtype} and shape {shape} is no picture: give a file, a PIL image, "
+            f"RGB as (height, width, 3) uint8, or the output of `transform`, (3, {height}, {width}) float"
         )
 
     # --- the hub
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """Write model.safetensors, model.json, config.json and, if there is none, the model card README.md.
+        """Write model.safetensors, model.json, config.json and, if there is none yet, the model card
+        README.md.
 
-        options: the mixin's; model_card_kwargs: those of `ccakit.hub.model_card.model_card`. DataError for a run's
-        folder, whose config.json would be lost.
+        options: those of huggingface_hub's mixin; of them, model_card_kwargs goes to
+        `ccakit.hub.model_card.model_card`. DataError for the folder of a run, whose config.json would be
+        lost.
         """
         folder = Path(save_directory)
         refuse_run(folder)
@@ -183,20 +191,22 @@ class PretrainedModel(ModelHubMixin):
         return super().save_pretrained(folder, model_card_kwargs=kwargs, **options)
 
     def push_to_hub(self, repo_id: str, *, model_card_kwargs: dict | None = None, **options: Any) -> str:
-        """Upload what `save_pretrained` writes; the card's examples name the repository."""
+        """Upload the files of `save_pretrained`; the examples in the model card name the repository."""
         kwargs = {"source": repo_id, **(model_card_kwargs or {})}
         return super().push_to_hub(repo_id, model_card_kwargs=kwargs, **options)
 
     def generate_model_card(self, **options: Any) -> ModelCard:
-        """The model card: the one that came with the model or, of a run, a new one."""
-        kept = self.folder / "README.md" if self.folder else None
-        if kept and kept.is_file() and not is_run(self.folder):
+        """Give the model card: the one that came with the model or, for the folder of a run, a new one.
+
+        options: those of `ccakit.hub.model_card.model_card`; of them, a card that came with the model takes
+        `source`.
+        """
+        if self.folder and (self.folder / "README.md").is_file() and not is_run(self.folder):
             source = json.dumps(options.get("source", str(self.folder)))
-            named = re.sub(
-                r'from_pretrained\("[^"\n]*"\)', lambda _: f"from_pretrained({source})", kept.read_text()
-            )
+            text = (self.folder / "README.md").read_text("utf-8")
+            named = LOADED.sub(lambda match: f"{match[1]}({source})", text)
             return ModelCard(named, ignore_metadata_errors=True)
-        return ModelCard(model_card(self.saved, self.folder, **options))
+        return model_card(self.saved, self.folder, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_model(save_directory, self.saved)
@@ -209,71 +219,52 @@ class PretrainedModel(ModelHubMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> PretrainedModel:
-        """The model of a folder (of a run, or one that `save_pretrained` wrote), else of a repository of the hub.
-
-        options: the mixin's (revision, token, cache_dir, local_files_only, force_download). DataError says what is
-        missing or broken.
-        """
+        """Load a trained model; see `load`."""
         if Path(
             pretrained_model_name_or_path
-        ).is_dir():  # the mixin would read the run's config.json as its own
+        ).is_dir():  # the mixin would take a run's config.json for its own
             return cls._from_pretrained(model_id=str(pretrained_model_name_or_path))
-        remedy = (
-            "Give a folder with model.safetensors and model.json, or the name of a repository of the hub."
-        )
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **options)
         except DataError:
             raise
         except (OSError, ValueError) as error:  # the hub's errors are among them
-            told = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            problem = f"is no folder here, and cannot be had from the hub ({told})"
+            reason = first_line(error)
+            problem = f"is no folder here, and cannot be loaded from the hub ({reason})"
+            remedy = (
+                "Give a folder with model.safetensors and model.json, or the name of a repository of the hub."
+            )
             raise DataError(pretrained_model_name_or_path, problem, remedy) from error
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> PretrainedModel:
         if Path(model_id).is_dir():
             return cls(load_model(model_id), model_id)
-        known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
-        options = {name: value for name, value in options.items() if name in known}
-        folder = snapshot_download(model_id, allow_patterns=list(FILES), **options)
+        download = {name: value for name, value in options.items() if name in DOWNLOAD_OPTIONS}
+        folder = snapshot_download(model_id, allow_patterns=list(FILES), **download)
         return cls(load_model(folder), folder)
 
 
 def load(path_or_hub_id: str | Path, **options: Any) -> PretrainedModel:
-    """Load a trained model: of a run's folder, of a folder that `ccakit export` wrote, or of the hub.
+    """Load a trained model: from a run's folder, from a folder that `ccakit export` wrote, or from the hub.
 
-    options: of the hub's download (revision, token, cache_dir, local_files_only, force_download). DataError says what
-    is missing or broken. The same as `PretrainedModel.from_pretrained`.
+    options: of the hub's download (revision, token, cache_dir, local_files_only, force_download). DataError
+    says which file is missing or broken. `PretrainedModel.from_pretrained` does the same.
     """
     return PretrainedModel.from_pretrained(path_or_hub_id, **options)
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a training run."""
-    return any((folder / name).exists() for name in OF_A_RUN)
+    """Say whether a folder is that of a training run."""
+    return any((folder / name).exists() for name in RUN_FILES)
 
 
 def refuse_run(folder: Path) -> None:
-    """DataError for a training run's folder, which is no place to save a model for others."""
+    """Raise DataError for the folder of a training run: a model for others is saved elsewhere."""
     if is_run(folder):
         raise DataError(folder, "is the folder of a training run", "Save into another folder.")
 
 
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
-
-
-def _listed(images: Picture | Sequence[Picture]) -> tuple[list[Picture], bool]:
-    """Pictures as a list, and whether it was one alone."""
-    if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 4) == 3:
-        return [images], True
-    pictures = list(images)
-    if not pictures:
-        raise ValueError("no picture given")
-    return pictures, False
-
-
-def _joined(parts: list[Tensor], single: bool) -> Tensor:
-    whole = torch.cat(parts)
-    return whole[0] if single else whole
+def _words(name: str) -> list[str]:
+    """The words of a name in lower case: "neck_design", "Neck-Design" and "neck design" are the same."""
+    return name.replace("_", " ").replace("-", " ").casefold().split()

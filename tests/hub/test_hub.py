@@ -194,7 +194,7 @@ def test_pushing_uploads_model_and_card_under_the_repositorys_name(model, files,
     (_, created), (_, options, sent) = Api.calls
     assert created["repo_id"] == "me/necks" and created["private"] and options["commit_message"] == "first"
     assert set(sent) == {"model.safetensors", "model.json", "config.json", "README.md"}
-    assert b'from_pretrained("me/necks")' in sent["README.md"]
+    assert b'ccakit.load("me/necks")' in sent["README.md"]
 
     for name, data in sent.items():  # and from there back, through the mixin's download
         (tmp_path / name).write_bytes(data)
@@ -211,7 +211,7 @@ def test_pushing_uploads_model_and_card_under_the_repositorys_name(model, files,
     assert asked[0][0] == "me/necks" and asked[0][1]["revision"] == "v1"
     assert set(asked[0][1]["allow_patterns"]) == {"model.safetensors", "model.json", "README.md"}
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(DataError, match="me/necks: is no folder here, and cannot be had from the hub"):
+    with pytest.raises(DataError, match="me/necks: is no folder here, and cannot be loaded from the hub"):
         PretrainedModel.from_pretrained("me/necks")
 
 
@@ -318,7 +318,7 @@ def test_a_card_without_a_run_says_what_is_not_known(tmp_path):
     ],
 )
 def test_a_licence_that_is_given_is_told(licence, told):
-    text = model_card.model_card(bare().saved, licence=licence)
+    text = model_card.model_card(bare().saved, licence=licence).content
     assert told in text and f"This model: {licence}" in text
 
 
