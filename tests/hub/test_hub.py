@@ -1,4 +1,5 @@
-"""save_pretrained, from_pretrained, push_to_hub: equal outputs, names kept, a model card whose examples run."""
+"""save_pretrained, from_pretrained, push_to_hub: equal outputs, names kept, a model card whose examples
+run."""
 
 from __future__ import annotations
 
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_vit  # noqa: F401 - registers the trunk of 0.1's model
 import torch
 from huggingface_hub import ModelCard, hub_mixin
 from PIL import Image
+from places import FIXTURES
 
+import ccakit
 from ccakit.attributes import Attributes
 from ccakit.cli import main, parse
 from ccakit.data.drawn import write_garments
@@ -53,7 +57,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def model(run):
-    return PretrainedModel.from_pretrained(run)
+    return ccakit.load(run)
 
 
 @pytest.fixture(scope="session")
@@ -63,10 +67,8 @@ def files(run):
 
 def bare(name="csn", **options) -> PretrainedModel:
     recipe = dict(name=name, conditions=2, trunk="lite", image_size=32, **options)
-    model, attributes = (
-        create_model(**recipe, pretrained=False),
-        Attributes(("a_b", "c|d"), (("x", "y"), ("z", "w"))),
-    )
+    model = create_model(**recipe, pretrained=False)
+    attributes = Attributes(("a_b", "c|d"), (("x", "y"), ("z", "w")))
     return PretrainedModel(SavedModel(model, attributes, ImageTransform((32, 32)), recipe))
 
 
@@ -77,7 +79,7 @@ def readme_code(folder: Path) -> list[str]:
 # --- pictures and names in, embeddings out
 
 
-def test_embeddings_are_the_networks_whatever_a_picture_comes_as(model, files):
+def test_embeddings_are_those_of_the_network_for_every_kind_of_picture(model, files):
     saved = model.saved
     pixels = torch.stack([saved.transform(read_image(file)) for file in files])
     with torch.no_grad():
@@ -97,6 +99,18 @@ def test_embeddings_are_the_networks_whatever_a_picture_comes_as(model, files):
     torch.testing.assert_close(model.spaces(files).norm(dim=-1), torch.ones(3, 8))
 
 
+def test_a_run_looks_at_a_photo_by_the_front_door(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 70, 3), np.uint8)
+    Image.fromarray(pixels).save("photo.jpg")
+    model = ccakit.load(str(run))
+    spaces = model.spaces("photo.jpg")
+    assert spaces.shape == (len(model.conditions), model.model.embed_dim) == (8, 32)
+    for photo in (Path("photo.jpg"), Image.open("photo.jpg"), np.array(Image.open("photo.jpg"))):
+        torch.testing.assert_close(model.spaces(photo), spaces, atol=1e-5, rtol=0)
+    assert model.heatmap("photo.jpg", "neck design").shape == (4, 4)
+
+
 def test_heatmaps_are_the_mean_of_the_heads(model, files):
     pixels = model.pixels(files[0])[None]
     with torch.no_grad():
@@ -110,12 +124,12 @@ def test_heatmaps_are_the_mean_of_the_heads(model, files):
 
 
 @pytest.mark.parametrize("condition", ["sleeve", "", 8, -1, True])
-def test_an_unknown_condition_is_told_those_there_are(model, files, condition):
+def test_an_unknown_condition_lists_those_that_exist(model, files, condition):
     with pytest.raises(ValueError, match="no condition .*there are: 0: skirt_length, .*7: neck_design"):
         model.embed(files[0], condition)
 
 
-def test_pictures_that_are_none_are_refused(model, tmp_path):
+def test_what_is_not_a_picture_is_refused(model, tmp_path):
     for picture in (
         np.zeros((8, 8), np.uint8),
         np.zeros((8, 8, 3)),
@@ -161,14 +175,20 @@ def test_a_runs_folder_is_not_overwritten(model, run):
     assert kept == {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()}
 
 
-def test_a_card_that_people_wrote_stays(model, tmp_path):
+def test_a_card_written_by_0_1_loads_its_new_folder(tmp_path):
+    shutil.copytree(FIXTURES / "0.1/exported", tmp_path / "old")
+    ccakit.load(tmp_path / "old").save_pretrained(tmp_path / "new")
+    assert f'from_pretrained("{tmp_path / "new"}")' in (tmp_path / "new/README.md").read_text()
+
+
+def test_a_card_that_a_person_wrote_stays(model, tmp_path):
     (tmp_path / "README.md").write_text("mine")
     model.save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
 class Api:
-    """The hub, as far as it is used, without a network."""
+    """The part of the hub that is used, without a network."""
 
     calls: list = []
 
@@ -216,7 +236,7 @@ def test_pushing_uploads_model_and_card_under_the_repositorys_name(model, files,
 
 
 @pytest.mark.parametrize("name", ["runs/nothing", "a/b/c", "../x"])
-def test_what_is_neither_a_folder_nor_a_repository_is_one_clear_error(name, monkeypatch):
+def test_a_name_that_is_neither_folder_nor_repository_is_one_clear_error(name, monkeypatch):
     def offline(**options):
         raise OSError("no network")
 
@@ -251,12 +271,10 @@ def test_the_cards_examples_run(run, tmp_path, monkeypatch):
         assert tuple(map(int, comment.strip(",").split(", "))) in [(32,), (2, 8, 32), (256, 192, 3)]
 
 
-def test_the_card_tells_of_the_run(run, model, tmp_path):
+def test_the_card_describes_the_run(run, model, tmp_path):
     model.save_pretrained(tmp_path)
-    text, metrics = (
-        (tmp_path / "README.md").read_text(),
-        json.loads((run / "metrics_garments_test.json").read_text()),
-    )
+    text = (tmp_path / "README.md").read_text()
+    metrics = json.loads((run / "metrics_garments_test.json").read_text())
     for name, value in metrics["map_per_attribute"].items():
         low, high = metrics["intervals"]["map_per_attribute"][name]
         assert f"| {name} | {metrics['queries'][name]} | {value:.2f} | {low:.1f} - {high:.1f} |" in text
@@ -273,7 +291,7 @@ def test_the_card_tells_of_the_run(run, model, tmp_path):
     assert data.eval_results[0].dataset_split == "test"
 
 
-def test_the_cards_command_is_the_runs(run, model, tmp_path):
+def test_the_command_in_the_card_is_that_of_the_run(run, model, tmp_path):
     model.save_pretrained(tmp_path)
     line = re.search(r"```bash\n(ccakit train .*)\n```", (tmp_path / "README.md").read_text())[1]
     assert str(run.parent) not in line  # nobody's folders in public
@@ -282,7 +300,7 @@ def test_the_cards_command_is_the_runs(run, model, tmp_path):
     assert {**config, "out": ""} == {**wanted, "out": "", "data": "garments"}
 
 
-def test_every_setting_survives_the_cards_command():
+def test_every_setting_survives_the_command_in_the_card():
     config = TrainConfig(
         model="csn",
         pretrained=False,
@@ -310,19 +328,19 @@ def test_a_card_without_a_run_says_what_is_not_known(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "licence,told",
+    "licence,metadata",
     [
         ("MIT", "license: mit"),
         ("cc-by-nc-4.0", "license: cc-by-nc-4.0"),
         ("ask me first", "license: other\nlicense_name: ask me first"),
     ],
 )
-def test_a_licence_that_is_given_is_told(licence, told):
+def test_a_given_licence_is_in_the_card(licence, metadata):
     text = model_card.model_card(bare().saved, licence=licence).content
-    assert told in text and f"This model: {licence}" in text
+    assert metadata in text and f"This model: {licence}" in text
 
 
-def test_terms_of_data_and_of_weights_are_told(run, tmp_path):
+def test_the_card_gives_the_terms_of_data_and_weights(run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     data = tmp_path / "garments"
@@ -348,7 +366,7 @@ def test_terms_of_data_and_of_weights_are_told(run, tmp_path):
 
 
 def test_a_saved_model_is_a_ccakit_model_too(model, tmp_path):
-    """What `save_pretrained` wrote is what `load_model` and the commands read, and the other way round."""
+    """`load_model` and the commands read what `save_pretrained` wrote, and the other way round."""
     model.save_pretrained(tmp_path / "a")
     saved = load_model(tmp_path / "a")
     save_model(tmp_path / "b", saved)

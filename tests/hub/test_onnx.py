@@ -1,9 +1,15 @@
-"""ONNX: each part gives torch's result in onnxruntime at any batch size; what cannot be exported says why."""
+"""ONNX: each part gives the result of torch in onnxruntime at any batch size, or the export says why it
+cannot.
+
+An export takes seconds: each model is exported once in a session and shared, and most of them are tested with
+the slow tests.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 
 import numpy as np
 import onnx
@@ -19,11 +25,22 @@ from ccakit.models.registry import create_model, list_models
 from ccakit.models.saved import SavedModel, save_model
 
 ATTRIBUTES = Attributes(("neck_design", "tone"), (("V", "round", "none"), ("dark", "light")))
+IN_OTHER_TESTS = ("cca-type1", "cca-type2", "triplet", "asen-pp", "csn")
+OTHERS = [info.name for info in list_models() if info.name not in IN_OTHER_TESTS]
 CLASSIFY = [info.name for info in list_models() if info.classifies]
 
 
-def saved_model(name, trunk="lite", size=64, pretrained=False, freeze="backbone", **options) -> SavedModel:
+def slow(name: str):
+    """A parameter of the slow tests."""
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
+def saved_model(
+    name, trunk="lite", size=64, pretrained=False, freeze="backbone", depth=None, **options
+) -> SavedModel:
     recipe = dict(name=name, conditions=2, trunk=trunk, image_size=size, freeze=freeze, **options)
+    if depth:
+        recipe["trunk_options"] = {"depth": depth}
     if name in CLASSIFY:
         recipe["values"] = list(ATTRIBUTES.sizes)
     model = create_model(**recipe, pretrained=pretrained).eval()
@@ -34,67 +51,67 @@ def saved_model(name, trunk="lite", size=64, pretrained=False, freeze="backbone"
     return SavedModel(model, ATTRIBUTES, ImageTransform(tuple(model.image_size), crop_pct=1.0), recipe)
 
 
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """exported(name, trunk, ...): the model of `saved_model`, its folder of ONNX files, and the facts of its
+    export."""
+
+    @cache
+    def export(name: str, trunk: str = "lite", **options):
+        torch.manual_seed(0)
+        saved, folder = saved_model(name, trunk, **options), tmp_path_factory.mktemp("onnx")
+        return saved, folder, export_onnx(saved, folder)
+
+    return export
+
+
 def in_onnxruntime(folder, part, **inputs):
     session = onnxruntime.InferenceSession(folder / f"{part}.onnx", providers=["CPUExecutionProvider"])
     return session.run(None, inputs)[0]
 
 
-def assert_same(saved, folder, batch, atol=1e-4):
-    """All parts, each on its own and one after the other, against torch at a batch size."""
-    images = torch.randn(batch, 3, *saved.transform.size)
-    condition = torch.randint(0, 2, (batch,))
-    with torch.no_grad():
-        tokens = saved.model.encode(images)
-        spaces, embedding = saved.model.spaces(tokens), saved.model.embed(tokens, condition)
-    found = in_onnxruntime(folder, "encode", images=images.numpy())
-    np.testing.assert_allclose(found, tokens.numpy(), atol=atol, rtol=1e-4)
-    np.testing.assert_allclose(in_onnxruntime(folder, "spaces", tokens=found), spaces.numpy(), atol=atol)
-    one = in_onnxruntime(folder, "embed", tokens=found, condition=condition.numpy())
-    np.testing.assert_allclose(one, embedding.numpy(), atol=atol)
-    assert spaces.shape == (batch, 2, saved.model.embed_dim) and float(spaces.std()) > 1e-3
-
-
-@pytest.mark.parametrize("name", ["cca-type1", "cca-type2", "triplet"])
-def test_lite_with_imagenet_weights_in_onnxruntime(name, tmp_path):
-    saved = saved_model(name, pretrained=True, head_norm="batchnorm", trunk_options={"depth": 2})
-    facts = export_onnx(saved, tmp_path)
+def assert_same(saved, folder, facts, batches=(1, 5), atol=1e-4):
+    """All parts, each on its own and one after the other, against torch at every batch size."""
     assert all(part["max_difference"] < 1e-4 for part in facts["parts"].values())
-    for batch in (1, 5):
-        assert_same(saved, tmp_path, batch)
+    for batch in batches:
+        images = torch.randn(batch, 3, *saved.transform.size)
+        condition = torch.randint(0, 2, (batch,))
+        with torch.no_grad():
+            tokens = saved.model.encode(images)
+            spaces, embedding = saved.model.spaces(tokens), saved.model.embed(tokens, condition)
+        found = in_onnxruntime(folder, "encode", images=images.numpy())
+        np.testing.assert_allclose(found, tokens.numpy(), atol=atol, rtol=1e-4)
+        np.testing.assert_allclose(in_onnxruntime(folder, "spaces", tokens=found), spaces.numpy(), atol=atol)
+        one = in_onnxruntime(folder, "embed", tokens=found, condition=condition.numpy())
+        np.testing.assert_allclose(one, embedding.numpy(), atol=atol)
+        assert spaces.shape == (batch, 2, saved.model.embed_dim) and float(spaces.std()) > 1e-3
 
 
+@pytest.mark.parametrize("name", [slow("cca-type1"), "cca-type2", slow("triplet")])
+def test_lite_with_imagenet_weights_in_onnxruntime(name, exported):
+    assert_same(*exported(name, pretrained=True, head_norm="batchnorm", depth=2))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name,size", [("cca-type2", None), ("triplet", 64)])
-def test_a_vision_transformer_in_onnxruntime(name, size, tmp_path):
-    saved = saved_model(name, "vit_tiny_patch16_224", size=size, freeze="none")
-    export_onnx(saved, tmp_path)
-    for batch in (1, 5):
-        assert_same(saved, tmp_path, batch)
+def test_a_vision_transformer_in_onnxruntime(name, size, exported):
+    assert_same(*exported(name, "vit_tiny_patch16_224", size=size, freeze="none"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cca-type2", "triplet"])
-def test_a_hybrid_trunk_in_onnxruntime(name, tmp_path):
-    """A CNN before the blocks, as the paper's vit_base_r50_s16_224 has it; that one takes minutes, and agrees too."""
-    saved = saved_model(name, "vit_tiny_r_s16_p8_224", size=64, freeze="none")
-    facts = export_onnx(saved, tmp_path)
-    assert all(part["max_difference"] < 1e-4 for part in facts["parts"].values())
-    for batch in (1, 5):
-        assert_same(saved, tmp_path, batch)
+def test_a_hybrid_trunk_in_onnxruntime(name, exported):
+    """A CNN before the blocks, as in the paper's vit_base_r50_s16_224; that trunk takes minutes, and agrees
+    as well."""
+    assert_same(*exported(name, "vit_tiny_r_s16_p8_224", freeze="none"))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        info.name
-        for info in list_models()
-        if info.name not in ("cca-type1", "cca-type2", "triplet", "asen-pp")
-    ],
-)
-def test_every_other_system_in_onnxruntime(name, tmp_path):
-    saved = saved_model(name, head_norm="batchnorm")
-    export_onnx(saved, tmp_path)
-    assert_same(saved, tmp_path, 2)
+@pytest.mark.parametrize("name", ["csn", *map(slow, OTHERS)])
+def test_every_other_system_in_onnxruntime(name, exported):
+    assert_same(*exported(name, head_norm="batchnorm"), batches=[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name,freeze,options",
     [
@@ -103,60 +120,55 @@ def test_every_other_system_in_onnxruntime(name, tmp_path):
         ("asen-pp", "backbone", dict(crop="map")),
     ],
 )
-def test_other_settings_in_onnxruntime(name, freeze, options, tmp_path):
-    saved = saved_model(name, freeze=freeze, **options)
-    export_onnx(saved, tmp_path)
-    assert_same(saved, tmp_path, 3)
+def test_other_settings_in_onnxruntime(name, freeze, options, exported):
+    assert_same(*exported(name, freeze=freeze, **options), batches=[3])
 
 
+@pytest.mark.slow
 def test_asen_pps_second_stage_in_onnxruntime(tmp_path):
-    """Where the local branch cuts its box out of the map, for each image and condition."""
+    """The local branch cuts its box out of the map, for each image and condition."""
     saved = saved_model("asen-pp", pretrained=True, crop="map", head_norm="batchnorm")
     saved.model.advance(1.0)
     with torch.no_grad():
-        local = saved.model.spaces(saved.model.encode(torch.randn(3, 3, 64, 64)))[
-            ..., saved.model.embed_dim // 2 :
-        ]
+        spaces = saved.model.spaces(saved.model.encode(torch.randn(3, 3, 64, 64)))
+    local = spaces[..., saved.model.embed_dim // 2 :]
     assert float(local.abs().max()) > 0.01
-    export_onnx(saved, tmp_path)
-    for batch in (1, 4):
-        assert_same(saved, tmp_path, batch)
+    assert_same(saved, tmp_path, export_onnx(saved, tmp_path), batches=(1, 4))
 
 
+@pytest.mark.slow
 def test_the_command_says_in_one_line_what_cannot_be_exported(tmp_path, capsys):
     save_model(tmp_path / "run", saved_model("asen-pp", crop="image"))
     assert main(["export", "--onnx", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 1
-    told = capsys.readouterr().err.strip()
-    assert told.startswith(
+    message = capsys.readouterr().err.strip()
+    assert message.startswith(
         "ccakit export: asen-pp cannot be exported to ONNX: its local branch reads the picture"
     )
-    assert "\n" not in told and not list(tmp_path.glob("out/*.onnx"))
+    assert "\n" not in message and not list(tmp_path.glob("out/*.onnx"))
 
 
-def test_a_cnn_in_onnxruntime(tmp_path):
-    saved = saved_model("asen", "resnet18", freeze="none")
-    export_onnx(saved, tmp_path)
-    assert_same(saved, tmp_path, 4)
+@pytest.mark.slow
+def test_a_cnn_in_onnxruntime(exported):
+    assert_same(*exported("asen", "resnet18", freeze="none"), batches=[4])
 
 
-def test_the_files_know_conditions_values_and_transform(tmp_path):
-    saved = saved_model("csn", pretrained=True)
-    facts = export_onnx(saved, tmp_path)
-    beside = json.loads((tmp_path / "onnx.json").read_text())
-    assert beside == facts and sorted(p.name for p in tmp_path.iterdir()) == sorted(
-        ["onnx.json", *(f"{part}.onnx" for part in PARTS)]
-    )
+def test_the_files_know_conditions_values_and_transform(exported):
+    saved, folder, facts = exported("csn", head_norm="batchnorm")
+    beside = json.loads((folder / "onnx.json").read_text())
+    files = ["onnx.json", *(f"{part}.onnx" for part in PARTS)]
+    assert beside == facts and sorted(p.name for p in folder.iterdir()) == sorted(files)
     for part, (output, inputs) in PARTS.items():
-        graph = onnx.load(tmp_path / f"{part}.onnx")
-        told = {entry.key: entry.value for entry in graph.metadata_props}
-        assert json.loads(told["conditions"]) == ["neck_design", "tone"] == beside["conditions"]
-        assert json.loads(told["values"])["tone"] == ["dark", "light"] == beside["values"]["tone"]
-        assert ImageTransform.from_dict(json.loads(told["transform"])) == saved.transform
-        for value in (*graph.graph.input, *graph.graph.output):
+        model = onnx.load(folder / f"{part}.onnx")
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        assert json.loads(metadata["conditions"]) == ["neck_design", "tone"] == beside["conditions"]
+        assert json.loads(metadata["values"])["tone"] == ["dark", "light"] == beside["values"]["tone"]
+        assert ImageTransform.from_dict(json.loads(metadata["transform"])) == saved.transform
+        for value in (*model.graph.input, *model.graph.output):
             assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
-        assert [i.name for i in graph.graph.input] == list(inputs) and graph.graph.output[0].name == output
+        assert [i.name for i in model.graph.input] == list(inputs) and model.graph.output[0].name == output
 
 
+@pytest.mark.slow
 def test_exporting_leaves_the_model_and_the_modules_as_they_were(tmp_path):
     saved = saved_model("cca-type2", head_norm="batchnorm")
     saved.model.train()
@@ -165,9 +177,8 @@ def test_exporting_leaves_the_model_and_the_modules_as_they_were(tmp_path):
     export_onnx(saved, tmp_path)
     assert saved.model.training and trained == [p.requires_grad for p in saved.model.parameters()]
     assert all(torch.equal(before[name], tensor) for name, tensor in saved.model.state_dict().items())
-    assert not any(
-        "len" in vars(m) for name, m in list(sys.modules.items()) if name.startswith("ccakit.models")
-    )
+    systems = [module for name, module in list(sys.modules.items()) if name.startswith("ccakit.models")]
+    assert not any("len" in vars(module) for module in systems)
 
 
 def test_what_cannot_be_exported_says_why(tmp_path, monkeypatch):
@@ -181,6 +192,7 @@ def test_what_cannot_be_exported_says_why(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_result_that_differs_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("ccakit.hub.onnx.TOLERANCE", 0.0)
     with pytest.raises(ExportError, match="differs from torch"):
@@ -188,6 +200,7 @@ def test_a_result_that_differs_is_not_kept(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_file_that_does_not_run_at_another_batch_size_is_not_kept(tmp_path, monkeypatch):
     saved = saved_model("csn")
     real = type(saved.model).spaces
@@ -209,7 +222,8 @@ def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
         export_onnx(saved_model("csn"), tmp_path)
 
 
-def test_the_command_exports_anew_and_leaves_no_stale_file(tmp_path, capsys):
+@pytest.mark.slow
+def test_the_command_exports_again_and_leaves_no_stale_file(tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "out"
     save_model(run, saved_model("cca-type2"))
     flags = ["export", "--run", str(run), "--out", str(out)]
