@@ -1,18 +1,32 @@
-"""Conditional cross attention (CCA, ICCV 2023): one network, one embedding space per attribute.
+"""Conditional cross attention (CCA, ICCV 2023): one network, one embedding space for each attribute.
+
+Look at a picture with a trained model:
 
     import ccakit
 
-    model = ccakit.load("runs/demo")                     # a run folder, an exported model, or a name on the hub
-    model.spaces("shirt.jpg")                            # (K, E): the picture under every condition
-    model.heatmap("shirt.jpg", "neck design")            # (h, w): where the model looks
+    model = ccakit.load("runs/demo")  # the folder of a run or of `ccakit export`, or a name on the hub
+    model.spaces("shirt.jpg")  # (K, E): the picture under each of the K conditions
+    model.embed("shirt.jpg", "neck design")  # (E,): under one condition
+    model.heatmap("shirt.jpg", "neck design")  # (h, w): where the model looks
 
-    dataset = ccakit.read_dataset("data/garments")       # a data set in ASEN's layout
-    saved, facts = ccakit.train(TrainConfig(...))        # ccakit.training.config; or `ccakit train`
-    metrics = ccakit.evaluate(ccakit.open_run("runs/mine"))
+Train a model and measure it:
 
-    network = ccakit.create_model("cca-type2", conditions=8)   # every system of the paper: ccakit.list_models()
+    from pathlib import Path
+    from ccakit.training.config import TrainConfig
 
-Importing ccakit loads none of torch, timm or OpenCV, and changes nothing: each name is imported when it is first used.
+    dataset = ccakit.read_dataset("data/garments")  # a data set in ASEN's layout
+    saved, facts = ccakit.train(TrainConfig(out=Path("runs/mine")), dataset)
+    metrics = ccakit.evaluate(ccakit.open_run("runs/mine", split="test"))
+
+Create a network of your own, of any system in the paper's tables:
+
+    network = ccakit.create_model("cca-type2", conditions=8)
+    [info.name for info in ccakit.list_models()]
+
+`ccakit.open_demo()` opens the run of `ccakit demo`, and makes a small one where there is none.
+
+`import ccakit` loads neither torch nor timm nor OpenCV and changes no setting: a name of the face is imported
+when it is first used.
 """
 
 from __future__ import annotations
