@@ -39,7 +39,7 @@ def draw(run=None, points: int = 250, seed: int = 0) -> Figure:
 
 def matrix(run) -> Figure:
     """The entanglement matrix of the run's spaces, at the text's width."""
-    return plots.entanglement_matrix(entanglement.of_model(run), shared.title_of(run))
+    return plots.entanglement_matrix(entanglement.measure_run(run), shared.title_of(run))
 
 
 def main(argv=None):

@@ -115,7 +115,7 @@ def _run_of(name: str, base: Run, there: Path | None, folder: Path) -> Run:
 
 def scores(run: Run) -> dict[str, float]:
     """mAP in percent of every attribute on the test split, and "map_weighted"."""
-    metrics = run.metrics or rank(run.model, run.inputs, run.split).to_dict()
+    metrics = run.metrics or rank(run.model, run.inputs).to_dict()
     return {**metrics["map_per_attribute"], "map_weighted": metrics["map_weighted"]}
 
 

@@ -39,18 +39,26 @@ class Split:
         return Path(self.root) / self.filenames[image]
 
     def label_matrix(self) -> np.ndarray:
-        """(n, K) int64 labels, -1 where there is none; of several values, the first row's."""
-        matrix = np.full((len(self.filenames), len(self.attributes)), -1, np.int64)
-        image, condition, label = self.labels.T
-        _, first = np.unique(image * len(self.attributes) + condition, return_index=True)
-        matrix[image[first], condition[first]] = label[first]
-        return matrix
+        """Make the (n, K) int64 matrix of the images' labels, see the function of this name."""
+        return label_matrix(self.labels, len(self.filenames), len(self.attributes))
 
     @property
     def multi_valued(self) -> int:
         """How many (image, condition) have several values: those `label_matrix` cannot hold."""
         pairs = distinct(self.labels)[:, :2]  # sorted, so that those of several values lie side by side
         return len(distinct(pairs[1:][(pairs[1:] == pairs[:-1]).all(axis=1)]))
+
+
+def label_matrix(rows: np.ndarray, images: int, conditions: int) -> np.ndarray:
+    """Make an (images, conditions) int64 matrix of rows image, condition, label: -1 where an image has no label.
+
+    An image may have several values under one condition; the matrix holds that of the first row.
+    """
+    matrix = np.full((images, conditions), -1, np.int64)
+    image, condition, label = rows.T
+    _, first = np.unique(image * conditions + condition, return_index=True)
+    matrix[image[first], condition[first]] = label[first]
+    return matrix
 
 
 @dataclass

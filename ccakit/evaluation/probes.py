@@ -1,11 +1,11 @@
-"""Reading one attribute from one space: the probes of `ccakit.evaluation.entanglement`, and what chance and labels give.
+"""The probes of `ccakit.evaluation.entanglement` read one attribute from one space.
 
-    map     mean AP of ranking the candidates by cosine similarity, as `ccakit.metrics` does;
-    knn     share of queries whose value the nearest candidates name (k = 20, weighted by 1 / distance);
-    linear  share of queries whose value a ridge classifier names that was fitted to the candidates.
+    map     mean AP of ranking the candidates by cosine similarity, as in `ccakit.metrics`;
+    knn     share of queries whose value the nearest candidates predict (k = 20, weighted by 1 / distance);
+    linear  share of queries whose value a ridge classifier, fitted to the candidates, predicts.
 
-Chance of the last two is always answering the candidates' most frequent value; accordingly queries count alike, values
-do not, and the classifier's classes are not re-weighted.
+Chance for the last two is to predict the candidates' most frequent value always. So every query counts the
+same, not every value, and the classifier's classes are not re-weighted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NEIGHBOURS = 20
 
 @dataclass(frozen=True)
 class Task:
-    """Read one attribute: the images (indices) and labels of its queries, (q,) each, and of its candidates, (c,)."""
+    """One attribute to read: images and labels of its queries, (q,), and of its candidates, (c,)."""
 
     query: np.ndarray
     query_labels: np.ndarray
@@ -33,28 +33,32 @@ class Task:
 
     @classmethod
     def of(cls, queries: np.ndarray, candidates: np.ndarray, condition: int) -> Task:
-        sides = (rows[rows[:, 1] == condition] for rows in (queries, candidates))
-        return cls(*(column for rows in sides for column in (rows[:, 0], rows[:, 2])))
+        """Take the attribute's rows from rows (image, condition, label)."""
+        queries, candidates = (rows[rows[:, 1] == condition] for rows in (queries, candidates))
+        return cls(queries[:, 0], queries[:, 2], candidates[:, 0], candidates[:, 2])
 
     def keep(self, q: np.ndarray, c: np.ndarray) -> Task:
-        """The part of these queries and candidates, (q,) and (c,) bool."""
+        """Keep the queries and candidates marked by q (q,) and c (c,), bool."""
         return Task(self.query[q], self.query_labels[q], self.candidate[c], self.candidate_labels[c])
 
-    def read(self, how: Probe, space: np.ndarray) -> np.ndarray:
-        """(q,) score of each query in one space, (n, E)."""
-        return how.read(space[self.query], self.query_labels, space[self.candidate], self.candidate_labels)
+    def read(self, probe: Probe, space: np.ndarray) -> np.ndarray:
+        """Score each query in one space (n, E): (q,)."""
+        return probe.read(space[self.query], self.query_labels, space[self.candidate], self.candidate_labels)
 
-    def guess(self, how: Probe, given: np.ndarray | None = None) -> np.ndarray:
-        """(q,) score of each query if all that is known of an image is its label `given`, (n,); None: nothing."""
-        q, c = (np.zeros_like(i) if given is None else given[i] for i in (self.query, self.candidate))
-        last = [max(a.max(), b.max()) for a, b in ((q, c), (self.query_labels, self.candidate_labels))]
-        table = np.zeros((last[0] + 1, last[1] + 1), int)  # candidates by both labels
-        np.add.at(table, (c, self.candidate_labels), 1)
-        return how.guess(table, q, self.query_labels)
+    def guess(self, probe: Probe, known: np.ndarray | None = None) -> np.ndarray:
+        """Score each query, (q,), if only the label `known` (n,) of each image is known; None: nothing."""
+        if known is None:
+            known = np.zeros(max(self.query.max(), self.candidate.max()) + 1, int)
+        q, c = known[self.query], known[self.candidate]
+        known_values = max(q.max(), c.max()) + 1
+        values = max(self.query_labels.max(), self.candidate_labels.max()) + 1
+        table = np.zeros((known_values, values), int)
+        np.add.at(table, (c, self.candidate_labels), 1)  # candidates counted by both labels
+        return probe.guess(table, q, self.query_labels)
 
-    def parts(self, given: np.ndarray) -> Iterator[Task]:
-        """One task for each value of the label `given`, (n,): its queries against its candidates."""
-        q, c = given[self.query], given[self.candidate]
+    def parts(self, known: np.ndarray) -> Iterator[Task]:
+        """Yield a task for each value of the label `known`, (n,): its queries against its candidates."""
+        q, c = known[self.query], known[self.candidate]
         return (self.keep(q == value, c == value) for value in np.intersect1d(q, c))
 
     def __len__(self) -> int:
@@ -63,23 +67,27 @@ class Task:
 
 @dataclass(frozen=True)
 class Probe:
-    """read: queries (q, E), their labels (q,), candidates (c, E), theirs (c,) -> (q,) scores, 0..1.
-    guess: candidates counted by two labels (V_i, V_j), the queries' values of both, (q,) each -> (q,) scores."""
+    """Two ways to score queries, 0..1: from a space, or from another label alone.
+
+    read: queries (q, E), their labels (q,), candidates (c, E), theirs (c,) -> (q,) scores.
+    guess: candidates counted by two labels (V_i, V_j), the queries' values of both, (q,) each -> (q,) scores.
+    """
 
     read: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
     guess: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def expected_ap_of_two(n1, r1, n2, r2) -> np.ndarray:
-    """E[AP] of a ranking whose first n1 candidates, r1 of them relevant, are in random order, and so the n2 after
-    them, r2 of them relevant: an embedding that is the one-hot of another label, ties broken at random.
+    """Compute E[AP] of n1 candidates (r1 relevant) in random order, then n2 (r2 relevant) in random order.
 
+    So an embedding ranks that is the one-hot of another label, with ties broken at random.
     As in `ccakit.metrics.expected_random_ap`, with p = (r - 1) / (n - 1), H_n = 1 + 1/2 + ... + 1/n:
 
-        E[AP] = (r1/n1 [(1 - p1) H_n1 + p1 n1] + r2/n2 [(r1 + 1 - p2 (n1 + 1)) (H_(n1+n2) - H_n1) + p2 n2]) / (r1 + r2)
+        E[AP] = (r1/n1 [(1 - p1) H_n1 + p1 n1]
+                 + r2/n2 [(r1 + 1 - p2 (n1 + 1)) (H_(n1+n2) - H_n1) + p2 n2]) / (r1 + r2)
 
-    0 if nothing is relevant. Integers or arrays of them. First the relevant one of 1, then one of 2: (1 + 2/2) / 2
-    or (1 + 2/3) / 2.
+    0 if nothing is relevant. In: integers or arrays of integers. Example: one relevant of 1, then one
+    relevant of 2, gives (1 + 2/2) / 2 or (1 + 2/3) / 2.
 
     >>> bool(np.isclose(expected_ap_of_two(1, 1, 2, 1), (1 + (1 + 2 / 3) / 2) / 2))
     True
@@ -92,16 +100,19 @@ def expected_ap_of_two(n1, r1, n2, r2) -> np.ndarray:
     return (first + r2 / np.maximum(n2, 1) * second) / np.maximum(r1 + r2, 1)
 
 
-def _guess_order(table: np.ndarray, given: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """E[AP] if candidates of the query's value of i come first, in random order, and then the others."""
-    n1, r1 = table.sum(axis=1)[given], table[given, asked]
-    return expected_ap_of_two(n1, r1, table.sum() - n1, table.sum(axis=0)[asked] - r1)
+def _guess_order(table: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Compute E[AP] if candidates with the query's value of i come first; order is random otherwise."""
+    n1, r1 = table.sum(axis=1)[known], table[known, wanted]
+    return expected_ap_of_two(n1, r1, table.sum() - n1, table.sum(axis=0)[wanted] - r1)
 
 
-def _guess_value(table: np.ndarray, given: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """1 where the query's value of j is the most frequent one among candidates of its value of i (of all, if none)."""
+def _guess_value(table: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Score 1 if the query's value of j is the most frequent of candidates with its value of i, else 0.
+
+    If no candidate has its value of i, of all candidates.
+    """
     counts = np.where(table.any(axis=1, keepdims=True), table, table.sum(axis=0))
-    return (counts.argmax(axis=1)[given] == asked).astype(float)
+    return (counts.argmax(axis=1)[known] == wanted).astype(float)
 
 
 def _read_knn(queries, query_labels, candidates, candidate_labels) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A trained model on a split of its data: the one way to open a run."""
+"""A trained model on a split of its data, and the one way to open it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SHARP = 256  # pixels of drawn garments in figures
 class Run:
     """A trained model, its data set, and the inputs of one split.
 
-    folder: where the model lies. saved: the network with its attributes, transform and recipe. inputs: what the
-    network is fed of the split's images (see `ccakit.data.inputs`).
+    folder: where the model lies. saved: the network with its attributes, transform and recipe. inputs: what
+    the network is fed of the split's images (see `ccakit.data.inputs`).
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class Run:
 
     @property
     def split(self) -> Split:
-        """The split that the inputs are of."""
+        """The split to which the inputs belong."""
         return self.inputs.split
 
     @property
@@ -62,13 +62,13 @@ class Run:
         return read_json(file, "Delete it.") if file.exists() else {}
 
     def picture(self, image: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB of an image of the split: its file; drawn garments are drawn again, at 256 pixels."""
+        """Read an image of the split, uint8 RGB (H, W, 3); drawn garments are drawn again, at 256 pixels."""
         if self.dataset.about.get("drawn") == "garments":
             return redraw(self.dataset.about, self.split.name, int(image), SHARP)
         return read_image(self.split.path(image))
 
     def on(self, split: str, progress: bool = False) -> Run:
-        """The same run on another split of its data set."""
+        """Open the same run on another split of its data set."""
         dataset = self.dataset
         if split not in dataset.splits:
             dataset = read_dataset(dataset.root, splits=(split,))
@@ -89,10 +89,11 @@ def open_run(
 ) -> Run:
     """Open a trained model on a split of its data.
 
-    folder: of a run, or any folder with model.safetensors and model.json. data: the data set, by default the one that
-    the run's config.json names, looked for from the working folder and then from the project's. splits: those to read
-    of it, by default `split` alone. skip_unreadable: leave images out that cannot be read, in the place of an error.
-    DataError names the file that is missing or does not fit; ValueError where the data have other attributes.
+    folder: of a run, or any folder with model.safetensors and model.json. data: the data set's folder; by
+    default config.json names it, relative to the working folder or else to the project's. splits: the splits
+    to read, by default `split` alone. skip_unreadable: leave out images that cannot be read, instead of an
+    error. DataError names the file that is missing or does not fit; ValueError if the data have other
+    attributes.
     """
     folder = Path(folder)
     saved = load_model(folder)
@@ -113,12 +114,12 @@ def open_run(
 
 
 def _found(data: Path) -> Path:
-    """The folder as it is named, or in the project's folder, if it is there alone."""
+    """Find the data's folder: as it is named, or, if only that exists, in the project's folder."""
     elsewhere = project_folder() / data
     return elsewhere if elsewhere.exists() and not data.exists() else data
 
 
 def project_folder() -> Path:
-    """The nearest folder upward that holds notebooks/, else the current one."""
+    """Find the nearest folder upward that holds notebooks/, else the current one."""
     here = Path.cwd()
     return next((f for f in (here, *here.parents) if (f / "notebooks").is_dir()), here)

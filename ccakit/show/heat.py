@@ -7,13 +7,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from ccakit.evaluation.pointing import WHOLE, _one_map, region_mask, upsample
+from ccakit.evaluation.pointing import FULL_VIEW, one_map, region_mask, upsample
 
 RED = (230, 20, 30)  # the region's outline, red as in Figure 4
 
 
 def heatmap(
-    maps: np.ndarray, size: tuple[int, int], head: int | None = None, view: Sequence[float] = WHOLE
+    maps: np.ndarray, size: tuple[int, int], head: int | None = None, view: Sequence[float] = FULL_VIEW
 ) -> np.ndarray:
     """A map for display: one head, or the mean of all; upsampled (cubic) to `size`; scaled to 0..1.
 
@@ -22,7 +22,7 @@ def heatmap(
     if the map is flat. ValueError for a wrong shape or head.
     """
     x0, y0, x1, y1 = np.round(np.multiply(view, [size[1], size[0]] * 2)).astype(int)  # pixels
-    seen = upsample(_one_map(maps, head), (y1 - y0, x1 - x0))
+    seen = upsample(one_map(maps, head), (y1 - y0, x1 - x0))
     heat, low, high = np.zeros(size, np.float32), seen.min(), seen.max()
     if high - low > 1e-6 * abs(high):  # else flat, but for rounding
         heat[y0:y1, x0:x1] = (seen - low) / (high - low)
@@ -32,7 +32,7 @@ def heatmap(
 def view_of(transform: object, size: tuple[int, int]) -> Sequence[float]:
     """The view that a transform gives the model of a picture of `size` (height, width): what its method
     `view(height, width)` says; the whole picture if it has none."""
-    return transform.view(*size) if hasattr(transform, "view") else WHOLE
+    return transform.view(*size) if hasattr(transform, "view") else FULL_VIEW
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.8) -> np.ndarray:

@@ -278,7 +278,7 @@ class Trainer:
 
     def _evaluate(self, rows: list[list[float]]) -> None:
         check_weights(self.saved.model, self.progress.step)
-        score = 100 * rank(self.saved.model, self.valid_inputs, self.dataset["valid"]).map_weighted
+        score = 100 * rank(self.saved.model, self.valid_inputs).map_weighted
         progress = self.progress
         row = log_row(progress, rows, score)
         better = score > progress.best

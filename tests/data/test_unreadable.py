@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -309,18 +310,17 @@ def test_the_ranking_is_that_of_the_lists_without_them(whole, tmp_path, run):
     spoil(root, "test", {0: "is missing", 5: "is broken", 11: "is empty"})
     split = read_dataset(root)["test"]
     inputs = ImageInputs(split, saved.transform, 1.0)
-    result = rank(saved.model, inputs, split)
-    good = ImageInputs(read_dataset(whole)["test"], saved.transform)
-    good.unreadable = {}
-    shorter = readable(split, inputs)
+    result = rank(saved.model, inputs)
+    shorter = readable(inputs)
+    good = ImageInputs(replace(shorter, root=whole), saved.transform)
     assert len(shorter.labels) == len(shorter.queries) + len(shorter.candidates) < len(split.labels)
-    expected = rank(saved.model, good, shorter)
+    expected = rank(saved.model, good)
     for ours, theirs in zip(result.aps, expected.aps):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
     split.queries = split.queries[:1]
     inputs.unreadable = {int(split.queries[0, 0]): "is missing"}
     with pytest.raises(DataError, match="none of the queries is left"):
-        readable(split, inputs)
+        readable(inputs)
 
 
 @pytest.mark.parametrize("cache", [True, False])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import json
 
 import numpy as np
 import pytest
@@ -36,7 +35,8 @@ def test_doctests():
 def test_upsample_is_torch_bicubic(size):
     maps = torch.rand(3, 7, 5)
     expected = torch.nn.functional.interpolate(maps[None], size=size, mode="bicubic")[0]
-    np.testing.assert_allclose(pointing.upsample(maps.numpy(), size), expected.numpy(), atol=2e-6)
+    for each, wanted in zip(maps.numpy(), expected.numpy()):
+        np.testing.assert_allclose(pointing.upsample(each, size), wanted, atol=2e-6)
 
 
 def test_heatmap_is_the_mean_over_heads_or_one_head_scaled():
@@ -163,10 +163,8 @@ def test_pointing_scores_equal_plain_loops():
     assert 0 < result.game.mean() < 1
     low, high = result.interval()
     assert low < result.means()["pointing_game"] < high
-    one = result.to_dict()["per_attribute"]["b"]
-    assert one["pairs"] == (result.conditions == 1).sum()
-    assert one["pointing_other"] == pytest.approx(100 * expected[result.conditions == 1, 2].mean())
-    json.dumps(result.to_dict())
+    one = result.means(1)
+    assert one["pointing_other"] == pytest.approx(expected[result.conditions == 1, 2].mean())
 
 
 def test_maps_that_peak_in_their_region_score_one_and_a_fixed_place_does_not():
@@ -219,7 +217,7 @@ def test_a_map_of_a_crop_lies_where_the_crop_was():
     heat = heatmap(maps, (40, 50), view=view)
     np.testing.assert_array_equal(heat[8:36, 5:30], heatmap(maps, (28, 25)))
     heat[8:36, 5:30] = 0
-    assert not heat.any() and view_of(np.asarray, (40, 50)) == pointing.WHOLE
+    assert not heat.any() and view_of(np.asarray, (40, 50)) == pointing.FULL_VIEW
 
 
 def test_pointing_in_a_crop_equals_pointing_with_its_places_in_the_picture():
@@ -247,4 +245,4 @@ def test_wrong_input_is_refused():
     with pytest.raises(ValueError, match="2 images and 1 attributes"):
         pointing.pointing_scores(maps, region, rows([(0, 0)]), Attributes.numbered({"tone": 2}))
     single = pointing.pointing_scores(maps[:, :1], region, rows([(0, 0)]), Attributes.numbered({"tone": 2}))
-    assert np.isnan(single.other).all() and single.to_dict()["pointing_other"] is None
+    assert np.isnan(single.other).all() and np.isnan(single.means()["pointing_other"])
