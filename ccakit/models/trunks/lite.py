@@ -47,6 +47,8 @@ class LiteBackbone(nn.Module):
     (B, 3, height, width) -> (B, 40 + 112, height / 16, width / 16)
     """
 
+    num_features = 40 + 112  # timm asks for it, and needs no pass of the CNN to find its output's shape
+
     def __init__(self) -> None:
         super().__init__()
         self.net = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3))
@@ -101,7 +103,7 @@ def create_lite(
         depth=depth,
         num_heads=num_heads,
         num_classes=0,
-        embed_layer=partial(HybridEmbed, backbone=backbone, patch_size=1),
+        embed_layer=partial(HybridEmbed, backbone=backbone, patch_size=1, feature_size=image_size // 16),
         patch_size=1,
     )
     half = (0.5, 0.5, 0.5)
