@@ -38,8 +38,8 @@ CASES = {
     "networks-accumulate": dict(model="networks", mode="triplets", accumulate=2),  # batches lack conditions
 }
 TRUNKS = {
-    "spaces": dict(),
-    "triplets": dict(mode="triplets"),
+    "spaces": dict(image_size=32),
+    "triplets": dict(mode="triplets", image_size=32),
     "resnet": dict(model="csn", trunk="resnet18", mode="triplets"),
 }
 
