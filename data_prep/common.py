@@ -30,7 +30,7 @@ from tqdm import tqdm
 from unpacking import Limits, Unpacked, names_in, unpack  # noqa: F401 (for the scripts)
 
 from ccakit.attributes import Attributes
-from ccakit.audit.paper import shipped
+from ccakit.audit.tables import label_counts
 from ccakit.data.layout import read_dataset, write_dataset
 from ccakit.data.meta import Meta, meta_lines, read_meta
 from ccakit.data.split import SPLITS, Dataset
@@ -42,7 +42,7 @@ LISTS = tuple(
     f"{kind}_{split}.txt" for split in SPLITS for kind in ("filenames", "label", "query", "candidate")
 )
 GIVEN = "ASEN's split files"
-KNOWN_SUMS = shipped()["sha256"]  # of the split files that the readers of this package were checked with
+KNOWN_SUMS = label_counts()["sha256"]  # of the split files that the readers of this package were checked with
 
 
 def place(source: Path, target: Path, link: bool = False, resume: bool = True) -> bool:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ccakit.audit.paper import audit_paper
 from ccakit.audit.tables import paper_rows
 from ccakit.benchmark.results import PER_ATTRIBUTE, read_rows
-from ccakit.benchmark.standings import spread, standings, told
+from ccakit.benchmark.standings import mean_and_std, problems, standings
 from ccakit.show import style
 
 
@@ -293,7 +293,7 @@ def _mode(dataset: str, mode: str, lines: list[dict]) -> Block:
     ]
     chance = first["random_map_weighted"]
     rows.insert(0, ["random ranking", "–", f"{chance:.1f}", *["–"] * (len(columns) - 1)])
-    notes = [f"{line['model']}: {told(line)}." for line in lines if told(line)]
+    notes = [f"{line['model']}: {problems(line)}." for line in lines if problems(line)]
     notes.append(
         f"Means over seeds, ± standard deviation. Budget {first['budget']}, trunk {first['trunk']}. Bold: the "
         f"best single network; `networks` are {len(attributes)} of them."
@@ -310,6 +310,6 @@ def _mode(dataset: str, mode: str, lines: list[dict]) -> Block:
 
 
 def _mean(line: dict, name: str, best: dict) -> str:
-    text = spread(line, name) if name.startswith("map_") else f"{line['mean'][name]:.1f}"
+    text = mean_and_std(line, name) if name.startswith("map_") else f"{line['mean'][name]:.1f}"
     bolded = line["model"] != "networks" and line["mean"][name] == best[name]
     return f"**{text}**" if bolded else text.replace("nan", "–")

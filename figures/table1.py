@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from importlib.resources import files
-
 import shared
 import sheets
 
-from ccakit.audit.paper import audit_paper, shipped
+from ccakit.audit.paper import audit_paper
+from ccakit.audit.tables import label_counts, paper_tables
 
 
 def make(run=None, audit: dict | None = None) -> sheets.Sheet:
     """The printed figures against the split files' counts; the claims that fail; the drawn data of a run."""
     run, audit = run or shared.run_or_demo(), audit or audit_paper()
-    printed = json.loads(files("ccakit.audit").joinpath("paper.json").read_text())["statistics"]["rows"]
+    printed = paper_tables()["statistics"]["rows"]
     wrong = [each for each in audit["claims"] if each["where"] == "Table 1" and not each["holds"]]
-    facts, rows, marked = shipped()["datasets"], [], set()
+    facts, rows, marked = label_counts()["datasets"], [], set()
     for i, row in enumerate(printed):
         counted = _counted(facts.get(row["dataset"]))
         rows.append(

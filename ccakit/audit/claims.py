@@ -8,7 +8,8 @@ ASEN_DARN = 214_619  # images in ASEN's release of DARN, from which the splits a
 def claims(tables: dict, facts: dict, random: dict) -> list[dict]:
     """Every statement: {"where", "says", "computed", "holds"}, the contradicted first.
 
-    tables: paper.json. facts: the data sets of protocol.json. random: `protocol.random_rows`, the exact expectations.
+    tables: paper.json. facts: the data sets of protocol.json. random: `protocol.random_rows`, the exact
+    expectations.
     """
     found = [
         *_of_table1(tables, facts),

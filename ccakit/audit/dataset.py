@@ -19,13 +19,13 @@ __all__ = ["audit", "table"]
 def audit(root: str | Path, images: bool = True, threads: int = 0, progress: bool = False) -> dict:
     """Everything about the data set in `root`, as JSON has it.
 
-    root: a folder in the layout of `ccakit.data.layout`; lists alone are enough. images: look at every image, too,
-    by `threads` threads (0: one a core, at most 8), with a progress bar if `progress`.
+    root: a folder in the layout of `ccakit.data.layout`; lists alone are enough. images: look at every image,
+    too, by `threads` threads (0: one a core, at most 8), with a progress bar if `progress`.
 
     Out: "name", "root", "attributes" (name -> names of its values), "table1" (beside the paper's Table 1),
     "splits" (counts, see labels.py), "images" (see images.py; None if not looked at), "leakage" (by pair of
-    splits), "own_candidates" (by split), "findings" (kind, breaks, text), "breaks" (how many of them break training
-    or evaluation). Raises DataError where the lists cannot be read.
+    splits), "own_candidates" (by split), "findings" (kind, breaks, text), "breaks" (how many of them break
+    training or evaluation). Raises DataError where the lists cannot be read.
     """
     from ccakit.audit.images import image_facts, leakage, own_candidates, places
     from ccakit.audit.labels import label_facts

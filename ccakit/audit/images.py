@@ -1,7 +1,7 @@
 """What the files tell: images missing, broken or twice there, and splits that share images.
 
-A file is read, checked and decoded by one thread and then forgotten: what is kept is a digest of its bytes and one of
-its pixels. Paths are compared after `normpath`, so that "a/./b.png" and "a/b.png" are one image.
+A file is read, checked and decoded by one thread and then forgotten: what is kept is a digest of its bytes
+and one of its pixels. Paths are compared after `normpath`, so that "a/./b.png" and "a/b.png" are one image.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ def leakage(
 ) -> dict[str, dict[str, list]]:
     """Images of a later split that an earlier one has too, for every two splits: {"train/test": {...}}.
 
-    "path": paths in both lists. For every kind of `same` ("content", "pixels": groups of equal images):
-    [path in the earlier, path in the later], the later's each once, and each under the first of these that has it.
+    "path": paths in both lists. For every kind of `same` ("content", "pixels": groups of equal images): [path
+    in the earlier, path in the later], the later's each once, and each under the first of these that has it.
     """
     of = {path: {split for split, _ in at} for path, at in listed.items()}
     found = {}

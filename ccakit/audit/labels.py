@@ -82,8 +82,8 @@ def _train(rows: np.ndarray, attributes: Attributes) -> dict:
 def _triplets(rows: np.ndarray, attributes: Attributes) -> dict:
     """Values that are never an anchor's, with the reason, and attributes of which no triplet exists.
 
-    A triplet needs two images of a value, and one that is labelled in the attribute without carrying the value.
-    rows: (R, 3), each once.
+    A triplet needs two images of a value, and one that is labelled in the attribute without carrying the
+    value. rows: (R, 3), each once.
     """
     idle, unusable = [], []
     for c, name in enumerate(attributes.names):

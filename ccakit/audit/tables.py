@@ -1,56 +1,66 @@
-"""The paper's tables as numbers, and a row of them by the name of a data set."""
+"""The paper's tables and ASEN's label counts: the only reader of paper.json and protocol.json."""
 
 from __future__ import annotations
 
 import json
+from functools import cache
 from importlib.resources import files
 
+from ccakit.data.split import SPLITS
 
-def paper_rows(dataset: str) -> dict[str, dict]:
-    """The rows of the paper's table on a data set, by title; none where the data set is not the paper's.
+ASEN_DARN = 214_619  # images in ASEN's release of DARN, which the splits are made from
 
-    Case, hyphens and spaces do not matter, nor does UT before Zappos50K.
+
+@cache
+def paper_tables() -> dict:
+    """Return the paper's Tables 1-5 as printed (paper.json). All callers share the result: do not change it."""
+    return json.loads(files("ccakit.audit").joinpath("paper.json").read_text())
+
+
+@cache
+def label_counts() -> dict:
+    """Return the counts of ASEN's split files (protocol.json). All callers share the result: do not change it.
+
+    "datasets": by name, the attributes, how many values each has, and the counts of each split by attribute
+    and value. "sha256": the checksum of each file.
     """
-    tables = json.loads(files("ccakit.audit").joinpath("paper.json").read_text())
-    of = {_plain(name): table["rows"] for name, table in tables.items() if name != "statistics"}
-    return of.get(_plain(dataset).removeprefix("ut"), {})
+    return json.loads(files("ccakit.audit").joinpath("protocol.json").read_text())
 
 
-def _plain(name: str) -> str:
+def bare_name(name: str) -> str:
+    """Reduce a name to its letters and digits in lower case, so that other spellings compare equal.
+
+    >>> bare_name("UT-Zappos50K")
+    'utzappos50k'
+    """
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-def paper_row(dataset: str, method: str) -> dict | None:
-    """A row of Tables 2-4 as printed, in percent: {"mAP": ..., "per_attribute": {...}}; None where there is none."""
-    tables = json.loads(files("ccakit.audit").joinpath("paper.json").read_text())
-    return tables.get(dataset, {}).get("rows", {}).get(method)
+def paper_rows(dataset: str) -> dict[str, dict]:
+    """Return the rows of the paper's table on a data set by the method's title; {} if it has no such table.
 
-
-ASEN_RELEASE = {"DARN": "ASEN's release, from which the paper has its splits, counts 214,619 images"}
+    Case, hyphens and spaces do not matter, nor does UT before Zappos50K. A row of Tables 2-4 holds "mAP" and
+    "per_attribute" in percent, a row of Table 5 "accuracy".
+    """
+    rows = {bare_name(name): table["rows"] for name, table in paper_tables().items() if name != "statistics"}
+    return rows.get(bare_name(dataset).removeprefix("ut"), {})
 
 
 def beside_table1(name: str, sizes: tuple[int, ...], splits: dict, listed: int) -> dict | None:
-    """Attributes, classes and images here and in the paper's Table 1; None if the data set is none of its four.
+    """Compare a data set's attributes, classes and images with the paper's Table 1; None if it is not there.
 
     listed: how many different images the lists name. Training labels without names count one image each.
     """
-    plain = "".join(letter for letter in name.lower() if letter.isalnum()).removeprefix("ut")
-    rows = json.loads(files("ccakit.audit").joinpath("paper.json").read_text())["statistics"]["rows"]
-    paper = next((row for row in rows if row["dataset"].lower() == plain), None)
+    rows = {bare_name(row["dataset"]): row for row in paper_tables()["statistics"]["rows"]}
+    paper = rows.get(bare_name(name).removeprefix("ut"))
     if paper is None:
         return None
-    alone = sum(of["images"] for of in splits.values() if of["labels_only"])
-    here = {"attributes": len(sizes), "classes": sum(sizes), "images": listed + alone}
-    lacks = [split for split in ("train", "valid", "test") if split not in splits]
-    note = "; ".join(
-        filter(
-            None,
-            [f"here without {' and '.join(lacks)}" if lacks else "", ASEN_RELEASE.get(paper["dataset"], "")],
-        )
-    )
-    return {
-        "dataset": paper["dataset"],
-        "here": here,
-        "paper": {key: paper[key] for key in here},
-        "note": note,
-    }
+    unnamed = sum(facts["images"] for facts in splits.values() if facts["labels_only"])
+    here = {"attributes": len(sizes), "classes": sum(sizes), "images": listed + unnamed}
+    notes = []
+    if missing := [split for split in SPLITS if split not in splits]:
+        notes.append(f"here without {' and '.join(missing)}")
+    if paper["dataset"] == "DARN":
+        notes.append(f"ASEN's release, which the paper's splits are made from, counts {ASEN_DARN:,} images")
+    figures = {key: paper[key] for key in here}
+    return {"dataset": paper["dataset"], "here": here, "paper": figures, "note": "; ".join(notes)}

@@ -1,7 +1,8 @@
 """Every system under one protocol: the same sampler, trunk class, budget and evaluation; one row a run.
 
-A run is (mode, variant, model, seed). What a finished run found is in its folder's `result.json`, and all of them
-together in one CSV file. A benchmark that was stopped goes on from either, so that the CSV file alone is enough.
+A run is (mode, variant, model, seed). What a finished run found is in its folder's `result.json`, and all of
+them together in one CSV file. A benchmark that was stopped goes on from either, so that the CSV file alone is
+enough.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ PROTOCOL = 1  # raise it when a default of TrainConfig changes: rows of before a
 def benchmark(config: BenchmarkConfig) -> list[dict]:
     """Run what is missing, measure speed, write the CSV file; returns its rows.
 
-    A run that fails is a row that says so and is tried again the next time. Raises DataError where the folder holds
-    runs with other settings.
+    A run that fails is a row that says so and is tried again the next time. Raises DataError where the folder
+    holds runs with other settings.
     """
     dataset = read_dataset(config.data)
     runs, started, file = plan(config), time.perf_counter(), config.results_file(dataset.name)

@@ -63,8 +63,8 @@ def measure_speed(
 ) -> dict[tuple[str, str, str], dict]:
     """(mode, variant, model) -> what it costs: medians of rounds in which the systems of a mode take turns.
 
-    embed_mflops, embed_ms: from an image to its K embeddings, in batches of 64; images_per_second: of training, inputs
-    in memory (the last stage, for a system with stages).
+    embed_mflops, embed_ms: from an image to its K embeddings, in batches of 64; images_per_second: of
+    training, inputs in memory (the last stage, for a system with stages).
     """
     groups: dict[tuple[str, str], dict[str, Trial]] = {}
     for run in runs:

@@ -1,265 +1,239 @@
-"""The benchmark's tables: means and spreads over seeds, in the order of the paper's rows, its figures beside them."""
+"""The benchmark's tables: means over seeds, in the order of the paper's rows, beside the paper's figures."""
 
 from __future__ import annotations
 
 from itertools import groupby
 
 import numpy as np
+import pandas as pd
 
-from ccakit.audit.tables import _plain, paper_rows
+from ccakit.audit.tables import bare_name, paper_rows
 from ccakit.benchmark.results import PER_ATTRIBUTE, at_chance
 from ccakit.models.registry import list_models, reads_on
 from ccakit.models.trunks.lite import LITE
+from ccakit.text_table import ANSI, text_table
 
 GREY, RESET = "\033[90m", "\033[0m"
 TITLES = {info.name: info.title for info in list_models()}
 OVERALL = {"map_weighted": "weighted mAP", "map_macro": "macro mAP", "triplet_accuracy": "triplet accuracy"}
-PRINTED = {"map_weighted": "mAP", "triplet_accuracy": "accuracy"}  # what the paper has of them, by its name
-LEFT = ("system", "")  # columns of words
-
-
-class Paper(str):
-    """A figure of the paper, which a terminal shows in grey."""
+PRINTED = {"map_weighted": "mAP", "triplet_accuracy": "accuracy"}  # a figure's name in the paper's tables
 
 
 def standings(rows: list[dict]) -> list[dict]:
-    """A line a (mode, variant, model): means and standard deviations over its finished seeds, and what became of them.
+    """Summarize the rows: a line for each mode, variant and system, systems in the paper's order.
 
-    `mean` and `std` hold map_weighted, map_macro, triplet_accuracy and each map:NAME; std is NaN for one seed.
+    A line holds "mode", "variant", "model"; its "rows"; "seeds", the number of rows that have figures; "mean"
+    and "std" over these, of the overall figures and of each map:NAME (std is NaN for one seed); how many runs
+    "collapsed" or are "at_chance"; and the statuses of those that "failed".
     """
-    order = {info.name: place for place, info in enumerate(list_models())}
-    groups: dict[tuple, list[dict]] = {}
-    for row in rows:
-        groups.setdefault((row["mode"], row.get("variant") or "", row["model"]), []).append(row)
+    if not rows:
+        return []
+    frame = pd.DataFrame(rows).assign(variant=[row.get("variant") or "" for row in rows])
+    figures = [name for name in frame if name in OVERALL or name.startswith(PER_ATTRIBUTE)]
+    frame[figures] = frame[figures].astype(float)
+    for name, first in {"mode": [], "variant": [], "model": list(TITLES)}.items():
+        frame[name] = pd.Categorical(frame[name], list(dict.fromkeys([*first, *frame[name]])))
     lines = []
-    for (mode, variant, model), of in groups.items():
-        done = [row for row in of if row.get("map_weighted") is not None]
-        names = [
-            n
-            for n in dict.fromkeys(n for row in of for n in row)  # a row that failed has no figures
-            if n in OVERALL or n.startswith(PER_ATTRIBUTE)
-        ]
-        values = {n: np.array([row[n] for row in done if row.get(n) is not None], float) for n in names}
-        lines.append(
-            {
-                "mode": mode,
-                "variant": variant,
-                "model": model,
-                "seeds": len(done),
-                "rows": of,
-                "mean": {n: float(v.mean()) if len(v) else float("nan") for n, v in values.items()},
-                "std": {n: float(v.std(ddof=1)) if len(v) > 1 else float("nan") for n, v in values.items()},
-                "collapsed": sum(row["status"] == "collapsed" for row in of),
-                "at_chance": sum(row["status"] != "collapsed" and at_chance(row) for row in of),
-                "failed": [row["status"] for row in of if str(row["status"]).startswith("failed")],
-            }
-        )
-    modes = list(dict.fromkeys(line["mode"] for line in lines))
-    variants = list(dict.fromkeys(line["variant"] for line in lines))
-    return sorted(
-        lines, key=lambda l: (modes.index(l["mode"]), variants.index(l["variant"]), order[l["model"]])
-    )
+    for (mode, variant, model), group in frame.groupby(["mode", "variant", "model"], observed=True):
+        own = [rows[i] for i in group.index]
+        line = {"mode": mode, "variant": variant, "model": model, "rows": own}
+        line["seeds"] = int(group["map_weighted"].count())
+        line["mean"], line["std"] = group[figures].mean().to_dict(), group[figures].std().to_dict()
+        line["collapsed"] = sum(row["status"] == "collapsed" for row in own)
+        line["at_chance"] = sum(row["status"] != "collapsed" and at_chance(row) for row in own)
+        line["failed"] = [row["status"] for row in own if row["status"].startswith("failed")]
+        lines.append(line)
+    return lines
 
 
-def told(line: dict) -> str:
-    """What went wrong in a line's runs, in words; empty where all went well."""
+def problems(line: dict) -> str:
+    """Say what went wrong in a line's runs; empty if nothing did."""
     counts = {"collapsed": line["collapsed"], "at chance": line["at_chance"]}
     parts = [f"{count} of {len(line['rows'])} {what}" for what, count in counts.items() if count]
     return "; ".join([*parts, *line["failed"][:1]])
 
 
-def spread(line: dict, name: str) -> str:
-    """mean ± standard deviation of a figure, or the one value, or a dash."""
-    mean, std = line["mean"].get(name, float("nan")), line["std"].get(name, float("nan"))
+def mean_and_std(line: dict, name: str) -> str:
+    """Write a figure's mean ± its standard deviation over seeds, the one value, or a dash."""
+    mean, std = line["mean"].get(name, np.nan), line["std"].get(name, np.nan)
     if np.isnan(mean):
         return "-"
     return f"{mean:.1f}" if np.isnan(std) else f"{mean:.1f} ± {std:.1f}"
 
 
-def papers_row(line: dict) -> dict:
-    """The paper's row of a line's system; empty where there is none, or where the system is here another than the
-    paper's, whose triplet network is a CNN."""
+def paper_row(line: dict) -> dict:
+    """Return the row of a line's system in the paper's tables; {} where the paper's system is another one.
+
+    The paper's is another one where ours shares a trunk and theirs does not, and where our triplet network
+    reads a vision transformer: the paper's reads a CNN.
+    """
     trunk = line["rows"][-1].get("trunk", LITE)
-    if starred([line]) or (line["model"] == "triplet" and reads_on("triplet", trunk) != "map"):
+    if footnotes([line]) or (line["model"] == "triplet" and reads_on("triplet", trunk) != "map"):
         return {}
     return paper_rows(line["rows"][0].get("dataset", "")).get(TITLES[line["model"]], {})
 
 
-def starred(lines: list[dict]) -> dict[str, str]:
-    """Systems that are here something else than their name says, and what: they share a trunk that theirs does not."""
+def footnotes(lines: list[dict]) -> dict[str, str]:
+    """Explain, by name, the systems that share a trunk here although the authors' do not."""
     shared = {line["model"] for line in lines if any(row.get("shares_trunk") for row in line["rows"])}
-    return {
-        info.name: info.if_shared for info in list_models() if info.name in shared and not info.shares_trunk
-    }
+    ours = [info for info in list_models() if info.name in shared and not info.shares_trunk]
+    return {info.name: info.if_shared for info in ours}
 
 
-def text_table(rows: list[dict], color: bool = False) -> str:
-    """The benchmark for a terminal: a block a mode and variant, in which overall figures and costs come first, then the
-    attributes. The paper's figures are grey, beside ours or under them."""
+def report(rows: list[dict], color: bool = False) -> str:
+    """Write the benchmark for a terminal: for each mode and variant overall figures and costs, then attributes.
+
+    The paper's figures stand beside ours or below them, in grey if `color`.
+    """
     if not rows:
         return "no runs"
-    lines, out = standings(rows), []
+    lines, blocks = standings(rows), []
     for (mode, variant), block in groupby(lines, lambda line: (line["mode"], line["variant"])):
-        of = list(block)
-        out.append(", ".join(filter(None, (rows[0]["dataset"], f"mode {mode}", variant))))
-        out += [*_aligned(_overall(of), color), "", *_aligned(_attributes(of), color), ""]
-    return "\n".join([*out, *_foot(rows, lines)]).rstrip()
+        block = list(block)
+        overall = _without_empty_columns(_overall(block))
+        words = [column for column, head in enumerate(overall[0]) if head in ("system", "")]
+        title = ", ".join(filter(None, (rows[0]["dataset"], f"mode {mode}", variant)))
+        blocks.append(f"{title}\n{text_table(overall, left=words)}")
+        blocks.append(text_table(_attributes(block)))
+    text = "\n\n".join(filter(None, [*blocks, "\n".join(_foot(rows, lines))]))
+    return text if color else ANSI.sub("", text)
 
 
 def _foot(rows: list[dict], lines: list[dict]) -> list[str]:
-    """What is to be known of all blocks: stars, unreadable images, what a random ranking scores."""
-    foot = [f"* {name}: {what}" for name, what in starred(lines).items()]
+    """The lines below all blocks: footnotes, unreadable images, what a random ranking scores."""
+    foot = [f"* {name}: {what}" for name, what in footnotes(lines).items()]
     if unreadable := max(row.get("unreadable") or 0 for row in rows):
         foot.append(f"unreadable images, replaced in training and left out of test: up to {unreadable} a run")
     chance = next((row["random_map_weighted"] for row in rows if row.get("random_map_weighted")), None)
-    return foot + ([f"random ranking: weighted mAP {chance:.2f}"] if chance else [])
-
-
-def _name(line: dict) -> str:
-    return line["model"] + ("*" if starred([line]) else "")
+    if chance:
+        foot.append(f"random ranking: weighted mAP {chance:.2f}")
+    return foot
 
 
 def _overall(lines: list[dict]) -> list[list[str]]:
-    """Overall figures, the paper's beside them, costs, and what went wrong; columns that hold nothing are left out."""
-    measured = [name for name in OVERALL if any(spread(line, name) != "-" for line in lines)] or [
-        "map_weighted"
-    ]
-    table = [["system"]]
-    for name in measured:
-        table[0] += [OVERALL[name], "paper"] if name in PRINTED else [OVERALL[name]]
-    table[0] += ["parameters", "embedding", "training", ""]
+    """A line a system: its figures and the paper's, its costs, and what went wrong."""
+    figures = [name for name in OVERALL if any(mean_and_std(line, name) != "-" for line in lines)]
+    figures = figures or ["map_weighted"]
+    head = ["system"]
+    for name in figures:
+        head += [OVERALL[name], "paper"]
+    table = [[*head, "parameters", "embedding", "training", ""]]
     for line in lines:
-        cells, theirs, row = [_name(line)], papers_row(line), line["rows"][-1]
-        for name in measured:
-            cells.append(spread(line, name))
-            cells += [_printed(theirs.get(PRINTED[name]))] if name in PRINTED else []
-        table.append([*cells, _number(row, "parameters", ""), *_costs(row, 2), told(line)])
-    return _filled(table)
+        cells, theirs, row = [_starred(line)], paper_row(line), line["rows"][-1]
+        for name in figures:
+            cells += [mean_and_std(line, name), _grey(_printed(theirs.get(PRINTED.get(name))))]
+        table.append([*cells, _number(row, "parameters"), *_costs(row, digits=2), problems(line)])
+    return table
 
 
 def _attributes(lines: list[dict]) -> list[list[str]]:
-    """mAP of each attribute, and the paper's in a row of its own under ours."""
-    names = list(dict.fromkeys(n for line in lines for n in line["mean"] if n.startswith(PER_ATTRIBUTE)))
-    table = [["system", *(n.removeprefix(PER_ATTRIBUTE).replace("_", " ") for n in names)]]
+    """A line a system: the mAP of each attribute; below it, the paper's."""
+    names = [name for name in lines[0]["mean"] if name.startswith(PER_ATTRIBUTE)]
+    names = [name for name in names if any(not np.isnan(line["mean"][name]) for line in lines)]
+    titles = [name.removeprefix(PER_ATTRIBUTE) for name in names]
+    table = [["system", *(title.replace("_", " ") for title in titles)]]
     for line in lines:
-        table.append([_name(line), *(spread(line, n) for n in names)])
-        theirs = {_plain(n): value for n, value in papers_row(line).get("per_attribute", {}).items()}
+        table.append([_starred(line), *(mean_and_std(line, name) for name in names)])
+        theirs = {bare_name(name): value for name, value in paper_row(line).get("per_attribute", {}).items()}
         if theirs:
-            printed = (_printed(theirs.get(_plain(n.removeprefix(PER_ATTRIBUTE)))) for n in names)
-            table.append([Paper("  paper"), *printed])
+            printed = [_printed(theirs.get(bare_name(title))) for title in titles]
+            table.append([_grey(cell) for cell in ["  paper", *printed]])
     return table if names else []
 
 
-def _printed(value: float | None) -> Paper:
-    return Paper("" if value is None else f"{value:.2f}")
+def _starred(line: dict) -> str:
+    return line["model"] + ("*" if footnotes([line]) else "")
 
 
-def _number(row: dict, name: str, unit: str, digits: int = 0) -> str:
-    return f"{row[name]:,.{digits}f}{unit}" if row.get(name) is not None else ""
+def _grey(text: str) -> str:
+    return text and f"{GREY}{text}{RESET}"
+
+
+def _printed(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _number(row: dict, name: str, unit: str = "", digits: int = 0) -> str:
+    return "" if row.get(name) is None else f"{row[name]:,.{digits}f}{unit}"
 
 
 def _costs(row: dict, digits: int) -> list[str]:
-    """What a system costs, where it was measured: an image's K embeddings, and training."""
+    """The time of an image's K embeddings and the speed of training, where they were measured."""
     return [_number(row, "embed_ms", " ms", digits), _number(row, "images_per_second", " images/s")]
 
 
-def _filled(table: list[list[str]]) -> list[list[str]]:
-    """The table without columns that hold nothing under their heads."""
+def _without_empty_columns(table: list[list[str]]) -> list[list[str]]:
     columns = [column for column in zip(*table) if any(column[1:])]
     return [list(row) for row in zip(*columns)]
 
 
-def _aligned(table: list[list[str]], color: bool) -> list[str]:
-    """The table as lines: words to the left, figures to the right, the paper's grey if `color`."""
-    widths = [max(map(len, column)) for column in zip(*table)]
-    lines = []
-    for row in table:
-        cells = [
-            f"{cell:<{w}}" if head in LEFT else f"{cell:>{w}}" for cell, w, head in zip(row, widths, table[0])
-        ]
-        grey = [
-            f"{GREY}{text}{RESET}" if color and isinstance(cell, Paper) else text
-            for cell, text in zip(row, cells)
-        ]
-        lines.append("  ".join(grey).rstrip())
-    return lines
-
-
 def markdown(rows: list[dict]) -> str:
-    """The weighted mAP of every system in each mode, for the README: a line a system. Beside it are the paper's figures
-    where the data set is the paper's, and triplet accuracy and costs where measured; under it, what is starred."""
+    """Write the weighted mAP of every system in each mode as a Markdown table: a line a system, no variants.
+
+    Beside it stand the paper's figures where the data set is the paper's, and triplet accuracy and costs
+    where they were measured; below the table, the footnotes.
+    """
     lines = standings([row for row in rows if not row.get("variant")])
-    modes, stars = sorted({line["mode"] for line in lines}), starred(lines)
-    table = [
-        [
-            "system",
-            *(_mode_head(mode, lines) for mode in modes),
-            "paper",
-            *(f"`{mode}`, triplet accuracy" for mode in modes),
-            "paper",
-            "trained parameters",
-            "embedding, all K spaces",
-            "training",
+    modes, notes = sorted({line["mode"] for line in lines}), footnotes(lines)
+    heads = [_mode_head(mode, lines) for mode in modes]
+    accuracies = [f"`{mode}`, triplet accuracy" for mode in modes]
+    costs = ["trained parameters", "embedding, all K spaces", "training"]
+    table = [["system", *heads, "paper", *accuracies, "paper", *costs]]
+    for model in dict.fromkeys(line["model"] for line in sorted(lines, key=lambda line: line["mode"])):
+        by_mode = {line["mode"]: line for line in lines if line["model"] == model}
+        first = next(iter(by_mode.values()))
+        theirs, row = paper_row(first), first["rows"][-1]
+        cells = [f"`{model}`" + (r" \*" if model in notes else "")]
+        cells += [_score(by_mode[mode]) if mode in by_mode else "" for mode in modes]
+        cells += [_printed(theirs.get("mAP"))]
+        cells += [_accuracy(by_mode[mode]) if mode in by_mode else "" for mode in modes]
+        cells += [
+            _printed(theirs.get("accuracy")),
+            _number(row, "trained_parameters"),
+            *_costs(row, digits=1),
         ]
-    ]
-    for model in dict.fromkeys(line["model"] for line in sorted(lines, key=lambda l: l["mode"])):
-        of = {line["mode"]: line for line in lines if line["model"] == model}
-        first = next(iter(of.values()))
-        row, theirs = first["rows"][-1], papers_row(first)
-        cells = [f"`{model}`" + (r" \*" if model in stars else "")]
-        for cell_of, printed in ((_cell, "mAP"), (_accuracy, "accuracy")):
-            cells += [cell_of(of[mode]) if mode in of else "" for mode in modes] + [
-                _printed(theirs.get(printed))
-            ]
-        table.append([*cells, _number(row, "trained_parameters", ""), *_costs(row, 1)])
-    head, *body = (f"| {' | '.join(cells)} |" for cells in _filled(table))
-    notes = [line for name, what in stars.items() for line in ("", rf"\* `{name}`: {what}")]
-    return "\n".join([head, "|" + "---|" * (head.count("|") - 1), *body, *notes])
+        table.append(cells)
+    foot = "".join(f"\n\n\\* `{name}`: {what}" for name, what in notes.items())
+    return _markdown_table(_without_empty_columns(table)) + foot
 
 
 def ablations_markdown(rows: list[dict]) -> str:
-    """Weighted mAP of every variant, for the README, and its distance from the system as it is, where that was run."""
-    blocks: dict[tuple, list[dict]] = {}
-    for line in standings(rows):
-        blocks.setdefault((line["mode"], line["model"]), []).append(line)
-    head = ["mode", "system", "changed", "weighted mAP", "", "seeds", "trained parameters"]
-    table = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for (mode, model), lines in blocks.items():
-        plain = next((line["mean"]["map_weighted"] for line in lines if not line["variant"]), float("nan"))
-        for line in lines:
-            setting, gain = f"`{line['variant']}`", line["mean"]["map_weighted"] - plain
-            told = "" if np.isnan(gain) else f"{gain:+.1f}"
-            changed = [setting, _cell(line), told] if line["variant"] else ["nothing", _cell(line), ""]
-            trained = line["rows"][-1].get("trained_parameters")
-            cells = [
-                f"`{mode}`",
-                f"`{model}`",
-                *changed,
-                str(line["seeds"]),
-                f"{trained:,.0f}" if trained else "",
-            ]
-            table.append(f"| {' | '.join(cells)} |")
-    return "\n".join(table)
+    """Write the weighted mAP of every variant as a Markdown table, and its gain over the system as it is."""
+    lines = standings(rows)
+    unchanged = {(x["mode"], x["model"]): x["mean"]["map_weighted"] for x in lines if not x["variant"]}
+    systems = list(dict.fromkeys((line["mode"], line["model"]) for line in lines))
+    table = [["mode", "system", "changed", "weighted mAP", "", "seeds", "trained parameters"]]
+    for line in sorted(lines, key=lambda line: systems.index((line["mode"], line["model"]))):
+        system, gain = (line["mode"], line["model"]), ""
+        if line["variant"] and system in unchanged:
+            gain = f"{line['mean']['map_weighted'] - unchanged[system]:+.1f}"
+        changed = f"`{line['variant']}`" if line["variant"] else "nothing"
+        trained = _number(line["rows"][-1], "trained_parameters")
+        cells = [f"`{system[0]}`", f"`{system[1]}`", changed, _score(line), gain, str(line["seeds"]), trained]
+        table.append(cells)
+    return _markdown_table(table)
+
+
+def _markdown_table(table: list[list[str]]) -> str:
+    head, *body = (f"| {' | '.join(cells)} |" for cells in table)
+    return "\n".join([head, "|" + "---|" * len(table[0]), *body])
 
 
 def _mode_head(mode: str, lines: list[dict]) -> str:
-    """A mode with the budget of its runs and how many seeds each system has: "`spaces`, epochs=10, 3 seeds"."""
-    of = [line for line in lines if line["mode"] == mode]
-    budgets = sorted({str(row["budget"]) for line in of for row in line["rows"] if row.get("budget")})
-    seeds = sorted({line["seeds"] for line in of})
-    told = (
-        f"{seeds[0]} seed"
-        if seeds == [1]
-        else f"{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
-    )
-    return ", ".join([f"`{mode}`", *budgets, told])
+    """A mode, the budget of its runs, and how many seeds a system has: "`spaces`, epochs=10, 3 seeds"."""
+    lines = [line for line in lines if line["mode"] == mode]
+    budgets = sorted({str(row["budget"]) for line in lines for row in line["rows"] if row.get("budget")})
+    seeds = sorted({line["seeds"] for line in lines})
+    count = f"{seeds[0]}-{seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
+    noun = "seed" if seeds == [1] else "seeds"
+    return ", ".join([f"`{mode}`", *budgets, f"{count} {noun}"])
 
 
-def _cell(line: dict) -> str:
-    wrong = told(line)
-    return spread(line, "map_weighted") + (f" ({wrong})" if wrong else "")
+def _score(line: dict) -> str:
+    text, wrong = mean_and_std(line, "map_weighted"), problems(line)
+    return f"{text} ({wrong})" if wrong else text
 
 
 def _accuracy(line: dict) -> str:
-    text = spread(line, "triplet_accuracy")
+    text = mean_and_std(line, "triplet_accuracy")
     return "" if text == "-" else text

@@ -9,8 +9,8 @@ from ccakit.benchmark.config import BenchmarkConfig as Config
 
 def run(config: Config) -> dict:
     from ccakit.benchmark.runs import benchmark
-    from ccakit.benchmark.standings import text_table
+    from ccakit.benchmark.standings import report
 
     rows = benchmark(config)
-    print(text_table(rows, color=sys.stdout.isatty()))
+    print(report(rows, color=sys.stdout.isatty()))
     return {"results": str(config.results_file(rows[0]["dataset"])), "rows": rows}

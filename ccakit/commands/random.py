@@ -42,7 +42,7 @@ def random_baseline(config: Config, dataset) -> tuple[dict, str]:
     """Random rankings of a split's candidates, their exact expectation, and the paper's row where it is theirs."""
     import numpy as np
 
-    from ccakit.audit.tables import paper_row
+    from ccakit.audit.tables import paper_rows
     from ccakit.metrics import random_aps, random_map
 
     split = dataset[config.split]
@@ -51,7 +51,7 @@ def random_baseline(config: Config, dataset) -> tuple[dict, str]:
         for r in range(config.repeats)
     ]
     exact = random_map(split.queries, split.candidates, split.attributes)
-    paper = paper_row(dataset.name, "Random baseline")
+    paper = paper_rows(dataset.name).get("Random baseline")
     result = {
         "dataset": dataset.name,
         "split": config.split,

@@ -17,7 +17,7 @@ from ccakit.benchmark.plan import Trial, plan, settings_of
 from ccakit.benchmark.results import COLUMNS, PER_ATTRIBUTE, read_rows, write_rows
 from ccakit.benchmark.runs import benchmark, settings_digest
 from ccakit.benchmark.speed import measure_speed
-from ccakit.benchmark.standings import text_table
+from ccakit.benchmark.standings import report
 from ccakit.cli import main, parse
 from ccakit.data.layout import read_dataset
 from ccakit.errors import DataError
@@ -168,7 +168,7 @@ def test_rows_without_a_count_of_unreadable_images_are_read(folder, garments, tr
     assert "unreadable" not in read_rows(file)[0]
     shutil.rmtree(folder / "spaces"), shutil.rmtree(folder / "triplets")
     done = benchmark(config(garments, folder))
-    assert trained == [] and len(done) == 8 and "random ranking" in text_table(done)
+    assert trained == [] and len(done) == 8 and "random ranking" in report(done)
     assert {row["unreadable"] for row in read_rows(file)} == {None}
 
 
@@ -414,7 +414,7 @@ def test_variants_change_a_setting_and_are_named(garments, tmp_path, trained):
     assert rows[1]["parameters"] - rows[0]["parameters"] == 32 * 32 + 32  # W_q stays
     again = read_rows(tmp_path / "out" / "garments.csv")
     assert [r["variant"] for r in again] == [r["variant"] for r in rows]
-    assert f"garments, mode spaces, query=fc-wq {SMALL}" in text_table(again)
+    assert f"garments, mode spaces, query=fc-wq {SMALL}" in report(again)
     trained.clear()
     benchmark(
         config(

@@ -13,7 +13,7 @@ from ccakit.benchmark.plan import Trial
 from ccakit.benchmark.results import at_chance, read_rows
 from ccakit.benchmark.runs import benchmark, describe
 from ccakit.benchmark.speed import measure_speed
-from ccakit.benchmark.standings import markdown, standings, text_table
+from ccakit.benchmark.standings import markdown, report, standings
 from ccakit.cli import main
 from ccakit.data.layout import read_dataset
 
@@ -52,7 +52,7 @@ def test_a_failing_system_is_a_row_and_is_tried_again(garments, tmp_path, monkey
     )
     assert rows["triplet"]["status"] == status_of(rows["triplet"]) and rows["triplet"]["map_weighted"] > 0
     assert describe(rows["csn"]) == "spaces csn seed 0: failed: the loss is nan at step 3 of csn"
-    for table in (text_table(list(rows.values())), markdown(list(rows.values()))):
+    for table in (report(list(rows.values())), markdown(list(rows.values()))):
         assert "failed: the loss is nan at step 3 of csn" in table
     trained.clear()
     rows = benchmark(config(garments, tmp_path / "out", **one))
@@ -127,7 +127,7 @@ def test_a_collapsed_run_is_shown_as_that(garments, tmp_path, monkeypatch):
     assert rows[0]["status"] == "collapsed" and rows[1]["status"] == status_of(rows[1])
     assert "(collapsed)" in describe(rows[0]) and "collapsed" not in describe(rows[1])
     again = read_rows(tmp_path / "out" / "garments.csv")
-    for table in (text_table(again), markdown(again)):
+    for table in (report(again), markdown(again)):
         lines = [line for line in table.splitlines() if "collapsed" in line]
         assert len(lines) == 1 and "csn" in lines[0] and "1 of 1 collapsed" in lines[0]
     assert sum(line["collapsed"] for line in standings(again)) == 1

@@ -11,7 +11,14 @@ from places import ROOT
 
 from ccakit.audit.tables import paper_rows
 from ccakit.benchmark.results import read_rows
-from ccakit.benchmark.standings import ablations_markdown, markdown, spread, standings, text_table, told
+from ccakit.benchmark.standings import (
+    ablations_markdown,
+    markdown,
+    mean_and_std,
+    problems,
+    report,
+    standings,
+)
 from ccakit.models.registry import list_models
 
 ORDER = [info.name for info in list_models()]
@@ -72,8 +79,8 @@ def test_means_and_spreads_over_seeds():
     for name, shift in (("map_weighted", 0), ("map_macro", 1), ("map:neck", -2)):
         assert csn["mean"][name] == pytest.approx(mean + shift) and csn["std"][name] == pytest.approx(std)
     assert asen["mean"]["map_weighted"] == 50 and np.isnan(asen["std"]["map_weighted"])
-    assert spread(csn, "map_weighted") == "42.3 ± 2.1" and spread(asen, "map_weighted") == "50.0"
-    assert spread(csn, "map:absent") == "-"
+    assert mean_and_std(csn, "map_weighted") == "42.3 ± 2.1" and mean_and_std(asen, "map_weighted") == "50.0"
+    assert mean_and_std(csn, "map:absent") == "-"
     failed = [*rows[:2], row("csn", 2, None, status="failed: no memory")]
     line = standings(failed)[0]
     assert (
@@ -81,11 +88,11 @@ def test_means_and_spreads_over_seeds():
         and line["mean"]["map_weighted"] == 41.5
         and line["failed"] == ["failed: no memory"]
     )
-    assert told(line) == "failed: no memory" and told(csn) == ""
+    assert problems(line) == "failed: no memory" and problems(csn) == ""
     both = standings([row("csn", 0, 5.0, status="collapsed"), *failed[1:]])[0]
-    assert told(both) == "1 of 3 collapsed; failed: no memory"
+    assert problems(both) == "1 of 3 collapsed; failed: no memory"
     nothing = standings([row("csn", 0, None, status="failed: x")])[0]
-    assert nothing["seeds"] == 0 and spread(nothing, "map_weighted") == "-"
+    assert nothing["seeds"] == 0 and mean_and_std(nothing, "map_weighted") == "-"
 
 
 def test_systems_stand_in_the_papers_order():
@@ -102,7 +109,7 @@ def test_systems_stand_in_the_papers_order():
     assert [(line["mode"], line["variant"], line["model"]) for line in lines] == [
         (mode, variant, name) for mode, variant in blocks for name in ORDER
     ]
-    text = text_table(rows).splitlines()
+    text = report(rows).splitlines()
     assert [line.split()[0] for line in text if line.split() and line.split()[0] in ORDER] == 4 * 2 * ORDER
     titles = [line for line in text if line.startswith("garments, mode")]
     assert titles == [
@@ -113,7 +120,7 @@ def test_systems_stand_in_the_papers_order():
     ]
     assert text[-1] == "random ranking: weighted mAP 9.50"
     assert [line.split("`")[1] for line in markdown(rows).splitlines()[2:]] == ORDER
-    assert text_table([]) == "no runs"
+    assert report([]) == "no runs"
 
 
 def test_the_readmes_lines():
@@ -174,7 +181,7 @@ def test_the_papers_figures_stand_beside_its_own_data_sets(dataset):
         for name in ORDER
         for seed in (0, 1)
     ]
-    text = text_table(rows)
+    text = report(rows)
     (head, overall), (columns, of_attributes) = blocks(text)
     assert text.splitlines()[0] == f"{dataset}, mode spaces"
     assert head[:4] == ["system", "weighted mAP", "paper", "macro mAP"]
@@ -189,13 +196,13 @@ def test_the_papers_figures_stand_beside_its_own_data_sets(dataset):
             assert of_attributes[f"{name} paper"] == [f"{theirs['per_attribute'][a]:.2f}" for a in attributes]
     assert sum(name in IN_PAPER for name in ORDER) == 11 and "\033" not in text
     csn, table = f"{printed['CSN']['mAP']:.2f}", markdown(rows).splitlines()
-    assert f"\033[90m{csn:>5}\033[0m" in text_table(rows, color=True)
+    assert f"\033[90m{csn}\033[0m" in report(rows, color=True)
     assert table[0].split(" | ")[2] == "paper" and table[4].startswith(f"| `csn` | 33.8 ± 0.7 | {csn} |")
 
 
 def test_a_figure_of_the_paper_stands_beside_its_own_system_only():
     def beside(name, **more):
-        (_, overall), (_, each) = blocks(text_table([row(name, 0, 33.0, dataset="FashionAI", **more)]))
+        (_, overall), (_, each) = blocks(report([row(name, 0, 33.0, dataset="FashionAI", **more)]))
         name += "*" * more.get("shares_trunk", False) * (name == "asen-pp")
         return overall[name][1] == f"{PAPER['FashionAI']['rows'][IN_PAPER[name.strip('*')]]['mAP']:.2f}", len(
             each
@@ -220,11 +227,11 @@ def test_zappos_has_triplet_accuracies(name):
         row("camnet", 0, 42.0, dataset=name),
         row("cca-type1", 0, None, dataset=name, status="failed: x"),
     ]
-    head, overall = blocks(text_table(rows))[0]
+    head, overall = blocks(report(rows))[0]
     assert head[:5] == ["system", "weighted mAP", "macro mAP", "triplet accuracy", "paper"]
     assert overall["csn"][:4] == ["40.0 ± 0.0", "41.0 ± 0.0", "82.0 ± 2.0", "89.27"]
     assert overall["adde"][:4] == ["41.0", "42.0", "85.5", "91.37"] and overall["camnet"][2] == "-"
-    assert "\033[90m89.27\033[0m" in text_table(rows, color=True)
+    assert "\033[90m89.27\033[0m" in report(rows, color=True)
     head, _, *lines = markdown(rows).splitlines()
     assert head.split(" | ")[:4] == ["| system", "`spaces`, 0-3 seeds", "`spaces`, triplet accuracy", "paper"]
     assert lines[0].startswith("| `csn` | 40.0 ± 0.0 | 82.0 ± 2.0 | 89.27 |")
@@ -245,7 +252,7 @@ def test_asen_pp_on_kept_features_is_marked():
         row("asen", 0, 31.0, shares_trunk=True),
         row("networks", 0, 32.0, shares_trunk=False),
     ]
-    text, table = text_table(rows).splitlines(), markdown(rows).splitlines()
+    text, table = report(rows).splitlines(), markdown(rows).splitlines()
     assert [line.split()[0] for line in text if "*" in line] == ["asen-pp*", "asen-pp*", "*"]
     assert [
         line
@@ -257,7 +264,7 @@ def test_asen_pp_on_kept_features_is_marked():
         table[5] == "" and table[6].startswith(r"\* `asen-pp`: not the authors' ASEN++") and len(table) == 7
     )
     theirs = [row("asen-pp", 0, 30.0, shares_trunk=False), *rows[1:]]
-    assert "*" not in text_table(theirs) and "*" not in markdown(theirs)
+    assert "*" not in report(theirs) and "*" not in markdown(theirs)
 
 
 def test_runs_at_chance_are_shown_as_that():
@@ -268,17 +275,17 @@ def test_runs_at_chance_are_shown_as_that():
         row("asen", 0, 10.5),
         row("adde", 0, 9.5, status="collapsed"),
     ]
-    wrong = {line["model"]: told(line) for line in standings(rows)}
+    wrong = {line["model"]: problems(line) for line in standings(rows)}
     assert wrong == {
         "csn": "2 of 3 at chance",
         "asen": "",
         "adde": "1 of 1 collapsed",
     }  # random: 9.5, and a point more
-    for table in (text_table(rows), markdown(rows), ablations_markdown(rows)):
+    for table in (report(rows), markdown(rows), ablations_markdown(rows)):
         assert [line for line in table.splitlines() if "at chance" in line] and "2 of 3 at chance" in table
-    scratch = [line for line in standings(read_rows(ROOT / "results/ablations.csv")) if told(line)]
+    scratch = [line for line in standings(read_rows(ROOT / "results/ablations.csv")) if problems(line)]
     assert [line["variant"].split()[-1] for line in scratch] == ["pretrained=false"]
-    assert told(scratch[0]) == "1 of 1 at chance"
+    assert problems(scratch[0]) == "1 of 1 at chance"
 
 
 def test_unreadable_images_are_told_of():
@@ -288,12 +295,12 @@ def test_unreadable_images_are_told_of():
         row("asen", 0, 40.0, unreadable=None),
     ]
     line = "unreadable images, replaced in training and left out of test: up to 2 a run"
-    assert line in text_table(rows).splitlines() and "unreadable" not in text_table(rows[1:])
+    assert line in report(rows).splitlines() and "unreadable" not in report(rows[1:])
 
 
 @pytest.mark.parametrize("dataset", ["garments", "fashion_mnist", "statistics"])
 def test_other_data_sets_have_no_figures_of_the_paper(dataset):
-    text = text_table(
+    text = report(
         [row("csn", 0, 33.25, dataset=dataset), row("cca-type2", 0, 35.0, dataset=dataset)], color=True
     )
     assert paper_rows(dataset) == {} and "paper" not in text and "\033" not in text

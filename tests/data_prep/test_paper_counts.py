@@ -8,14 +8,14 @@ from pathlib import Path
 import paper_counts
 import pytest
 
-from ccakit.audit.paper import shipped
+from ccakit.audit.tables import label_counts
 
 
 def test_the_shipped_counts_are_those_of_the_split_files(splits: Path, tmp_path: Path) -> None:
     paper_counts.main([str(splits), "--out", str(tmp_path / "counts.json")])
     text = (tmp_path / "counts.json").read_text(encoding="utf-8")
     counts = json.loads(text)
-    assert counts == shipped() and text == paper_counts.SHIPPED.read_text(encoding="utf-8")
+    assert counts == label_counts() and text == paper_counts.SHIPPED.read_text(encoding="utf-8")
     listed = dict(line.split()[::-1] for line in (splits / "SHA256SUMS").read_text().splitlines())
     assert counts["sha256"] == listed, "every file that the counts are from, and no other"
 
