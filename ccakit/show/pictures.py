@@ -1,4 +1,4 @@
-"""A trained model's pictures, made from its test split: heatmaps, spaces, rankings. Demo and notebooks use them."""
+"""Pictures of a run, for the demo and notebooks: heatmaps, spaces, rankings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ccakit.show import plots
 
 
 def pick_images(split: Split, count: int, seed: int = 0) -> np.ndarray:
-    """Images with the most visible attributes (regions where they are known, else labels), drawn by seed: (count,)."""
+    """Choose images with the most visible attributes (by regions, else by labels), ties by seed: (count,)."""
     rows = split.regions if split.regions is not None and len(split.regions) else split.labels
     pairs = np.unique(rows[:, :2].astype(np.int64), axis=0)
     visible = np.bincount(pairs[:, 0], minlength=len(split.filenames)).astype(float)
@@ -21,37 +21,26 @@ def pick_images(split: Split, count: int, seed: int = 0) -> np.ndarray:
 
 
 def heatmaps(run: Run, images: np.ndarray, **options) -> Figure:
-    """Figure 4 for some images of a split: a row an image, a column a condition, regions outlined in red.
+    """Draw Figure 4 for some images of a run: a row an image, a column a condition, regions outlined in red.
 
     images: (n,) indices. options: those of `plots.heatmap_grid`.
     """
     images = np.asarray(images)
-    maps = attention_maps(run.model, run.inputs, images)
-    labels = run.split.label_matrix()[images]
-    return plots.heatmap_grid(
-        [run.picture(i) for i in images],
-        maps,
-        run.attributes,
-        run.split.regions,
-        labels,
-        image_ids=images,
-        transform=run.saved.transform,
-        **options,
-    )
+    shown = [run.picture(image) for image in images]
+    maps, labels = attention_maps(run.model, run.inputs, images), run.split.label_matrix()[images]
+    options = {"image_ids": images, "transform": run.saved.transform, **options}
+    return plots.heatmap_grid(shown, maps, run.attributes, run.split.regions, labels, **options)
 
 
 def spaces(run: Run, *, images: int = 1200, seed: int = 0, **options) -> Figure:
-    """Figure 5 for a random part of a split: all spaces in the middle, each alone around it."""
-    count = min(images, len(run.split.filenames))
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(run.split.filenames))[:count])
-    embeddings = embed_images(run.model, run.inputs, chosen)
-    return plots.tsne_spaces(
-        embeddings, run.split.label_matrix()[chosen], run.attributes, seed=seed, **options
-    )
+    """Draw Figure 5 for at most `images` random images: all spaces in the middle, each alone around it."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(run.split.filenames))[:images])
+    embeddings, labels = embed_images(run.model, run.inputs, chosen), run.split.label_matrix()[chosen]
+    return plots.tsne_spaces(embeddings, labels, run.attributes, seed=seed, **options)
 
 
 def nearest(run: Run, query: np.ndarray, top: int) -> np.ndarray:
-    """The candidates' rows nearest to a query row (image, condition, label) in its space: (top, 3)."""
+    """Find the candidates' rows nearest to a query row (image, condition, label) in its space: (top, 3)."""
     rows = run.split.candidates[run.split.candidates[:, 1] == query[1]]
     images = np.append(rows[:, 0], query[0])
     embeddings = embed_images(run.model, run.inputs, images)[:, query[1]]
@@ -59,20 +48,21 @@ def nearest(run: Run, query: np.ndarray, top: int) -> np.ndarray:
 
 
 def rankings(run: Run, *, top: int = 3, seed: int = 0) -> Figure:
-    """Figure A2: for each attribute a random visible query of the split and its `top` nearest candidates."""
-    rng, chosen, split = np.random.default_rng(seed), [], run.split
-    for condition in range(len(run.attributes)):
-        rows = split.queries[split.queries[:, 1] == condition]
-        visible = rows[rows[:, 2] > 0] if run.attributes.values[condition][0] == "Invisible" else rows
+    """Draw Figure A2: for each attribute a random visible query and its `top` nearest candidates."""
+    rng, queries = np.random.default_rng(seed), []
+    for condition, values in enumerate(run.attributes.values):
+        rows = run.split.queries[run.split.queries[:, 1] == condition]
+        visible = rows[rows[:, 2] > 0] if values[0] == "Invisible" else rows
         rows = visible if len(visible) else rows
         if len(rows):
-            chosen.append(rows[rng.integers(len(rows))])
-    found = [nearest(run, row, top) for row in chosen]
+            queries.append(rows[rng.integers(len(rows))])
+    found = [nearest(run, query, top) for query in queries]
+    images, conditions, labels = np.array(queries).T.tolist()
     return plots.ranking_grid(
-        [run.picture(row[0]) for row in chosen],
-        [[run.picture(r[0]) for r in rows] for rows in found],
-        [int(row[1]) for row in chosen],
-        [int(row[2]) for row in chosen],
-        [[int(r[2]) for r in rows] for rows in found],
+        [run.picture(image) for image in images],
+        [[run.picture(image) for image in rows[:, 0]] for rows in found],
+        conditions,
+        labels,
+        [rows[:, 2].tolist() for rows in found],
         run.attributes,
     )

@@ -12,7 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-# Paul Tol's "muted" scheme, told apart with any common colour blindness; ordered so that neighbours differ most
+from ccakit.attributes import Attributes
+
+# Paul Tol's "muted" scheme, distinct under any common colour blindness; ordered so that neighbours differ
+# most
 PALETTE = ("#332288", "#CC6677", "#44AA99", "#DDCC77", "#882255", "#88CCEE", "#117733", "#AA4499", "#999933")
 RIGHT, WRONG = "#009E73", "#D55E00"  # Okabe and Ito's green and vermilion
 STYLE = {
@@ -28,28 +31,27 @@ STYLE = {
 
 
 def attribute_colors(n: int) -> list[str]:
-    """A colour for each of n conditions: the first n of PALETTE; above nine, n evenly spaced hues."""
+    """Choose a colour for each of n conditions: the first n of PALETTE; above nine, n evenly spaced hues."""
     return list(PALETTE[:n]) if n <= len(PALETTE) else sns.husl_palette(n).as_hex()
 
 
 def ink(color: str) -> tuple[float, ...]:
-    """The colour, darkened until it can be read as text on white (contrast 4.5, as WCAG asks for)."""
+    """Darken a colour until it can be read as text on white (contrast 4.5, as WCAG asks for)."""
     rgb = np.array(to_rgb(color))
-    while (
-        np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
-        > 0.183
-    ):
+    while True:
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        if linear @ [0.2126, 0.7152, 0.0722] <= 0.183:  # luminance
+            return tuple(rgb)
         rgb *= 0.97
-    return tuple(rgb)
 
 
 def value_colors(n: int) -> list[str]:
-    """A colour for each of the n values of one attribute: seaborn's colour-blind set; above ten, viridis."""
+    """Choose a colour for each of n values: seaborn's colour-blind set; above ten, viridis."""
     return sns.color_palette("colorblind" if n <= 10 else "viridis", n).as_hex()
 
 
 def save(figure: Figure, path: str | Path, dpi: int = 120) -> Path:
-    """Write the figure (PNG, PDF: by the ending), making the folder; returns the path."""
+    """Write the figure as PNG or PDF, by the file's ending; make its folder; return the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)
@@ -57,7 +59,7 @@ def save(figure: Figure, path: str | Path, dpi: int = 120) -> Path:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, inches. Closed for pyplot, so that a notebook shows it once, and none piles up."""
+    """Make an empty figure, in inches; closed for pyplot, so that a notebook shows it once."""
     figure = plt.figure(figsize=(width, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     plt.close(figure)
@@ -65,7 +67,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def show_picture(axes: Axes, image: np.ndarray, text: str = "", frame: str | None = None) -> None:
-    """A picture without ticks, a text under it, and a coloured frame or none."""
+    """Show a picture without ticks, with a text under it and, if `frame` is a colour, a coloured frame."""
     axes.imshow(image, interpolation="antialiased")
     axes.set(xticks=[], yticks=[])
     axes.set_xlabel("\n".join(textwrap.wrap(text, 15)), labelpad=2, fontsize=7)
@@ -73,7 +75,20 @@ def show_picture(axes: Axes, image: np.ndarray, text: str = "", frame: str | Non
         spine.set(visible=frame is not None, color=frame, linewidth=3)
 
 
+def wrapped(text: str, width: int) -> str:
+    """Break the text into lines of at most `width` letters; longer words stay whole."""
+    return textwrap.fill(text, width, break_long_words=False)
+
+
+def title_attribute(ax: Axes, attributes: Attributes, condition: int, width: int = 40, **options) -> None:
+    """Title an axes with the attribute's name, in its colour, in lines of at most `width` letters."""
+    color = ink(attribute_colors(len(attributes))[condition])
+    title = wrapped(attributes.title(condition), width)
+    ax.set_title(title, **{"color": color, "fontweight": "bold", **options})
+
+
 def bare_axes(ax: Axes, color: str = "0.7") -> Axes:
+    """Remove an axes' ticks and colour its frame."""
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set(visible=True, color=color)
@@ -81,13 +96,16 @@ def bare_axes(ax: Axes, color: str = "0.7") -> Axes:
 
 
 def tsne(points: np.ndarray, seed: int) -> np.ndarray:
-    """(n, E) -> (n, 2). On one thread: for so few points a second one costs more than it brings, and where
-    cores are shared, many times as much (measured: 30 s instead of 0.7 s for 150 points)."""
+    """Place points (n, E) in the plane by t-SNE: (n, 2).
+
+    It runs on one thread: for so few points more threads cost more than they save, and where cores are shared
+    many times as much (measured: 30 s instead of 0.7 s for 150 points).
+    """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     if len(points) < 5:  # too few for neighbourhoods: side by side
         return np.stack([np.arange(len(points)), np.zeros(len(points))], axis=1)
-    tsne = TSNE(init="pca", perplexity=min(30, (len(points) - 1) / 3), max_iter=500, random_state=seed)
+    perplexity = min(30, (len(points) - 1) / 3)
     with threadpool_limits(1):
-        return tsne.fit_transform(points)
+        return TSNE(init="pca", perplexity=perplexity, max_iter=500, random_state=seed).fit_transform(points)

@@ -132,6 +132,18 @@ def test_heatmap_grid_draws_what_attention_gives(pictures, tmp_path):
     assert cv2.imread(str(path)).std() > 10
 
 
+def test_map_steps_draws_the_weights_on_their_own_scale(pictures):
+    maps = np.full((2, 8, 8), 0.001)
+    maps[:, 1, 2], maps[:, 3, 3] = 0.8, 0.05
+    picture, weights, heat, bar = plots.map_steps(pictures[0], maps).axes
+    np.testing.assert_array_equal(shown(picture), pictures[0])
+    np.testing.assert_array_equal(shown(weights), maps[0])
+    small, large = (float(weights.images[0].norm(weight)) for weight in (0.05, 0.8))
+    assert large == 1 and weights.images[0].norm(0.001) == 0 and small > 0.2  # 0.06 on a linear scale
+    np.testing.assert_array_equal(shown(heat), overlay(pictures[0], heatmap(maps, (40, 30))))
+    assert bar.get_ylim() == (0.001, 0.8)
+
+
 def test_ranking_grid_marks_right_and_wrong(pictures):
     figure = plots.ranking_grid(
         pictures[:2], [pictures[2:5], pictures[3:5]], [1, 0], [2, 0], [[2, 0, 2], [1, 0]], THREE
