@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 
+import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
+
+from ccakit.show.style import STYLE
 
 DPI, PAGE = 110, 960  # pixels an inch; the width of a notebook's page, in pixels
 
@@ -25,9 +28,10 @@ def small_png(figure: Figure, colors: int = 256) -> bytes:
 
 
 def in_notebook(colors: int = 256) -> None:
-    """Show this notebook's figures as `small_png` draws them."""
+    """Show this notebook's figures as `small_png` draws them, with the letters and borders of `style.STYLE`."""
     from IPython import get_ipython
 
     shell = get_ipython()
     shell.run_line_magic("matplotlib", "inline")
+    plt.rcParams.update({**STYLE, "axes.titlesize": 9})
     shell.display_formatter.formatters["image/png"].for_type(Figure, lambda figure: small_png(figure, colors))

@@ -98,7 +98,8 @@ def test_a_notebook_shows_figures_small(monkeypatch):
     shell = InteractiveShell.instance()
     monkeypatch.setattr(shell, "run_line_magic", lambda *given: None)
     monkeypatch.setattr("IPython.get_ipython", lambda: shell)
-    notebook.in_notebook(colors=64)
+    with plt.rc_context():  # which takes back what it sets
+        notebook.in_notebook(colors=64)
     figure = plots.training_curve([{"step": 0, "loss": 0.2}])
     data, _ = shell.display_formatter.format(figure)
     assert data["image/png"] == notebook.small_png(figure, 64)
