@@ -36,22 +36,10 @@ K, CANDIDATES, AIMS = 8, 14_400, {"demo": 50, "vit_base_r50_s16_224": 150}
 def demo_switcher() -> ConditionSwitcher:
     """As in notebook 07."""
     from ccakit.commands.demo import open_demo
-    from ccakit.evaluation.embedding import embed_images
     from ccakit.show import pictures
 
     run = open_demo()
-    gallery = pictures.pick_images(run.split, 12)
-    candidates = Candidates(embed_images(run.saved.model, run.inputs), run.picture)
-    return ConditionSwitcher(
-        run.saved.model,
-        [run.picture(i) for i in gallery],
-        run.saved.transform,
-        run.dataset.attributes,
-        run.split.regions,
-        gallery,
-        candidates=candidates,
-        labels=run.split.label_matrix(),
-    )
+    return ConditionSwitcher.of_run(run, pictures.pick_images(run.split, 12))
 
 
 def large_switcher() -> ConditionSwitcher:

@@ -60,7 +60,13 @@ def read_image(
     this size (see the module). Raises DataError, which names the file, if it is missing, empty, cut short,
     not an image, or has more than `max_pixels`.
     """
-    data = _read_bytes(path)
+    return decode_image(path, _read_bytes(path), at_least=at_least, max_pixels=max_pixels)
+
+
+def decode_image(
+    path: str | Path, data: bytes, *, at_least: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """Decode the bytes of an image file as `read_image` does; errors name `path`."""
     header = _read_header(path, data)
     height, width = header.size
     if height * width > max_pixels:
@@ -99,13 +105,10 @@ def _read_bytes(path: str | Path) -> bytes:
             raise OSError("it is not a regular file")
         if status.st_size > MAX_BYTES:
             raise DataError(path, f"has {status.st_size} bytes, more than the limit of {MAX_BYTES}", SMALLER)
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         raise DataError(path, "is missing" if missing else f"cannot be read ({error})", REMEDY) from None
-    if not data:
-        raise DataError(path, "is empty", REMEDY)
-    return data
 
 
 def _open(data: bytes) -> Image.Image:
@@ -116,6 +119,8 @@ def _open(data: bytes) -> Image.Image:
 
 def _read_header(path: str | Path, data: bytes) -> _Header:
     """Read the header by Pillow; DataError if it finds no image, or one that it calls a bomb."""
+    if not data:
+        raise DataError(path, "is empty", REMEDY)
     try:
         with _open(data) as image:
             kind = (

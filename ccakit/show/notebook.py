@@ -16,8 +16,8 @@ DPI, PAGE = 110, 960  # pixels an inch; the width of a notebook's page, in pixel
 def small_png(figure: Figure, colors: int = 256) -> bytes:
     """Return the figure as a PNG at 110 dpi, in at most `colors` colours.
 
-    A figure of the paper's text width (6.5 inches) or wider is drawn as wide as the page, so that its small type can
-    be read.
+    A figure of the paper's text width (6.5 inches) or wider is drawn as wide as the page, so that its small
+    type can be read.
     """
     width = figure.get_figwidth()
     dpi = max(DPI, PAGE / width) if width > 6.5 else DPI

@@ -1,21 +1,21 @@
-"""The condition switcher: one picture, encoded once, seen under any condition (the paper's Figures 1 and 4)."""
+"""The condition switcher: a picture, encoded once, is seen under any condition (Figures 1 and 4)."""
 
 from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 
 import ipywidgets as widgets
-import numpy as np
 import traitlets
-from torch import Tensor
 
-from ccakit.attributes import Attributes
 from ccakit.errors import DataError
+from ccakit.evaluation.embedding import embed_images
 from ccakit.show.switcher import (
     MAX_BYTES,
+    THUMB,
     Candidates,
     Look,
     SwitcherEngine,
@@ -28,7 +28,7 @@ __all__ = ["Candidates", "ConditionSwitcher", "show"]
 
 TOP = 5  # neighbours shown
 MEAN = "mean"  # the choice of head that averages
-HINT = "Condition switcher: run this cell in Jupyter to use it; the grid above stands for it."
+HINT = "Condition switcher: run this cell in Jupyter to use it; the grid above shows the same."
 STYLE = """<style>
 .cca-switcher {max-width: 980px}
 .cca-switcher .cca-thumb {width: 60px; height: 60px; padding: 0; margin: 2px; background-size: contain;
@@ -42,38 +42,24 @@ STYLE = """<style>
 
 
 class ConditionSwitcher(widgets.VBox):
-    """Choose a picture, a condition, a head, an opacity: the picture under its heatmap, and its nearest neighbours.
+    """Choose picture, condition, head and opacity; see the picture under its heatmap, and its neighbours.
 
-    The gallery's thumbnails are buttons; a picture of one's own can be uploaded. Conditions have numbers: the field
-    `number` takes digits and arrow keys (notebooks keep these keys from buttons and lists, where Tab, Enter and Space
-    work). What goes wrong is said in place, under the gallery. The work is done by `engine`, a `SwitcherEngine`,
-    whose docstring describes the arguments.
+    The gallery's thumbnails are buttons; users can upload a picture of their own. Conditions have numbers:
+    the field `number` takes digits and arrow keys (notebooks keep these keys from buttons and lists, where
+    Tab, Enter and Space work). Errors are shown under the gallery. `engine`, a `SwitcherEngine`, does the
+    work.
 
-    image: the number of the picture, 0 to n-1, an uploaded one being n. width: of the picture, in pixels. max_bytes:
-    of an uploaded file.
+    image: the number of the picture, 0 to n-1; n is an uploaded one. engine_arguments, engine_options: see
+    `SwitcherEngine`. width: of the picture, in pixels. max_bytes: of an uploaded file.
     """
 
     image = traitlets.Int(0)
 
     def __init__(
-        self,
-        model,
-        images: Sequence[np.ndarray],
-        transform: Callable[[np.ndarray], Tensor],
-        attributes: Attributes,
-        regions: np.ndarray | None = None,
-        image_ids: Sequence[int] | None = None,
-        *,
-        candidates: Candidates | None = None,
-        labels: np.ndarray | None = None,
-        width: int = 360,
-        keep: int = 8,
-        max_bytes: int = MAX_BYTES,
+        self, *engine_arguments, width: int = 360, max_bytes: int = MAX_BYTES, **engine_options
     ) -> None:
-        self.engine = SwitcherEngine(
-            model, images, transform, attributes, regions, image_ids, candidates, labels, keep
-        )
-        self.attributes, self.max_bytes, self._look = attributes, max_bytes, None
+        self.engine = SwitcherEngine(*engine_arguments, **engine_options)
+        self.attributes, self.max_bytes, self._look = self.engine.attributes, max_bytes, None
         self._prefix = f"cca-{id(self):x}"
         self._make_controls()
         self._make_views(width)
@@ -83,47 +69,47 @@ class ConditionSwitcher(widgets.VBox):
         self._choose_thumb()
         self._look_again()
 
+    @classmethod
+    def of_run(cls, run, images: Sequence[int], **options) -> ConditionSwitcher:
+        """Switch the conditions of a run: `images` are the gallery, all images of the split candidates."""
+        candidates = Candidates(embed_images(run.model, run.inputs), run.picture)
+        shown, labels = [run.picture(image) for image in images], run.split.label_matrix()
+        arguments = run.model, shown, run.saved.transform, run.attributes, run.split.regions, images
+        return cls(*arguments, candidates=candidates, labels=labels, **options)
+
     # ---- parts
 
     def _make_controls(self) -> None:
         count = len(self.attributes)
         names = [(f"{c + 1} · {self.attributes.title(c)}", c) for c in range(count)]
-        self.thumbs = [self._thumb(i) for i in range(len(self.engine.images))]
-        self.upload = widgets.FileUpload(
-            accept="image/*",
-            description="your own picture",
-            tooltip=f"an image file of at most {self.max_bytes >> 20} MiB",
-        )
+        self.thumbs = [self._thumb(index) for index in range(len(self.engine.images))]
+        limit = f"an image file of at most {self.max_bytes >> 20} MiB"
+        self.upload = widgets.FileUpload(accept="image/*", description="your own picture", tooltip=limit)
         self.upload.layout.width = "170px"
         self.condition = widgets.ToggleButtons(options=names, value=0, style={"button_width": "150px"})
-        self.number = widgets.BoundedIntText(
-            1, 1, count, layout={"width": "64px"}, tooltip=f"condition 1 to {count}: digits or arrow keys"
-        )
+        keys = f"condition 1 to {count}: digits or arrow keys"
+        self.number = widgets.BoundedIntText(1, 1, count, layout={"width": "64px"}, tooltip=keys)
         self.head = widgets.ToggleButtons(options=[(MEAN, MEAN)], style={"button_width": "auto"})
         self.opacity = widgets.FloatSlider(0.8, min=0, max=1, step=0.05, layout={"width": "240px"})
-        self.outlined = widgets.Checkbox(
-            True, description="outline the region where it is known", indent=False, layout={"width": "260px"}
-        )
+        text = "outline the region where it is known"
+        self.outlined = widgets.Checkbox(True, description=text, indent=False, layout={"width": "260px"})
 
     def _make_views(self, width: int) -> None:
-        self.css, self.message, self.note = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.css, self.message, self.note, self.near_title = (widgets.HTML() for _ in range(4))
         self.picture = widgets.Image(format="png", layout={"width": f"{width}px"})
         self.picture.add_class("cca-picture")
-        self.near_title = widgets.HTML()
         self.near_pictures = [widgets.Image(format="jpeg", layout={"width": "104px"}) for _ in range(TOP)]
         self.near_texts = [widgets.HTML(layout={"width": "104px"}) for _ in range(TOP)]
-        for part in (self.message, self.note, self.near_title, *self.near_texts):
-            part.add_class("cca-text")
-        for part in self.near_pictures:
-            part.add_class("cca-near")
+        for view in (self.message, self.note, self.near_title, *self.near_texts):
+            view.add_class("cca-text")
+        for view in self.near_pictures:
+            view.add_class("cca-near")
 
     def _layout(self) -> list[widgets.Widget]:
         wrap = {"flex_flow": "row wrap", "align_items": "flex-start"}
         self.gallery = widgets.HBox([*self.thumbs, self.upload], layout={**wrap, "align_items": "center"})
-        near = [
-            widgets.VBox(pair, layout={"margin": "0 6px 6px 0"})
-            for pair in zip(self.near_pictures, self.near_texts)
-        ]
+        pairs = zip(self.near_pictures, self.near_texts)
+        near = [widgets.VBox(pair, layout={"margin": "0 6px 6px 0"}) for pair in pairs]
         self.near = widgets.VBox([self.near_title, widgets.HBox(near, layout=wrap)])
         self.head_row = _labelled("head", self.head)
         rows = [
@@ -140,8 +126,7 @@ class ConditionSwitcher(widgets.VBox):
         return [self.css, self.gallery, self.message, widgets.HBox([left, right], layout=wrap)]
 
     def _thumb(self, index: int) -> widgets.Button:
-        own = index == self.engine.own
-        tooltip = "your own picture" if own else f"picture {index + 1}"
+        tooltip = "your own picture" if index == self.engine.own else f"picture {index + 1}"
         button = widgets.Button(description=f"{index + 1}", tooltip=tooltip)
         button.add_class("cca-thumb")
         button.add_class(f"{self._prefix}-{index}")
@@ -156,11 +141,17 @@ class ConditionSwitcher(widgets.VBox):
         self.observe(self._choose_thumb, names="image")
         self.observe(self._look_again, names="image")
         self.upload.observe(self._uploaded, names="value")
-        self.css.value = STYLE % "".join(map(self._thumb_css, range(len(self.thumbs))))
+        self._show_thumbs()
 
-    def _thumb_css(self, index: int) -> str:
-        data = base64.b64encode(encode_jpeg(reduced(self.engine.images[index], 128))).decode()
-        return f".{self._prefix}-{index} {{background-image: url(data:image/jpeg;base64,{data})}}\n"
+    def _show_thumbs(self) -> None:
+        """Write the style sheet, which holds the thumbnails' pictures."""
+        rules = []
+        for index in range(len(self.thumbs)):
+            data = base64.b64encode(encode_jpeg(reduced(self.engine.images[index], THUMB))).decode()
+            rules.append(
+                f".{self._prefix}-{index} {{background-image: url(data:image/jpeg;base64,{data})}}\n"
+            )
+        self.css.value = STYLE % "".join(rules)
 
     # ---- events
 
@@ -172,36 +163,39 @@ class ConditionSwitcher(widgets.VBox):
 
     def _choose_thumb(self, change: dict | None = None) -> None:
         for index, thumb in enumerate(self.thumbs):
-            (thumb.add_class if index == self.image else thumb.remove_class)("cca-chosen")
+            if index == self.image:
+                thumb.add_class("cca-chosen")
+            else:
+                thumb.remove_class("cca-chosen")
 
     def _look_again(self, change: dict | None = None) -> None:
-        """The picture or the condition changed: one row of the last block, the picture, the neighbours."""
-        with _in_place(self.message, "No picture."):
+        """Show a new picture or condition: one row of the last block, the picture, the neighbours."""
+        with _show_errors(self.message, "No picture."):
             self._look = self.engine.look(self.image, self.condition.value)
             self._offer_heads(self._look)
             self._show_picture(self._look)
             self._show_neighbours(self._look)
 
     def _redraw(self, change: dict | None = None) -> None:
-        """Only how the heat is drawn changed."""
+        """Draw the same heat in another way."""
         if self._look is not None:
-            with _in_place(self.message, "No picture."):
+            with _show_errors(self.message, "No picture."):
                 self._show_picture(self._look)
 
     def _uploaded(self, change: dict | None = None) -> None:
         if not self.upload.value:
             return
         file, own = self.upload.value[0], None
-        with _in_place(self.message, "This picture cannot be shown."):
-            own = self._take(file["name"], bytes(file["content"]))
+        with _show_errors(self.message, "This picture cannot be shown."):
+            own = self._add_upload(file["name"], bytes(file["content"]))
         self.upload.value = ()  # so that the same file can be chosen again
         if own is not None and self.image == own:
             self._look_again()
         elif own is not None:
             self.image = own
 
-    def _take(self, name: str, data: bytes) -> int:
-        """Put an uploaded picture into the gallery; its number. DataError where it is none that can be used."""
+    def _add_upload(self, name: str, data: bytes) -> int:
+        """Put an uploaded picture into the gallery; return its number. DataError if it cannot be used."""
         try:
             own = self.engine.add(read_upload(name, data, self.max_bytes))
         except DataError:
@@ -211,24 +205,20 @@ class ConditionSwitcher(widgets.VBox):
         if own == len(self.thumbs):
             self.thumbs.append(self._thumb(own))
             self.gallery.children = [*self.thumbs, self.upload]
-        self.css.value = STYLE % "".join(map(self._thumb_css, range(len(self.thumbs))))
+        self._show_thumbs()
         return own
 
     # ---- what is shown
 
     def _offer_heads(self, look: Look) -> None:
-        """The heads to choose from, once the first map is there; none where the system does not attend."""
+        """Offer the heads to choose from, once the first map is there; none if the system does not attend."""
         self.head_row.layout.display = "none" if look.maps is None or len(look.maps) == 1 else None
         if look.maps is not None and len(self.head.options) != 1 + len(look.maps):
             self.head.options = [(MEAN, MEAN), *((f"{h}", h) for h in range(len(look.maps)))]
 
     def _show_picture(self, look: Look) -> None:
-        settings = (
-            None if self.head.value == MEAN else self.head.value,
-            self.opacity.value,
-            self.outlined.value,
-        )
-        self.picture.value = self.engine.render(look, *settings)
+        head = None if self.head.value == MEAN else self.head.value
+        self.picture.value = self.engine.render(look, head, self.opacity.value, self.outlined.value)
         self.note.value = " ".join(self._notes(look))
 
     def _notes(self, look: Look) -> list[str]:
@@ -242,7 +232,7 @@ class ConditionSwitcher(widgets.VBox):
         return notes
 
     def _value(self, image_id: int | None, condition: int) -> str:
-        """An image's label in words, as HTML; empty for images that are in no data set."""
+        """Name an image's label, as HTML; empty for images that are in no data set."""
         if image_id is None or self.engine.labels is None:
             return ""
         return html.escape(self.engine.value(image_id, condition) or "no label")
@@ -252,18 +242,19 @@ class ConditionSwitcher(widgets.VBox):
         self.near.layout.display = None if self.engine.candidates is not None else "none"
         title = html.escape(self.attributes.title(look.condition))
         self.near_title.value = f"Nearest in the space of <b>{title}</b>, with the cosine:"
-        for rank, (picture, text) in enumerate(zip(self.near_pictures, self.near_texts)):
-            near = found[rank] if rank < len(found) else None
-            picture.layout.visibility = "hidden" if near is None else None
-            if near is not None:
+        for picture, text, near in zip_longest(self.near_pictures, self.near_texts, found):
+            picture.layout.visibility = None if near else "hidden"
+            text.value = f"{near.cosine:.2f} {self._value(near.id, look.condition)}" if near else ""
+            if near:
                 picture.value = self.engine.thumbnail(near.row)
-            text.value = "" if near is None else f"{near.cosine:.2f} {self._value(near.id, look.condition)}"
 
     # ---- without a widget
 
     def static(self, images: Sequence[int] | None = None, **options):
-        """A matplotlib Figure of all conditions, for where widgets are not shown; by default of the present picture.
-        options: `head`, `opacity`, see `SwitcherEngine.static`."""
+        """Draw all conditions of some pictures (by default the chosen one) as a matplotlib Figure.
+
+        options: `head`, `opacity`, see `SwitcherEngine.static`.
+        """
         return self.engine.static([self.image] if images is None else images, **options)
 
     def _repr_mimebundle_(self, **kwargs) -> dict | None:
@@ -274,24 +265,24 @@ class ConditionSwitcher(widgets.VBox):
 
 
 @contextmanager
-def _in_place(message: widgets.HTML, what: str) -> Iterator[None]:
-    """Say an error in a widget, or clear it: as an exception it would go to a log that nobody reads."""
+def _show_errors(message: widgets.HTML, problem: str) -> Iterator[None]:
+    """Show an error in a widget, or clear the widget: an exception would go to a log that nobody reads."""
     try:
         yield
         message.value = ""
-    except Exception as error:  # whatever it is, the reader must see it: here nothing else would show it
+    except Exception as error:  # the reader must see any error, and nothing else would show it here
         reason = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
-        message.value = f"<b style='color:#b00020'>{what}</b> {html.escape(reason)}"
+        message.value = f"<b style='color:#b00020'>{problem}</b> {html.escape(reason)}"
 
 
 def _labelled(text: str, *controls: widgets.Widget, align: str = "center") -> widgets.HBox:
-    """Controls with a name at the left, never cut off."""
+    """Put a name at the left of controls; it is never cut off."""
     label = widgets.Label(text, layout={"width": "82px", "flex": "0 0 auto"})
     return widgets.HBox([label, *controls], layout={"align_items": align})
 
 
 def show(switcher: ConditionSwitcher, images: Sequence[int] = (0, 1, 2), **options) -> None:
-    """Display the static grid of some pictures, and under it the switcher, where there is a frontend for it."""
+    """Display the static grid of some pictures, and under it the switcher, if there is a frontend for it."""
     from IPython.display import display
 
     count = len(switcher.engine.images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,8 +11,13 @@ import pytest
 import torch
 
 from ccakit.attributes import Attributes
+from ccakit.data.drawn import write_garments
+from ccakit.data.inputs import ImageInputs
+from ccakit.data.layout import read_dataset
 from ccakit.data.transform import ImageTransform
 from ccakit.errors import DataError
+from ccakit.evaluation.embedding import embed_images
+from ccakit.evaluation.run import Run
 from ccakit.models.registry import create_model, list_models
 from ccakit.show.heat import heatmap, outline, overlay
 from ccakit.show.switcher import SIDE, Candidates, SwitcherEngine, encode_png, read_upload
@@ -345,6 +351,23 @@ def test_a_system_that_does_not_attend_says_so_and_has_neighbours(images, candid
     assert len(pictures) == 1 + 3 * 4
     best = blind.engine.nearest(blind.engine.look(0, 0))[0].row
     assert any(np.array_equal(picture, candidates.picture(best)) for picture in pictures)
+
+
+def test_a_run_gives_gallery_candidates_regions_and_labels(tmp_path):
+    write_garments(tmp_path, 1, 1, 12, size=64, workers=1, progress=False)
+    dataset = read_dataset(tmp_path, splits=("test",))
+    model = create_model("cca-type2", conditions=8, trunk="lite", pretrained=False, image_size=64)
+    transform = ImageTransform(tuple(model.image_size))
+    saved = SimpleNamespace(model=model.eval(), attributes=dataset.attributes, transform=transform)
+    run = Run(tmp_path, saved, dataset, ImageInputs(dataset["test"], transform))
+    switcher = ConditionSwitcher.of_run(run, [3, 5], width=300)
+    assert switcher.engine.image_ids == [3, 5] and switcher.picture.layout.width == "300px"
+    embeddings = embed_images(model, run.inputs)
+    np.testing.assert_array_equal(switcher.engine.candidates.embeddings, embeddings)
+    for image, shown in zip((3, 5), switcher.engine.images):
+        np.testing.assert_array_equal(shown, run.picture(image))
+    np.testing.assert_array_equal(switcher.engine.labels, run.split.label_matrix())
+    assert 3 not in [near.id for near in switcher.engine.nearest(switcher.engine.look(0, 0), 11)]
 
 
 def test_wrong_arguments_are_refused(images, candidates):
