@@ -5,6 +5,7 @@ A notebook computes what is drawn, calls a function of this module, and checks t
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ccakit.attributes import Attributes
 from ccakit.models.registry import model_info
-from ccakit.show import style
+from ccakit.show import plots, style
 
 PAGE = 8.7  # inches: at 110 dpi as wide as a notebook's page
 BLUE, RED, GREEN, DARK_RED, SKY = (style.PALETTE[i] for i in (0, 1, 2, 4, 5))
@@ -335,3 +336,171 @@ def points_of(ax: Axes) -> np.ndarray:
 def matrix_of(ax: Axes) -> np.ndarray:
     """Return the matrix that an axes shows, NaN where it is unknown."""
     return ax.images[0].get_array().filled(np.nan)
+
+
+# ---- rankings
+
+
+def judged(picture: np.ndarray, text: str, right: bool | None) -> tuple[np.ndarray, str, str | None]:
+    """Return a cell of `picture_rows`: a tick and a green frame, a cross and an orange one, or neither (None)."""
+    if right is None:
+        return picture, text, None
+    return picture, f"{'✓' if right else '✗'} {text}", style.RIGHT if right else style.WRONG
+
+
+def picture_rows(rows: Sequence[tuple], across: int = 1) -> Figure:
+    """Draw rows of pictures, `across` rows side by side.
+
+    rows: (title, colour of the title, cells) each; a cell is (picture, text under it, colour of its frame or None).
+    """
+    longest, down = max(len(cells) for _, _, cells in rows), -(-len(rows) // across)
+    side = 1.05
+    figure = style.new_figure(across * (side * longest + 0.8), down * (side + 0.5))
+    grids = [part.subplots(down, longest, squeeze=False) for part in np.ravel(figure.subfigures(1, across))]
+    for grid in grids:
+        for ax in grid.flat:
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+    for number, (title, color, cells) in enumerate(rows):
+        axes = grids[number // down][number % down]
+        axes[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8, color=style.ink(color))
+        for ax, (picture, text, frame) in zip(axes, cells):
+            style.show_picture(ax, picture, text, frame)
+    return figure
+
+
+def marks(figure: Figure) -> list[str]:
+    """Return the ticks and crosses under the pictures of a figure, in its order."""
+    texts = [ax.get_xlabel() for ax in figure.axes]
+    return [text[0] for text in texts if text.startswith(("✓", "✗"))]
+
+
+def ranking_strips(rankings: Mapping[str, np.ndarray]) -> Figure:
+    """Draw rankings (bool, best first) as strips: a dark line is a relevant candidate."""
+    figure, axes = panels(PAGE, 2.4, rows=len(rankings))
+    for ax, (title, relevant) in zip(axes, rankings.items()):
+        extent = (0, len(relevant), 0, 1)
+        ax.imshow(1.0 - relevant[None], aspect="auto", cmap="gray", interpolation="nearest", extent=extent)
+        ax.set_title(title, fontsize=8, loc="left")
+        ax.set(yticks=[], xticks=[0, len(relevant)] if ax is axes[-1] else [])
+    return figure
+
+
+def confusion_tables(tables: Sequence[np.ndarray], attributes: Attributes) -> Figure:
+    """Draw tables (values, values) of counts, each row in shares of its sum; a row without a count is white."""
+    figure, axes = panels(11.5, 4.3, 2, -(-len(tables) // 2))
+    colors = style.attribute_colors(len(attributes))
+    for condition, (ax, table) in enumerate(zip(axes.flat, tables)):
+        sums = table.sum(axis=1, keepdims=True)
+        ax.imshow(np.where(sums > 0, table / np.maximum(sums, 1), np.nan), cmap="Blues", vmin=0, vmax=1)
+        ax.set_title(attributes.title(condition), color=style.ink(colors[condition]), fontweight="bold")
+        names = [textwrap.shorten(value, 18, placeholder="…") for value in attributes.values[condition]]
+        ax.set_yticks(range(len(names)), [f"{name}  {label}" for label, name in enumerate(names)])
+        ax.set_xticks(range(len(names)), range(len(names)))
+    return figure
+
+
+# ---- attention
+
+
+def hit_bars(scores: Mapping[str, Sequence[float]], titles: Sequence[str]) -> Figure:
+    """Draw shares of hits (0..1) by attribute: the first score in colour, its controls in greys beside it."""
+    figure, ax = panels(PAGE, 3)
+    for offset, (name, values) in enumerate(scores.items()):
+        color = BLUE if offset == 0 else str(0.3 + 0.17 * offset)
+        ax.bar(np.arange(len(titles)) + 0.2 * offset, 100 * np.array(values), 0.2, color=color, label=name)
+    ax.set_xticks(np.arange(len(titles)) + 0.3, [title.replace(" ", "\n") for title in titles], fontsize=8)
+    ax.set_ylabel("hits (%)")
+    ax.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+    return figure
+
+
+def condition_maps(maps: Sequence[np.ndarray], attributes: Attributes, cmap: str = "inferno") -> Figure:
+    """Draw one map a condition, side by side, each on its own scale."""
+    figure, axes = panels(PAGE, 1.6, columns=len(maps))
+    colors = style.attribute_colors(len(attributes))
+    for condition, (ax, shown) in enumerate(zip(axes, maps)):
+        ax.imshow(shown, cmap=cmap)
+        ax.set_title(two_lines(attributes, condition), color=style.ink(colors[condition]))
+        ax.set_axis_off()
+    return figure
+
+
+def head_rows(figure: Figure, conditions: Sequence[int], attributes: Attributes) -> Figure:
+    """Name the rows of a heatmap grid of heads by condition, in its colour; heads have no colour of their own."""
+    columns = len(figure.axes) // len(conditions)
+    colors = style.attribute_colors(len(attributes))
+    for ax, condition in zip(figure.axes[::columns], conditions):
+        color = style.ink(colors[condition])
+        ax.set_ylabel(two_lines(attributes, condition), color=color, fontweight="bold", fontsize=9)
+    for ax in figure.axes[:columns]:
+        ax.title.set(color="black", fontweight="normal")
+    return figure
+
+
+# ---- efficiency
+
+
+def system_kind(title: str) -> str:
+    """Return what a system of the paper is, by its title in the tables."""
+    if "CCA" in title:
+        return "CCA"
+    return "other transformers" if title.startswith("TF") else "CNNs"
+
+
+def scores_over_parameters(
+    points: Mapping, titles: Mapping[str, str], networks: Mapping[str, tuple]
+) -> Figure:
+    """Draw printed scores over parameters (log scale), a panel a data set.
+
+    points: {data set: {system: (millions of parameters, score)}}. networks: {data set: (K, millions of K ViTs)}, a
+    dotted line.
+    """
+    colors = {"CCA": BLUE, "other transformers": DARK_RED, "CNNs": GREEN}
+    figure, axes = panels(PAGE, 3.9, columns=len(points))
+    for ax, (dataset, systems) in zip(axes, points.items()):
+        for name, (millions, score) in systems.items():
+            ax.plot(millions, score, "o", color=colors[system_kind(name)], markersize=5)
+        count, of_networks = networks[dataset]
+        ax.axvline(of_networks, color=GREY, linestyle=":")
+        ax.text(of_networks / 1.08, sum(ax.get_ylim()) / 2, f"{count} ViTs", ha="right", fontsize=8)
+        plots.name_points(ax, systems)
+        ax.set(xscale="log", xlim=(6, 1200), xlabel="parameters (M)", title=titles[dataset])
+    legend_below(figure, axes[0], colors, "o")
+    return figure
+
+
+def operation_bars(ax: Axes, gigaflops) -> None:
+    """Draw a bar a way (rows of a DataFrame), made of its parts (columns)."""
+    start = np.zeros(len(gigaflops))
+    for part, color in zip(gigaflops.columns, (SKY, BLUE, RED)):
+        ax.barh(gigaflops.index, gigaflops[part], left=start, color=color, label=part)
+        start += gigaflops[part].to_numpy()
+    ax.set(xlabel="GFLOP an image", xlim=(0, 1.1 * start.max()))
+    ax.invert_yaxis()
+    ax.legend(frameon=False, fontsize=8, loc="upper right")
+
+
+def time_curves(ratios: Mapping, floors: Mapping, eight: Mapping[str, float]) -> Figure:
+    """Draw measured time of all spaces, in units of a plain forward, over the number of conditions.
+
+    ratios: {title: {conditions: ratios of all rounds}}; points are medians, bars quartiles. floors: {title: (numbers
+    of conditions, ratios of operations)}. eight: {title: time of eight forwards}.
+    """
+    figure, axes = panels(4.35 * len(ratios), 3.1, columns=len(ratios), squeeze=False)
+    for ax, (title, measured) in zip(axes[0], ratios.items()):
+        low, middle, high = np.percentile(list(measured.values()), [25, 50, 75], axis=1)
+        ax.plot(*floors[title], color="0.4", linestyle="--", label="floor")
+        bars, label = [middle - low, high - middle], "spaces, measured (quartiles)"
+        ax.errorbar(list(measured), middle, bars, color=BLUE, fmt="o-", markersize=4, capsize=2, label=label)
+        ax.axhline(1, color="0.7", linewidth=0.8)
+        text = f"8 forwards: {eight[title]:.1f}"
+        ax.text(0.98, 0.96, text, transform=ax.transAxes, ha="right", va="top", fontsize=8, color=style.WRONG)
+        ax.set(xscale="log", title=title, xlabel="conditions K", ylabel="time, of a plain forward")
+        ax.set_ylim(min(0.85, low.min() - 0.02), max(1.25, high.max() + 0.1))
+        ticks = [1, 2, 4, 8, 16, 32, 64]
+        finish(ax, xticks=ticks)
+    for ax in axes[0, 1:]:
+        ax.get_legend().remove()
+    axes[0, 0].get_legend().set_loc("upper left")
+    return figure
