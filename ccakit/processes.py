@@ -111,6 +111,17 @@ def gather_dicts(values: dict) -> dict:
     return {key: value for of in gather_objects(values) for key, value in sorted(of.items())}
 
 
+@contextmanager
+def local_main_first() -> Iterator[None]:
+    """Let one process of each machine do the work inside before the others begin it."""
+    first = int(os.environ.get("LOCAL_RANK", 0)) == 0
+    if not first:
+        gather_objects(None)
+    yield
+    if first:
+        gather_objects(None)
+
+
 def run_on_main(work: Callable[[], object]) -> object:
     """What `work` returns in the main process, in all; its error, if it raises one, is raised in all."""
     if world_size() == 1:
@@ -150,7 +161,7 @@ def raise_in_all() -> Iterator[None]:
         if world_size() == 1:
             raise
         error = raised
-    if world_size() == 1:
+    if not all_max([error is not None])[0]:
         return
     told = gather_objects(None if error is None else (str(error), isinstance(error, NotImplementedError)))
     told = [(f"process {i}: {each[0]}", each[1]) for i, each in enumerate(told) if each is not None]

@@ -54,7 +54,7 @@ class BenchmarkConfig:
     workers: int = 0
     """Loader processes."""
     max_unreadable: float = 0.01
-    """The share of training images that may be unreadable; these are replaced by other draws, and counted."""
+    """The share of training images that may be unreadable; they are left out, and counted."""
     skip_unreadable: bool = False
     """Leave unreadable images of valid and test out, and count them; without, runs that meet one fail."""
     jobs: int = 1

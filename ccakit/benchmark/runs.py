@@ -149,7 +149,7 @@ def run_one(config: BenchmarkConfig, run: Trial, dataset: Dataset) -> dict:
 
 
 def _found(saved: SavedModel, facts: dict, metrics: dict) -> dict:
-    """What a finished run's row says of it. unreadable: images replaced in training, and left out of test."""
+    """What a finished run's row says of it. unreadable: images left out of training and of test."""
     parameters = list(saved.model.parameters())
     return {
         "status": "collapsed" if facts["collapsed"] else "at chance" if at_chance(metrics) else "ok",

@@ -27,8 +27,6 @@ class _Measured:
         self.trainer.open_training()
         self.model = self.trainer.saved.model
         self.steps = list(islice(Steps(self.trainer.objective, 0, self.trainer.inputs), STEPS))
-        for _, extra in self.steps:
-            extra.pop("unreadable", None)  # other draws are in their place
         images = torch.randn(BATCH, 3, *self.model.image_size, generator=torch.Generator().manual_seed(0))
         self.images = images.to(self.trainer.accelerator.device)
         self.embed_ms, self.images_per_second = [], []

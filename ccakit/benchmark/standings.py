@@ -103,7 +103,7 @@ def _foot(rows: list[dict], lines: list[dict]) -> list[str]:
     """The lines below all blocks: footnotes, unreadable images, what a random ranking scores."""
     foot = [f"* {name}: {what}" for name, what in footnotes(lines).items()]
     if unreadable := max(row.get("unreadable") or 0 for row in rows):
-        foot.append(f"unreadable images, replaced in training and left out of test: up to {unreadable} a run")
+        foot.append(f"unreadable images, left out of training and test: up to {unreadable} a run")
     chance = next((row["random_map_weighted"] for row in rows if row.get("random_map_weighted")), None)
     if chance:
         foot.append(f"random ranking: weighted mAP {chance:.2f}")

@@ -19,6 +19,6 @@ def run(config: Config) -> dict:
     )
     if facts["unreadable"]:
         print(
-            f"unreadable: {facts['unreadable']} training images, replaced; see {config.out / 'unreadable.json'}"
+            f"unreadable: {facts['unreadable']} training images, left out; see {config.out / 'unreadable.json'}"
         )
     return facts

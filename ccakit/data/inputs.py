@@ -1,18 +1,19 @@
 """What a model is fed, by image index: pictures, or the kept output of its frozen part.
 
-An image that cannot be read is an error that names its line, unless a share of the split's images may be unreadable
-(`max_unreadable`). Then its row is NaN, and `inputs.unreadable` says why: training replaces it by another draw
-(`ccakit.training.batches.Steps`), evaluation leaves it out (`ccakit.evaluation.embedding.rank`).
+An image that cannot be read is an error that names its line. Where a share of the split's images may be unreadable
+(`max_unreadable`), they are found once, before the first of them is used: `inputs.unreadable` says which they are and
+why, and training and evaluation leave them out (`Split.without`). `load` gives NaN for them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ccakit import processes
 from ccakit.data.images import read_image
 from ccakit.data.split import Split
 from ccakit.data.transform import ImageTransform
 from ccakit.disk import atomic_write, write_json
 from ccakit.errors import DataError
-from ccakit.processes import keep_freed_memory
 
 log = logging.getLogger("ccakit")
 
@@ -35,10 +36,11 @@ class UnreadableImage(DataError):
 
 
 class Inputs:
-    """What both kinds of inputs share: how many images there are, and which of them cannot be read.
+    """Hold what both kinds of inputs share: how many images there are, and which of them cannot be read.
 
     max_unreadable: the share of the split's images that may be unreadable, 0 to 1; 0: the first one is an error.
-    unreadable: why, by index, of those found so far. A loader's worker process has its own.
+    unreadable: why an image cannot be read, by its index. complete: whether all unreadable images have been found;
+    then one more is an error.
     """
 
     cached = False
@@ -46,42 +48,36 @@ class Inputs:
     def __init__(self, split: Split, max_unreadable: float = 0.0) -> None:
         self.split, self.max_unreadable = split, max_unreadable
         self.unreadable: dict[int, str] = {}
+        self.complete = False
 
     def __len__(self) -> int:
         return len(self.split.filenames)
 
     def error(self, index: int, problem: str) -> UnreadableImage:
-        """What is wrong with an image, by the list's line that names it."""
+        """The error that names the image's line in the list of files."""
+        file = Path(self.split.root) / f"filenames_{self.split.name}.txt"
         remedy = "Put a whole image there; lines must stay, as labels count them."
-        return UnreadableImage(self._list, problem, remedy, line=index + 1)
-
-    @property
-    def _list(self) -> Path:
-        return Path(self.split.root) / f"filenames_{self.split.name}.txt"
+        return UnreadableImage(file, problem, remedy, line=index + 1)
 
     def note(self, index: int, reason: str) -> None:
-        """Keep in mind that an image cannot be read; UnreadableImage where none may be."""
-        if not self.max_unreadable:
+        """Add an image to the unreadable ones; UnreadableImage where no more are allowed."""
+        if self.complete or not self.max_unreadable:
             raise self.error(index, f"lists {self.split.filenames[index]}, which {reason}")
         self.unreadable[index] = reason
 
-    def too_many(self) -> bool:
-        """Whether more images are unreadable than may be."""
-        return len(self.unreadable) > self.max_unreadable * len(self)
-
     def check(self) -> None:
-        """UnreadableImage, with the first of them and the lines of the others, where there are too many."""
-        if not self.too_many():
+        """Raise UnreadableImage where too many images are unreadable: it names the first and the others' lines."""
+        if len(self.unreadable) <= self.max_unreadable * len(self):
             return
         (first, reason), *others = sorted(self.unreadable.items())
-        told = ", ".join(f"{index + 1} ({why})" for index, why in others[:20])
-        told = f"; so are lines {told}{', ...' if others[20:] else ''}" if told else ""
+        lines = ", ".join(f"{index + 1} ({why})" for index, why in others[:20])
+        also = f"; so are lines {lines}{', ...' if others[20:] else ''}" if others else ""
         share = f"{len(self.unreadable)} of {len(self)} images cannot be read, more than a share of "
-        problem = f"lists {self.split.filenames[first]}, which {reason}{told}. {share}{self.max_unreadable:g}"
+        problem = f"lists {self.split.filenames[first]}, which {reason}{also}. {share}{self.max_unreadable:g}"
         raise self.error(first, problem)
 
     def report(self) -> list[dict]:
-        """The unreadable images, in order: index, file, its line in the list, and why."""
+        """List the unreadable images in order: index, file, its line in the list, and why."""
         names = self.split.filenames
         return [
             {"image": index, "file": names[index], "line": index + 1, "reason": reason}
@@ -90,7 +86,7 @@ class Inputs:
 
 
 class ImageInputs(Inputs):
-    """Images of a split, read and transformed: `load(indices)` -> (n, 3, height, width) float32."""
+    """Read and transform the images of a split: `load(indices)` -> (n, 3, height, width) float32."""
 
     def __init__(self, split: Split, transform: ImageTransform, max_unreadable: float = 0.0) -> None:
         super().__init__(split, max_unreadable)
@@ -105,7 +101,7 @@ class ImageInputs(Inputs):
         return torch.full((3, *self.transform.size), torch.nan)
 
     def load(self, indices: np.ndarray, threads: int | None = None) -> Tensor:
-        """threads: images read at the same time; by default one a core, at most 4."""
+        """Load images. threads: how many are read at the same time; by default one a core, at most 4."""
         threads, indices = threads or min(4, os.cpu_count() or 1), np.asarray(indices).tolist()
         if threads == 1:
             return torch.stack([self._one(index) for index in indices])
@@ -114,7 +110,7 @@ class ImageInputs(Inputs):
 
 
 class FeatureInputs(Inputs):
-    """The frozen stem's output for every image of `images`, float16 on disk: `load(indices)` -> float32.
+    """Open the frozen stem's output for every image of `images`, float16 on disk: `load(indices)` -> float32.
 
     A file beside it, where there is one, names the images that could not be read.
     """
@@ -124,29 +120,12 @@ class FeatureInputs(Inputs):
     def __init__(self, file: Path, images: ImageInputs) -> None:
         super().__init__(images.split, images.max_unreadable)
         self.features = np.load(file, mmap_mode="r", allow_pickle=False)
-        for index, reason in _read_reasons(file).items():
+        for index, reason in (_read_reasons(_reasons_file(file), len(images)) or {}).items():
             self.note(index, reason)
         self.check()
 
     def load(self, indices: np.ndarray) -> Tensor:
         return torch.from_numpy(self.features[indices]).float()  # torch converts ten times as fast as NumPy
-
-
-def keep_features(
-    model, inputs: ImageInputs, folder: Path, *, batch_size: int = 16, progress: bool = True
-) -> FeatureInputs:
-    """The stem's output for all images of `inputs`, from `folder` if it is there, else computed and kept.
-
-    The file's name carries a digest of the frozen weights, the transform and the images (names, sizes, times),
-    so that a change of any of them computes anew. A file that is not whole is computed anew. UnreadableImage for
-    images that cannot be read, if there are more than `inputs` may have.
-    """
-    split = inputs.split
-    file = Path(folder) / f"{split.name}-{_key(model, inputs)}.npy"
-    if not _whole(file, len(inputs)):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _compute(model, inputs, file, batch_size, progress)
-    return FeatureInputs(file, inputs)
 
 
 def inputs_for(
@@ -158,112 +137,167 @@ def inputs_for(
     progress: bool = True,
     max_unreadable: float = 0.0,
 ) -> ImageInputs | FeatureInputs:
-    """What `model` is fed of a split: kept features (in the data set's `.features`) where `cache` is set and the
-    model has a frozen part, else images; images, too, with a warning, where the folder cannot be written.
-    max_unreadable: the share of its images that may be unreadable, see `Inputs`.
+    """Choose what `model` is fed of a split; of several processes, all have to call this.
+
+    Kept features (in the data set's `.features`) where `cache` is set and the model has a frozen part, else images;
+    images, too, with a warning, where the folder cannot be written. max_unreadable: the share of the images that may
+    be unreadable, see `Inputs`; UnreadableImage where there are more.
     """
-    images = ImageInputs(split, transform, max_unreadable)
-    if not (cache and model.keeps_features):
-        return images
+    processes.start()
+    images, features = ImageInputs(split, transform, max_unreadable), None
     folder = Path(split.root) / ".features"
-    try:
-        return keep_features(model, images, folder, progress=progress)
-    except OSError as error:
-        log.warning("%s: features cannot be kept (%s); they are computed anew each time", folder, error)
-        return images
+    if cache and model.keeps_features:
+        with processes.local_main_first():  # it computes the features, which the others then open
+            try:
+                features = keep_features(model, images, folder, progress=progress)
+            except OSError as error:
+                log.warning("%s: features cannot be kept (%s); they are computed each time", folder, error)
+    if not processes.all_max([features is None])[0]:
+        return features
+    if max_unreadable:
+        find_unreadable(images, folder, progress=progress)
+    return images
+
+
+def find_unreadable(inputs: ImageInputs, folder: Path, *, progress: bool = True) -> None:
+    """Find all images that cannot be read, by decoding each once; UnreadableImage where there are too many.
+
+    The result is kept in `folder`, under a digest of the transform and the images (names, sizes, times), so that the
+    same images are decoded once. Each process decodes its part of them.
+    """
+
+    def kept() -> tuple[Path, dict[int, str] | None]:
+        file = _reasons_file(folder / f"{inputs.split.name}-{_key(inputs)}.npy")
+        return file, _read_reasons(file, len(inputs))
+
+    def keep() -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(file, {str(index): reason for index, reason in sorted(found.items())})
+        except OSError as error:
+            log.warning("%s cannot be written (%s); another run will look at all images again", file, error)
+
+    file, found = processes.run_on_main(kept)
+    if found is None:
+        with processes.raise_in_all():
+            _decode_all(inputs, processes.shard(np.arange(len(inputs))), progress and processes.is_main())
+        found = processes.gather_dicts(inputs.unreadable)
+        processes.run_on_main(keep)
+    inputs.unreadable, inputs.complete = found, True
+    inputs.check()
+
+
+def _decode_all(inputs: ImageInputs, indices: np.ndarray, progress: bool) -> None:
+    with _pool() as pool, _bar(f"images of {inputs.split.name}", len(indices), progress) as bar:
+        for _ in pool.map(lambda part: bar.update(len(inputs.load(part, threads=1))), _batches(indices, 16)):
+            pass
+
+
+def keep_features(
+    model, inputs: ImageInputs, folder: Path, *, batch_size: int = 16, progress: bool = True
+) -> FeatureInputs:
+    """Open the stem's output for all images of `inputs`; compute it and keep it in `folder` where it is not there.
+
+    The file's name carries a digest of the frozen weights, the transform and the images (names, sizes, times), so that
+    a change of any of them computes it again, as does a file that is not whole. UnreadableImage for images that
+    cannot be read, if there are more than `inputs` may have.
+    """
+    file = Path(folder) / f"{inputs.split.name}-{_key(inputs, model.trunk.stem_key())}.npy"
+    if not _is_whole(file, len(inputs)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _compute(model, inputs, file, batch_size, progress)
+    return FeatureInputs(file, inputs)
 
 
 def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: bool) -> None:
     """Write the features, a batch a thread: each thread reads and computes on one core, where all together would wait
     for each other at every layer. So the features do not depend on the number of cores either."""
-    device, total, threads = next(model.parameters()).device, len(inputs), torch.get_num_threads()
-    at_once = min(threads, 16)  # a batch takes some 100 MiB
-    stem = model.trunk.folded().stem
-    keep_freed_memory()
+    device, stem = next(model.parameters()).device, model.trunk.folded().stem
+    processes.keep_freed_memory()
 
     def features_of(indices: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             return stem(inputs.load(indices, threads=1).to(device)).cpu().numpy().astype(np.float16)
 
-    batches = np.split(np.arange(total), range(batch_size, total, batch_size))
-    pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(1,))
+    batches = _batches(np.arange(len(inputs)), batch_size)
+    with (
+        _pool() as pool,
+        _bar(f"features of {inputs.split.name}", len(inputs), progress) as bar,
+        atomic_write(file, durable=True) as partial,
+        open(partial, "wb") as store,  # no memory map: a full disk would kill the process
+    ):
+        for indices, features in zip(batches, pool.map(features_of, batches)):
+            inputs.check()
+            features[np.isin(indices, list(inputs.unreadable))] = np.nan
+            if indices[0] == 0:
+                header = np.lib.format.header_data_from_array_1_0(features)
+                header["shape"] = (len(inputs), *features.shape[1:])
+                np.lib.format.write_array_header_1_0(store, header)
+            store.write(np.ascontiguousarray(features))
+            bar.update(len(indices))
+        if inputs.unreadable:
+            write_json(_reasons_file(file), {str(i): why for i, why in sorted(inputs.unreadable.items())})
+        else:
+            _reasons_file(file).unlink(missing_ok=True)
+
+
+def _batches(indices: np.ndarray, size: int) -> list[np.ndarray]:
+    return np.split(indices, range(size, len(indices), size))
+
+
+@contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    """Give threads that compute on one core each: one a core, at most 16 (a batch takes some 100 MiB)."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(min(threads, 16), initializer=torch.set_num_threads, initargs=(1,))
     try:
-        hide = None if progress else True  # None: shown on a terminal, not in a log
-        bar = tqdm(
-            total=total, desc=f"features of {inputs.split.name}", unit="img", disable=hide, leave=False
-        )
-        with (
-            atomic_write(file, durable=True) as partial,
-            open(partial, "wb") as store,
-        ):  # no memory map: a full disk would kill the process
-            for indices, features in zip(batches, pool.map(features_of, batches)):
-                inputs.check()
-                features[np.isin(indices, list(inputs.unreadable))] = np.nan
-                if not indices[0]:
-                    store.write(_header((total, *features.shape[1:])))
-                store.write(np.ascontiguousarray(features))
-                bar.update(len(indices))
-            bar.close()
-            _write_reasons(file, inputs.unreadable)
+        yield pool
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # what a thread sets for itself, threads that begin later begin with
 
 
-def _header(shape: tuple[int, ...]) -> bytes:
-    """What a .npy file of float16 begins with."""
-    header = io.BytesIO()
-    facts = {
-        "descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)),
-        "fortran_order": False,
-        "shape": shape,
-    }
-    np.lib.format.write_array_header_1_0(header, facts)
-    return header.getvalue()
+def _bar(name: str, total: int, progress: bool) -> tqdm:
+    """Show a bar on a terminal, and none in a log."""
+    return tqdm(desc=name, total=total, unit="img", disable=None if progress else True, leave=False)
 
 
 def _reasons_file(file: Path) -> Path:
     return file.with_suffix(".unreadable.json")
 
 
-def _write_reasons(file: Path, unreadable: dict[int, str]) -> None:
-    """Name the images that have no features, in a file beside theirs; no file where all could be read."""
-    if unreadable:
-        write_json(_reasons_file(file), {str(index): reason for index, reason in unreadable.items()})
-    else:
-        _reasons_file(file).unlink(missing_ok=True)
+def _read_reasons(file: Path, count: int) -> dict[int, str] | None:
+    """Read which of so many images cannot be read, and why; None where the file is missing or says something else."""
+    try:
+        reasons = {int(index): str(reason) for index, reason in json.loads(file.read_text()).items()}
+    except (OSError, ValueError, AttributeError):
+        return None
+    return reasons if all(0 <= index < count for index in reasons) else None
 
 
-def _read_reasons(file: Path) -> dict[int, str]:
-    if not _reasons_file(file).exists():
-        return {}
-    return {int(index): reason for index, reason in json.loads(_reasons_file(file).read_text()).items()}
-
-
-def _whole(file: Path, count: int) -> bool:
+def _is_whole(file: Path, count: int) -> bool:
     """Whether the file holds the features of so many images, and the file beside it, if any, names some of these."""
     try:
-        named = _read_reasons(file)
-        features = np.load(
-            file, mmap_mode="r", allow_pickle=False
-        )  # of a zip it gives something else than an array
-        whole = isinstance(features, np.ndarray) and features.dtype == np.float16 and features.ndim > 1
-        return whole and len(features) == count and all(0 <= index < count for index in named)
+        features = np.load(file, mmap_mode="r", allow_pickle=False)
     except Exception:  # noqa: BLE001 - of many types, by what numpy takes the file for
         return False
+    is_array = isinstance(features, np.ndarray)  # of a zip, numpy gives something else
+    whole = is_array and features.dtype == np.float16 and features.ndim > 1 and len(features) == count
+    reasons = _reasons_file(file)
+    return whole and (not reasons.exists() or _read_reasons(reasons, count) is not None)
 
 
-def _key(model, inputs: ImageInputs) -> str:
-    digest = hashlib.sha256(model.trunk.stem_key().encode())
+def _key(inputs: ImageInputs, stem: str = "") -> str:
+    """Digest what the inputs depend on: the stem, the transform, each file's name, size and time."""
+    digest = hashlib.sha256(stem.encode())
     digest.update(json.dumps(inputs.transform.to_dict(), sort_keys=True).encode())
     for index, name in enumerate(inputs.split.filenames):
         try:
             stat = inputs.split.path(index).stat()
             digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
         except OSError as error:
-            inputs.note(
-                index, "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-            )
+            missing = isinstance(error, FileNotFoundError)
+            inputs.note(index, "is missing" if missing else f"cannot be read ({error})")
             digest.update(f"{name} {error.errno}\n".encode())
     inputs.check()
     return digest.hexdigest()[:16]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ class Split:
     def label_matrix(self) -> np.ndarray:
         """Make the (n, K) int64 matrix of the images' labels, see the function of this name."""
         return label_matrix(self.labels, len(self.filenames), len(self.attributes))
+
+    def without(self, images: Iterable[int]) -> Split:
+        """Leave out the labels, queries, candidates and regions of some images; the list of files stays."""
+        rows = {name: getattr(self, name) for name in ("labels", "queries", "candidates", "regions")}
+        left_out = list(images)
+        kept = {name: each[~np.isin(each[:, 0], left_out)] for name, each in rows.items() if each is not None}
+        return replace(self, **kept)
 
     @property
     def multi_valued(self) -> int:

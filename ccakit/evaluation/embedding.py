@@ -7,7 +7,6 @@ to call these functions; each computes a part, and all get the full result.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +56,6 @@ def _fill(
     with processes.raise_in_all():
         for batch, tokens in _batches(model, inputs, images, batch_size, progress):
             fill_batch(batch, tokens)
-    if processes.world_size() > 1:
-        inputs.unreadable.update(processes.gather_dicts(inputs.unreadable))
     return processes.sum_arrays(rows)
 
 
@@ -136,22 +133,20 @@ def save_embeddings(out: Path, embeddings: np.ndarray, facts: dict) -> None:
 
 
 def readable(inputs) -> Split:
-    """Take the split of `inputs` without the queries, candidates, labels and regions of unreadable images.
+    """Take the split of `inputs` without the labels, queries, candidates and regions of unreadable images.
 
-    DataError if no query or no candidate is left.
+    DataError if no label, no query or no candidate is left.
     """
     split = inputs.split
     if not inputs.unreadable:
         return split
-    kept = {}
-    for name in ("labels", "queries", "candidates", "regions"):
-        rows = getattr(split, name)
-        if rows is not None:
-            kept[name] = rows[~is_unreadable(rows[:, 0], inputs)]
-            if name in ("queries", "candidates") and not len(kept[name]):
-                problem = f"{len(inputs.unreadable)} images cannot be read, and none of the {name} is left"
-                raise inputs.error(min(inputs.unreadable), problem)
-    return replace(split, **kept)
+    kept = split.without(inputs.unreadable)
+    for name in ("labels", "queries", "candidates"):
+        rows = getattr(kept, name)
+        if rows is not None and not len(rows):
+            problem = f"{len(inputs.unreadable)} images cannot be read, and none of the {name} is left"
+            raise inputs.error(min(inputs.unreadable), problem)
+    return kept
 
 
 def rank(model, inputs, *, batch_size: int = 64, progress: str | None = None) -> RetrievalResult:

@@ -9,20 +9,15 @@ from torch.utils.data import DataLoader
 
 from ccakit import processes
 from ccakit.errors import DataError
-from ccakit.training.objectives import REDRAW
 
 NAMED = 5  # images of a batch that are named
 
 
 class Steps(torch.utils.data.Dataset):
-    """An epoch's batches, loaded: `steps[i]` -> (inputs, extra). With a seed, images are flipped at random.
+    """An epoch's batches, loaded: `steps[i]` -> (inputs, extra). With a seed, images are flipped at random."""
 
-    Images that cannot be read are replaced by other draws, which depend on the seed, the epoch and the batch alone;
-    `extra["unreadable"]` then says which they were, and why. Where too few images are left, `inputs` is empty.
-    """
-
-    def __init__(self, objective, epoch: int, inputs, flip_seed: int | None = None, seed: int = 0) -> None:
-        self.objective, self.inputs, self.seed = objective, inputs, seed
+    def __init__(self, objective, epoch: int, inputs, flip_seed: int | None = None) -> None:
+        self.objective, self.inputs = objective, inputs
         self.batches = list(objective.sampler.epoch(epoch))
         self.flip_seed, self.epoch = flip_seed, epoch
 
@@ -30,57 +25,17 @@ class Steps(torch.utils.data.Dataset):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        all_images = self.objective.images(self.batches[index])
         images, extra = self.objective.prepare(self.batches[index])
         inputs = self.inputs.load(images)
-        if unreadable := self._unreadable(images):
-            if processes.world_size() > 1:  # the others have to know
-                return inputs, {**extra, "unreadable": unreadable}
-            return self.replaced(index, unreadable, dict(zip(images.tolist(), inputs)))
-        return self._flipped(index, self.batches[index], images, inputs), self._counted(
-            self.batches[index], extra
-        )
-
-    def _counted(self, batch, extra: dict) -> dict:
-        if processes.world_size() > 1:
-            extra["images"] = torch.tensor(len(self.objective.images(batch)))
-        return extra
-
-    def _flipped(self, index: int, batch, images: np.ndarray, inputs: Tensor) -> Tensor:
-        """The images of a batch, some of them flipped: those that are in one process, whatever part it has."""
         if self.flip_seed is not None:
-            whole = self.objective.images(batch)
-            flip = np.random.default_rng([self.flip_seed, self.epoch, index]).random(len(whole)) < 0.5
-            flip = dict(zip(whole.tolist(), flip.tolist()))
-            flip = torch.tensor([flip[image] for image in images.tolist()], dtype=torch.bool)
-            inputs[flip] = inputs[flip].flip(-1)
-        return inputs
-
-    def _unreadable(self, images: np.ndarray) -> dict[int, str]:
-        """Those of the images that cannot be read, and why."""
-        known = self.inputs.unreadable
-        return {i: known[i] for i in images.tolist() if i in known} if known else {}
-
-    def replaced(self, index: int, unreadable: dict[int, str], loaded: dict[int, Tensor] | None = None):
-        """The batch without its unreadable images, and what `steps[index]` gives beside it.
-
-        unreadable: those of the whole batch; all processes call this together. loaded: what has been loaded of it.
-        """
-        rng = np.random.default_rng([self.seed, self.epoch, index, REDRAW])
-        batch, found, loaded = self.batches[index], dict(unreadable), loaded or {}
-        self.inputs.unreadable.update(found)
-        while unreadable and not self.inputs.too_many():
-            batch = self.objective.redraw(batch, set(found), rng)
-            images, extra = self.objective.prepare(batch)
-            new = np.array([i for i in images.tolist() if i not in loaded], np.int64)
-            loaded.update(zip(new.tolist(), self.inputs.load(new) if len(new) else ()))
-            unreadable = processes.gather_dicts(self._unreadable(images))
-            self.inputs.unreadable.update(unreadable)
-            found |= unreadable
-        if unreadable or len(self.objective.images(batch)) < 2:  # too many to go on, or next to nothing left
-            return torch.empty(0), {"unreadable": found}
-        inputs = torch.stack([loaded[i] for i in images.tolist()])
-        extra = self._counted(batch, {**extra, "unreadable": found})
-        return self._flipped(index, batch, images, inputs), extra
+            rng = np.random.default_rng([self.flip_seed, self.epoch, index])
+            flipped = all_images[rng.random(len(all_images)) < 0.5]  # the same images in all processes
+            rows = torch.from_numpy(np.isin(images, flipped))
+            inputs[rows] = inputs[rows].flip(-1)
+        if processes.world_size() > 1:
+            extra["images"] = torch.tensor(len(all_images))
+        return inputs, extra
 
 
 class Loader:
@@ -120,12 +75,13 @@ class Loader:
         at, steps = min(self.at, len(self.steps) - 1), self.steps
         images, _ = steps.objective.prepare(steps.batches[at])
         names = [steps.inputs.split.filenames[image] for image in images[:NAMED].tolist()]
-        told = f"a loader process {'gave nothing in time' if 'timed out' in str(error) else 'died'}"
+        what = "gave nothing in time" if "timed out" in str(error) else "died"
         problem = (
-            f"{told} at batch {at} of epoch {steps.epoch}, or soon after: {len(images)} images, of them "
-            f"{', '.join(names)} ({str(error).splitlines()[0]})"
+            f"a loader process {what} at batch {at} of epoch {steps.epoch}, or soon after: {len(images)} images, "
+            f"among them {', '.join(names)} ({str(error).splitlines()[0]})"
         )
-        remedy = (
+        failed = steps.inputs.error(int(images[0]), problem)
+        failed.remedy = (
             "Look at these images and at the memory; --workers 0 loads in the main process; --resume goes on."
         )
-        return DataError(steps.inputs._list, problem, remedy, line=int(images[0]) + 1)
+        return failed

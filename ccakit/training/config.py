@@ -118,10 +118,10 @@ class TrainConfig:
     keep: int = 2
     """How many checkpoints to keep."""
     max_unreadable: float = 0.01
-    """The share of training images that may be unreadable; these are replaced by other draws and listed in the run's
-    unreadable.json. More of them end the run."""
+    """The share of training images that may be unreadable. They are looked for before the first epoch, left out, and
+    listed in the run's unreadable.json; more of them end the run. 0: no look; the first one that is met ends it."""
     skip_unreadable: bool = False
-    """Leave unreadable images of the valid split out, in the place of ending the run."""
+    """Leave out unreadable images of the valid split instead of ending the run."""
     resume: bool = False
     """Go on from the run folder's last checkpoint."""
     json: bool = False

@@ -28,9 +28,6 @@ from ccakit.training.samplers import (
     ValueIndex,
 )
 
-TRIES = 500  # draws of a triplet under its condition, before one of any condition does
-REDRAW = 1  # sets the random numbers of replacements apart from those of flips
-
 
 @dataclass
 class StepResult:
@@ -70,19 +67,6 @@ class TripletObjective:
         labels = self.labels[torch.from_numpy(images)[gather], condition]
         return images, {"gather": gather, "condition": condition, "labels": labels, **weight}
 
-    def redraw(self, batch: TripletBatch, bad: set[int], rng: np.random.Generator) -> TripletBatch:
-        """The batch, its triplets with a bad image replaced by others, of the same condition where there are any."""
-        rows = np.stack(_rows(batch), axis=1)
-        drawn = [row if bad.isdisjoint(row[:3]) else self._another(row[3], bad, rng) for row in rows.tolist()]
-        return TripletBatch(*np.array([row for row in drawn if row], np.int64).reshape(-1, 4).T)
-
-    def _another(self, condition: int, bad: set[int], rng: np.random.Generator) -> tuple[int, ...] | None:
-        for tries in range(2 * TRIES):
-            *images, drawn = triplet = self.sampler._draw(rng)
-            if bad.isdisjoint(images) and (drawn == condition or tries >= TRIES):
-                return triplet
-        return None
-
     def step(self, model, inputs: Tensor, extra: dict[str, Tensor], mining: str, cached: bool) -> StepResult:
         def compare(embeddings: Tensor) -> tuple[Tensor, int]:
             anchor, positive, negative = embeddings.chunk(3)
@@ -107,7 +91,7 @@ class SpacesObjective:
             self.sampler = BalancedBatches(rows, conditions, layout=layout, seed=config.seed)
         else:
             self.sampler = ShuffledBatches(rows, batch_size=config.batch_size, seed=config.seed)
-        self.rows, self.relations = rows, Relations(rows, conditions, len(split.filenames))
+        self.relations = Relations(rows, conditions, len(split.filenames))
         self.margin, self.labels = config.margin, torch.from_numpy(split.label_matrix())
 
     def images(self, batch: np.ndarray) -> np.ndarray:
@@ -118,18 +102,6 @@ class SpacesObjective:
         """This process's images to load, (U,), and what the loss needs: the relation is the whole batch's."""
         part = processes.shard(batch)
         return part, {"relation": torch.from_numpy(self.relations.of(batch)), "labels": self.labels[part]}
-
-    def redraw(self, batch: np.ndarray, bad: set[int], rng: np.random.Generator) -> np.ndarray:
-        """The batch with other labelled images in the place of bad ones, which share a value where there are any."""
-        rows, batch = self.rows, batch.tolist()
-        for image in [image for image in batch if image in bad]:
-            _, condition, label = rng.choice(rows[rows[:, 0] == image])
-            same = rows[(rows[:, 1] == condition) & (rows[:, 2] == label), 0]
-            pools = (np.setdiff1d(pool, [*batch, *bad]) for pool in (same, rows[:, 0]))
-            pool = next((pool for pool in pools if len(pool)), ())
-            place = batch.index(image)
-            batch[place : place + 1] = [int(rng.choice(pool))] if len(pool) else []
-        return np.array(batch, np.int64)
 
     def step(self, model, inputs: Tensor, extra: dict[str, Tensor], mining: str, cached: bool) -> StepResult:
         def compare(embeddings: Tensor) -> tuple[Tensor, int]:

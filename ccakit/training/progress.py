@@ -30,13 +30,13 @@ class Progress:
     best_epoch: int = -1
     collapsed: bool = False
     """Whether all embeddings of a batch were one point, in some space, when the last epoch ended."""
-    unreadable: dict[str, int] = field(default_factory=dict)
-    """How many batches drew each image that cannot be read, by index."""
 
     @classmethod
     def from_json(cls, values: object) -> Progress:
         """Where a run stood, by what JSON has kept of it; ValueError for what no run can have written."""
         kinds = get_type_hints(cls)
+        if isinstance(values, dict):
+            values = {name: value for name, value in values.items() if name != "unreadable"}  # of version 0.1
         if not isinstance(values, dict) or values.keys() != kinds.keys():
             raise ValueError("does not hold a run's progress")
         for name, kind in kinds.items():
@@ -45,8 +45,6 @@ class Progress:
         progress = cls(**values)
         if min(progress.step, progress.epoch, progress.batch, progress.images, progress.seconds) < 0:
             raise ValueError("has a progress below 0")
-        if not all(index.isdecimal() for index in progress.unreadable):
-            raise ValueError("has a progress whose unreadable images have no numbers")
         if len(progress.rows) != progress.batch or any(len(row) != 3 for row in progress.rows):
             raise ValueError("has a progress whose rows are not those of its batches")
         return progress

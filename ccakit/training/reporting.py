@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from ccakit import processes
 from ccakit.data.inputs import Inputs
-from ccakit.disk import named, write_json
+from ccakit.disk import named, read_json, write_json
+from ccakit.training.checkpoints import newest_first
 from ccakit.training.progress import Progress
 from ccakit.training.run_folder import COLUMNS, add_row
 
@@ -115,9 +116,16 @@ def notice_collapse(progress: Progress, share: float) -> None:
     progress.collapsed = mean < COLLAPSED
 
 
-def report_unreadable(out: Path, train: Inputs, valid: Inputs, drawn: dict[str, int]) -> None:
-    """`out/unreadable.json`, where there is anything to say: the images that could not be read, and how many batches
-    drew each."""
-    if (train.unreadable or valid.unreadable) and processes.is_main():
-        rows = [{**row, "drawn": drawn.get(str(row["image"]), 0)} for row in train.report()]
-        write_json(out / "unreadable.json", {"train": rows, "valid": valid.report()})
+def report_unreadable(out: Path, train: Inputs, valid: Inputs) -> None:
+    """Write `out/unreadable.json`, the images that cannot be read; no file where all can be.
+
+    A warning where a run that goes on had others before, as its batches are then drawn from other images.
+    """
+    file, now = out / "unreadable.json", {"train": train.report(), "valid": valid.report()}
+    before = read_json(file, "Delete it.") if file.exists() else {}
+    if newest_first(out / "checkpoints") and before.get("train", []) != now["train"]:
+        log.warning("%s: other images are unreadable than before; batches differ from here on", out)
+    if now["train"] or now["valid"]:
+        write_json(file, now)
+    else:
+        file.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from ccakit.data.layout import read_dataset
 from ccakit.data.split import Dataset
 from ccakit.data.transform import ImageTransform
 from ccakit.disk import write_json
-from ccakit.evaluation.embedding import rank
+from ccakit.evaluation.embedding import rank, readable
 from ccakit.models.registry import create_model
 from ccakit.models.saved import SavedModel, load_model, save_model
 from ccakit.processes import keep_freed_memory
@@ -108,16 +108,13 @@ class Trainer:
         train, valid = self.dataset["train"], self.dataset["valid"]
         if config.flip and config.cache and model.keeps_features:
             raise ValueError("--flip cannot be used with kept features; take --no-cache, or --freeze none")
-        self.objective = objective_for(train, config)
         model.to(self.accelerator.device)
         batchnorm.share_statistics(model)
         options = dict(cache=config.cache, progress=not self.quiet)
         images, skip = self.saved.transform, float(config.skip_unreadable)
-        with (
-            self.accelerator.local_main_process_first()
-        ):  # it computes kept features, which the others then open
-            self.inputs = inputs_for(model, train, images, max_unreadable=config.max_unreadable, **options)
-            self.valid_inputs = inputs_for(model, valid, images, max_unreadable=skip, **options)
+        self.inputs = inputs_for(model, train, images, max_unreadable=config.max_unreadable, **options)
+        self.valid_inputs = inputs_for(model, valid, images, max_unreadable=skip, **options)
+        self.objective = objective_for(readable(self.inputs), config)
         if config.checkpoint_activations:
             checkpoint_activations(model)
         if config.compile:
@@ -133,6 +130,7 @@ class Trainer:
             self.progress = put_state(state, model, optimizer, processes.rank())
             self._go_on(state.facts)
         self._write(lambda: keep_rows(self.out, self.progress.epoch))
+        self._write(lambda: report_unreadable(self.out, self.inputs, self.valid_inputs))
 
     def _write(self, work: Callable[[], object]) -> object:
         """What the main process writes of the run, and what that gives, in all processes; DataError if it cannot."""
@@ -153,13 +151,11 @@ class Trainer:
                 before,
                 processes.world_size(),
             )
-        if self.progress.unreadable:  # which are still so, and why
-            self.inputs.load([int(index) for index in self.progress.unreadable])
 
     def _epoch(self) -> None:
         """The rest of the epoch, to its end or the budget's."""
         config, progress, flip = self.config, self.progress, self.config.seed if self.config.flip else None
-        steps = Steps(self.objective, progress.epoch, self.inputs, flip, config.seed)
+        steps = Steps(self.objective, progress.epoch, self.inputs, flip)
         self.model.train()
         images, started, before = progress.images, time.perf_counter(), progress.seconds
         with Loader(steps, progress.batch, config.workers, config.loader_timeout) as loader:
@@ -177,27 +173,13 @@ class Trainer:
         notice_collapse(progress, self._share())
 
     def _next(self, loader: Loader) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The next batch, the same to all processes, as is what goes wrong with it; or the end, where a signal asks
-        for it."""
-        inputs, extra, error = (), {}, None
-        try:
-            inputs, extra = loader.next()
-        except Exception as raised:
-            error = raised
-        bad = len(extra.get("unreadable", ()))
-        signal, bad, failed = processes.all_max([self.stopping.number, bad, error is not None])
-        if failed:
-            with processes.raise_in_all():
-                if error is not None:
-                    raise error
+        """Load the next batch, or stop where a signal asks for it; an error in one process ends all."""
+        with processes.raise_in_all():
+            batch = loader.next()
+        signal = processes.all_max([self.stopping.number])[0]
         if signal and self._settled:
             self._stop(int(signal))
-        if bad and processes.world_size() > 1:
-            inputs, extra = loader.steps.replaced(
-                self.progress.batch, processes.gather_dicts(extra.get("unreadable", {}))
-            )
-        self._note(extra.pop("unreadable", {}), len(inputs))
-        return inputs, extra
+        return batch
 
     @property
     def _settled(self) -> bool:
@@ -256,18 +238,6 @@ class Trainer:
         if last:
             self.optimizer.step()
 
-    def _note(self, unreadable: dict[int, str], left: int) -> None:
-        """Count images that could not be read; DataError where they are too many, or none is left in the batch."""
-        for index, reason in unreadable.items():
-            self.inputs.unreadable[index] = reason
-            self.progress.unreadable[str(index)] = 1 + self.progress.unreadable.get(str(index), 0)
-        if unreadable and (self.inputs.too_many() or not left):
-            report_unreadable(self.out, self.inputs, self.valid_inputs, self.progress.unreadable)
-            self.inputs.check()
-            raise self.inputs.error(
-                min(unreadable), "cannot be read, and there is nothing to draw in its place"
-            )
-
     def _end_epoch(self) -> None:
         """Count the epoch, evaluate where it is time to, and save."""
         progress = self.progress
@@ -291,7 +261,6 @@ class Trainer:
         self.reporter.evaluation(row, self.progress)
         if better:
             save_model(self.out, self.saved)
-        report_unreadable(self.out, self.inputs, self.valid_inputs, self.progress.unreadable)
 
     def _save(self) -> None:
         """A checkpoint of this moment, from which the run goes on exactly."""

@@ -294,7 +294,7 @@ def test_unreadable_images_are_told_of():
         row("csn", 1, 40.0, unreadable=0),
         row("asen", 0, 40.0, unreadable=None),
     ]
-    line = "unreadable images, replaced in training and left out of test: up to 2 a run"
+    line = "unreadable images, left out of training and test: up to 2 a run"
     assert line in report(rows).splitlines() and "unreadable" not in report(rows[1:])
 
 

@@ -1,11 +1,10 @@
-"""Images that cannot be read: replaced and counted in training, an error or left out and counted in evaluation."""
+"""Images that cannot be read: found before training and left out, an error or left out in evaluation, and counted."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ccakit.cli import main
+from ccakit.data import inputs as inputs_module
 from ccakit.data.inputs import FeatureInputs, ImageInputs, UnreadableImage, inputs_for
 from ccakit.data.layout import read_dataset
 from ccakit.data.transform import ImageTransform
@@ -96,77 +96,104 @@ def test_a_picture_too_narrow_to_enlarge_is_unreadable_too(whole, tmp_path):
         ImageInputs(split, ImageTransform((224, 224))).load(np.arange(4))
 
 
-# --- the draws in their place
+# --- found once, before the first epoch
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The names of the files that are decoded."""
+    names, real = [], inputs_module.read_image
+
+    def read(path, **options):
+        names.append(path.name)
+        return real(path, **options)
+
+    monkeypatch.setattr(inputs_module, "read_image", read)
+    return names
+
+
+def images_of(split, most, transform=SMALL):
+    return inputs_for(None, split, transform, cache=False, progress=False, max_unreadable=most)
+
+
+def test_all_images_are_decoded_once_and_the_result_is_kept(spoilt, decoded):
+    """Again only where a file, the transform or the kept result changes."""
+    split = read_dataset(spoilt)["train"]
+    assert images_of(split, 0.05).unreadable == BAD
+    assert len(decoded) == 96 - 1, "all but the missing one"
+    decoded.clear()
+    inputs = images_of(split, 0.1)
+    assert inputs.unreadable == BAD and decoded == []
+    assert inputs.load(np.array([3, 7, 40])).isnan().all()
+    (kept,) = (spoilt / ".features").iterdir()
+    for damage in ("", "[1]", '{"x": "is broken"}', '{"96": "is none of them"}'):
+        kept.write_text(damage)
+        decoded.clear()
+        assert images_of(split, 0.05).unreadable == BAD and len(decoded) == 95
+    images_of(split, 0.05, ImageTransform((18, 18)))
+    shutil.copy(split.path(0), split.path(3))
+    decoded.clear()
+    assert sorted(images_of(split, 0.05).unreadable) == [7, 40] and len(decoded) == 96
+
+
+def test_one_more_that_cannot_be_read_is_an_error(spoilt):
+    split = read_dataset(spoilt)["train"]
+    inputs = images_of(split, 0.5)
+    split.path(9).write_bytes(b"")
+    with pytest.raises(UnreadableImage, match="line 10: lists .*, which is empty"):
+        inputs.load(np.array([8, 9]))
+
+
+def test_where_nothing_can_be_kept_all_images_are_decoded_again(spoilt, decoded, caplog):
+    (spoilt / ".features").write_text("no folder")
+    for _ in range(2):
+        decoded.clear()
+        assert images_of(read_dataset(spoilt)["train"], 0.05).unreadable == BAD and len(decoded) == 95
+    assert caplog.text.count("another run will look at all images again") == 2
+
+
+def test_without_a_share_nothing_is_decoded_before(spoilt, decoded):
+    inputs = images_of(read_dataset(spoilt)["train"], 0.0)
+    assert decoded == [] and not (spoilt / ".features").exists()
+    with pytest.raises(UnreadableImage, match="line 8: lists .* broken"):
+        inputs.load(np.array([7]))
 
 
 @pytest.mark.parametrize(
     "mode,options", [("spaces", {}), ("spaces", dict(balance=(2, 2, 3))), ("triplets", {})]
 )
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_batch_without_its_unreadable_images(whole, spoilt, mode, options, workers):
-    """Every row is a readable image with its own labels; other batches are as ever; again and with any history
-    the same draws come."""
-    split = read_dataset(whole)["train"]
-    made, plain = objective(split, mode, **options), ImageInputs(split, SMALL)
-    old = Steps(made, 0, plain)
-    new = Steps(made, 0, ImageInputs(read_dataset(spoilt)["train"], SMALL, 0.05))
-    every = plain.load(np.arange(96))
-    met, changed = set(), 0
-    loaded = list(DataLoader(new, batch_size=None, num_workers=workers))
-    for index, (inputs, extra) in enumerate(loaded):
-        images, before = made.prepare(old.batches[index])
-        found = extra.pop("unreadable", {})
-        assert set(found) >= set(images.tolist()) & set(BAD) and all(
-            BAD[i] == why for i, why in found.items()
-        )
-        met |= set(found)
-        got = [int(np.flatnonzero((every == row).all((1, 2, 3)))[0]) for row in inputs]
-        assert not set(got) & set(BAD) and len(set(got)) == len(got)
-        if not found:
-            assert got == images.tolist() and all(torch.equal(extra[k], before[k]) for k in before)
-            continue
-        changed += 1
-        if mode == "spaces":
-            assert torch.equal(extra["relation"], torch.from_numpy(made.relations.of(np.array(got))))
-            assert len(got) == len(images) and all(a == b or b in BAD for a, b in zip(got, images.tolist()))
+def test_no_batch_has_an_unreadable_image(spoilt, mode, options, workers):
+    """Every row is a readable image with its own labels; images keep their numbers."""
+    split = read_dataset(spoilt)["train"]
+    inputs = images_of(split, 0.05)
+    kept = readable(inputs)
+    assert kept.filenames == split.filenames and not np.isin(kept.labels[:, 0], list(BAD)).any()
+    assert kept.labels.tolist() == [row for row in split.labels.tolist() if row[0] not in BAD]
+    made = objective(kept, mode, **options)
+    good = np.setdiff1d(np.arange(96), list(BAD))
+    pictures, seen = inputs.load(good), set()
+    for index, (rows, extra) in enumerate(
+        DataLoader(steps := Steps(made, 0, inputs), batch_size=None, num_workers=workers)
+    ):
+        batch = steps.batches[index]
+        images = [int(good[(pictures == row).all((1, 2, 3))][0]) for row in rows]
+        assert images == made.prepare(batch)[0].tolist() and len(set(images)) == len(images)
+        seen |= set(images)
+        if mode == "triplets":
+            check_triplets(split, np.array(images)[extra["gather"]].reshape(3, -1), extra)
         else:
-            check_triplets(split, old.batches[index], np.array(got)[extra["gather"]].reshape(3, -1), extra)
-    assert met and met <= set(BAD) and changed
-    again = Steps(made, 0, ImageInputs(read_dataset(spoilt)["train"], SMALL, 0.05))
-    for index in reversed(
-        range(len(again))
-    ):  # in another order, so that other images are known to be unreadable
-        assert torch.equal(again[index][0], loaded[index][0])
+            assert torch.equal(extra["relation"], torch.from_numpy(made.relations.of(np.array(images))))
+    assert seen and not seen & set(BAD)
 
 
-def check_triplets(split, batch, images, extra):
-    """Triplets of the batch without a bad image are kept; the others are right, and of the same condition."""
-    labels = {
-        (i, c): {v for j, d, v in split.labels.tolist() if (j, d) == (i, c)}
-        for i, c, _ in split.labels.tolist()
-    }
-    condition = extra["condition"].reshape(3, -1)[0].tolist()
-    assert condition == batch.condition.tolist()
-    for place, (c, a, p, n) in enumerate(zip(condition, *images.tolist())):
+def check_triplets(split, images, extra):
+    """Positives share a value with their anchors under the condition, negatives do not."""
+    labels = {}
+    for image, condition, label in split.labels.tolist():
+        labels.setdefault((image, condition), set()).add(label)
+    for c, a, p, n in zip(extra["condition"].reshape(3, -1)[0].tolist(), *images.tolist()):
         assert a != p and labels[a, c] & labels[p, c] and not labels[a, c] & labels[n, c]
-        old = [int(each[place]) for each in (batch.anchor, batch.positive, batch.negative)]
-        assert set(old) & set(BAD) or old == [a, p, n]
-
-
-def test_a_replacement_shares_a_value_where_it_can():
-    """Image 0 (value 0) is replaced by the one other image of value 0; the next has to be of another value."""
-    split = SimpleNamespace(
-        labels=np.array([[i, 0, int(i > 1)] for i in range(6)]),
-        attributes=["a"],
-        filenames=list("abcdef"),
-        label_matrix=lambda: np.zeros((6, 1), int),
-    )
-    made, rng = objective(split, "spaces", balance=(1, 2, 2)), np.random.default_rng(0)
-    batch = made.redraw(np.array([0, 4]), {0}, rng)
-    assert batch.tolist() == [1, 4]
-    batch = made.redraw(batch, {0, 1}, rng)
-    assert batch[1] == 4 and batch[0] in (2, 3, 5)
-    assert made.redraw(np.array([0, 4]), {0, 1, 2, 3, 5}, rng).tolist() == [4], "nothing left to draw"
 
 
 # --- training
@@ -180,26 +207,42 @@ def test_a_replacement_shares_a_value_where_it_can():
         dict(cache=False, workers=2, mode="triplets", triplets_per_epoch=96),
     ],
 )
-def test_training_counts_and_reports_them(spoilt, tmp_path, options, monkeypatch):
-    seen, real = {}, Trainer._note
-
-    def note(self, unreadable, left):
-        for index in unreadable:
-            seen[index] = seen.get(index, 0) + 1
-        return real(self, unreadable, left)
-
-    monkeypatch.setattr(Trainer, "_note", note)
+def test_training_counts_and_reports_them(spoilt, tmp_path, options):
     _, facts = train(settings(spoilt, tmp_path / "run", max_unreadable=0.04, **options), quiet=True)
     report = json.loads((tmp_path / "run/unreadable.json").read_text())
-    assert [(row["image"], row["line"], row["reason"], row["drawn"]) for row in report["train"]] == [
-        (i, i + 1, why, seen[i]) for i, why in BAD.items()
+    assert [(row["image"], row["line"], row["reason"]) for row in report["train"]] == [
+        (i, i + 1, why) for i, why in BAD.items()
     ]
     assert all(row["file"] == f"images/train/{row['image']:06d}.png" for row in report["train"])
     assert facts["unreadable"] == 3 and facts["steps"] == 12 and report["valid"] == []
-    state = sorted((tmp_path / "run/checkpoints").glob("step-*"))[-1] / "state.json"
-    assert json.loads(state.read_text())["progress"]["unreadable"] == {str(i): n for i, n in seen.items()}
     again = settings(spoilt, tmp_path / "run", max_unreadable=0.04, resume=True, **options)
     assert train(again, quiet=True)[1]["unreadable"] == 3, "resumed, at its end, without a batch"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_breaks_during_a_run_ends_it_and_resuming_leaves_it_out(
+    spoilt, tmp_path, workers, caplog
+):
+    config = settings(
+        spoilt, tmp_path / "run", max_unreadable=0.05, cache=False, workers=workers, checkpoint_every=1
+    )
+    trainer, broken = Trainer(config, quiet=True), read_dataset(spoilt)["train"].path(20)
+    real = trainer.step
+
+    def step(*batch):
+        if trainer.progress.step == 2:
+            broken.write_bytes(b"")
+        return real(*batch)
+
+    trainer.step = step
+    with pytest.raises(DataError, match="filenames_train.txt, line 21: lists .*is empty"):
+        trainer.run()
+    assert json.loads((config.out / "unreadable.json").read_text())["train"][-1]["image"] == 40
+    config.resume = True
+    assert train(config, quiet=True)[1]["unreadable"] == 4
+    assert "other images are unreadable than before" in caplog.text
+    report = json.loads((config.out / "unreadable.json").read_text())
+    assert [row["image"] for row in report["train"]] == [3, 7, 20, 40]
 
 
 def test_kept_features_and_images_draw_the_same(spoilt, tmp_path):
@@ -213,10 +256,10 @@ def test_kept_features_and_images_draw_the_same(spoilt, tmp_path):
     assert isinstance(kept, FeatureInputs) and kept.unreadable == again.unreadable == BAD
     assert np.flatnonzero(np.isnan(kept.features).any((1, 2, 3))).tolist() == list(BAD)
     images = inputs_for(model, split, trainer.saved.transform, cache=False, max_unreadable=0.1)
-    made = objective(split, "spaces")
-    for (a, one), (b, other) in zip(Steps(made, 0, kept), Steps(made, 0, images)):
+    assert images.unreadable == BAD and not isinstance(images, FeatureInputs)
+    each = [Steps(objective(readable(inputs), "spaces"), 0, inputs) for inputs in (kept, images)]
+    for (a, one), (b, other) in zip(*each, strict=True):
         assert torch.equal(one["relation"], other["relation"]) and len(a) == len(b) and not a.isnan().any()
-        assert one.get("unreadable") == other.get("unreadable")
     with pytest.raises(UnreadableImage, match="line 4: lists .* missing"):
         inputs_for(model, split, trainer.saved.transform, cache=True, progress=False)
     shutil.copy(split.path(0), split.path(3))
@@ -231,11 +274,9 @@ def test_too_many_end_the_run_with_the_list(spoilt, tmp_path, options):
         DataError, match=r"line \d+: lists .*; so are lines? .*of 96 images cannot .* share of 0.02"
     ):
         train(config, quiet=True)
-    if not options["cache"]:  # the run has begun: the report is there, and a higher share goes on
-        report = json.loads((tmp_path / "run/unreadable.json").read_text())
-        assert 2 <= len(report["train"]) <= 3 and all(row["drawn"] > 0 for row in report["train"])
-        config.resume, config.max_unreadable = True, 0.05
-        assert train(config, quiet=True)[1]["unreadable"] == 3
+    assert not (tmp_path / "run").exists(), "the run has not begun"
+    config.max_unreadable = 0.05
+    assert train(config, quiet=True)[1]["unreadable"] == 3
 
 
 def test_where_nothing_is_left_the_run_ends(spoilt, tmp_path):
@@ -245,9 +286,8 @@ def test_where_nothing_is_left_the_run_ends(spoilt, tmp_path):
         config = settings(
             spoilt, tmp_path / mode, mode=mode, cache=False, max_unreadable=1.0, workers=workers
         )
-        with pytest.raises(DataError, match="nothing to draw in its place"):
+        with pytest.raises(DataError, match="96 images cannot be read, and none of the labels is left"):
             train(config, quiet=True)
-        assert (tmp_path / mode / "unreadable.json").exists()
 
 
 def test_the_share_is_checked():

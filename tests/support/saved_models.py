@@ -32,9 +32,7 @@ def two_checkpoints(tmp_path: Path) -> Path:
     model(torch.rand(2, 3, 32, 32)).sum().backward()
     for step in (2, 3):
         optimizer.step()
-        progress = Progress(
-            step=step, batch=1, rows=[[0.2, 5, 0.5]], terms={"mask": 0.1}, unreadable={"4": 1}
-        )
+        progress = Progress(step=step, batch=1, rows=[[0.2, 5, 0.5]], terms={"mask": 0.1})
         save_state(tmp_path / "checkpoints", model, optimizer, progress)
     return tmp_path / "checkpoints" / "step-00000003"
 

@@ -68,7 +68,6 @@ FACTS = [
     (lambda f: f["progress"].update(rows=[[1, 2]]), "whose rows are not those of its batches"),
     (lambda f: f["progress"].update(batch=7), "whose rows are not those of its batches"),
     (lambda f: f["progress"].update(terms=[1]), "whose terms is not of type dict"),
-    (lambda f: f["progress"].update(unreadable={"x": 1}), "unreadable images have no numbers"),
     (lambda f: f.update(processes="a"), "tells of 'a' processes"),
     (lambda f: f.update(processes=0), "of 0 processes"),
     (lambda f: f.update(processes=10**12), "random number generators of 1000000000000 processes"),
