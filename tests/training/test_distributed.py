@@ -217,7 +217,7 @@ def test_a_signal_to_one_process_stops_all_after_saving(garments, tmp_path):
     assert (tmp_path / "run/checkpoints/step-00000004").is_dir()
 
 
-def test_an_unreadable_image_is_replaced_as_in_one_process(garments, tmp_path):
+def test_unreadable_images_are_left_out_as_in_one_process(garments, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(garments, data)
     for image in (5, 44):
