@@ -4,10 +4,10 @@
     git clone https://github.com/andreasveit/conditional-similarity-networks
     python benchmarks/authors_code.py --asen asen --asenpp asenpp --csn conditional-similarity-networks
 
-Nothing of their code is kept here. Both sides get the same numbers as weights and run in float32 on CPU, once from a
-random feature map in the place of the CNN's output, and once from pictures, each through its own CNN: timm's here,
-theirs there. Their code's pre-trained weights are not downloaded, as ours replace them.
-`--record FILE` writes a few of THEIR output figures, on weights and inputs that a formula makes, for the tests.
+None of their code is kept here. Both sides get the same numbers as weights and run in float32 on the CPU:
+once from a random feature map instead of the CNN's output, and once from pictures, each through its own CNN
+(ours is timm's). The pre-trained weights of their code are not downloaded, as ours replace them. `--record
+FILE` writes a few numbers of THEIR outputs for the tests; a formula makes the weights and inputs.
 """
 
 from __future__ import annotations
@@ -38,10 +38,8 @@ from ccakit.models.trunks.cnn import MapTrunk, create_map_trunk
 CONDITIONS, CHANNELS, SIDE = 8, 1024, 14
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STARTS = ("", " from pictures")
-CROPPED = (
-    "asen-pp from pictures, local",
-    "asen-pp from pictures, crops",
-)  # their crops are not ours: not recorded
+# Not recorded, as their crops differ from ours.
+CROPPED = ("asen-pp from pictures, local", "asen-pp from pictures, crops")
 CSNS = ("csn", "csn-preset", "csn-fixed")
 _CSN = {"trunk.backbone.net": "embeddingnet", "head.fc": "embed_fc"}
 # our parameter: theirs
@@ -92,32 +90,37 @@ Found = dict[str, tuple[Tensor, Tensor]]  # what is compared: ours, theirs
 
 
 def made(shape: tuple[int, ...], key: float, scale: float = 1.0) -> Tensor:
-    """Numbers from a formula, the same everywhere and without order: (-scale, scale), by the index and a key."""
+    """Make numbers in (-scale, scale) by a formula of the index and a key: the same everywhere, without a
+    pattern."""
     index = np.arange(int(np.prod(shape)), dtype=np.uint64) + np.uint64(1 + 1000 * key)
     hashed = (index * np.uint64(2654435761) % np.uint64(2**32)) * np.uint64(40503) % np.uint64(65521)
     return torch.from_numpy(scale * (2 * hashed.astype(np.float64) / 65521 - 1)).float().view(shape)
 
 
 def fill(module: nn.Module, but: tuple[str, ...] = ()) -> None:
-    """Weights by `made`, matrices scaled by fan-in, norms around 1; what is named in `but` is left as it is."""
+    """Fill the weights by `made`: matrices scaled by fan-in, norms around 1.
+
+    but: the beginnings of names that stay as they are.
+    """
     state = {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
-    for place, name in enumerate(sorted(name for name in state if not name.startswith(but))):
+    for key, name in enumerate(sorted(name for name in state if not name.startswith(but))):
         tensor, vector = state[name], state[name].dim() < 2
         fan_in = 16 if name in ("condition.weight", "mask.table") else tensor[0].numel()
         around = 1.0 if vector and name.endswith(("weight", "running_var")) else 0.0
-        tensor.copy_(around + made(tuple(tensor.shape), place, 0.2 if vector else 4 / math.sqrt(fan_in)))
+        tensor.copy_(around + made(tuple(tensor.shape), key, 0.2 if vector else 4 / math.sqrt(fan_in)))
 
 
 def given_map(channels: int = CHANNELS, side: int = 224) -> MapTrunk:
-    """A trunk that passes a feature map on, in the place of a CNN's."""
+    """Create a trunk that passes a feature map on, instead of a CNN's."""
     return MapTrunk(nn.Identity(), nn.Identity(), channels, (side, side))
 
 
 @torch.no_grad()
 def cnn(name: str, images: Tensor) -> MapTrunk:
-    """A timm CNN cut as ours are, its weights by the formula, its BatchNorms' statistics those of `images`.
+    """Create a timm CNN, cut as ours are, with weights by the formula and BatchNorm statistics of `images`.
 
-    Their biases lie around 1: where ReLUs cut little, random layers hardly enlarge what processors round differently.
+    The biases of the BatchNorms lie around 1: where ReLUs cut little, random layers hardly enlarge
+    differences of rounding between processors.
     """
     trunk = create_map_trunk(name, pretrained=False, image_size=images.shape[-1])[0]
     fill(trunk)
@@ -131,7 +134,7 @@ def cnn(name: str, images: Tensor) -> MapTrunk:
 
 @torch.no_grad()
 def ours(name: str, trunk: MapTrunk | None = None, **options) -> nn.Module:
-    """A system of ours, its weights by the formula, but for its trunks' and for masks that begin as they are."""
+    """Create a system of ours with weights by the formula, except its trunks and pre-set masks."""
     if name == "asen-pp":
         options = {"crop": "image", "local": given_map(256, 112), **options}
     model = model_info(name).build(trunk or given_map(), CONDITIONS, **options)
@@ -141,7 +144,7 @@ def ours(name: str, trunk: MapTrunk | None = None, **options) -> nn.Module:
 
 
 def hand_over(names: dict[str, str], model: nn.Module, theirs: nn.Module) -> nn.Module:
-    """Our weights into their model, by name: into all of it, but masks that begin as they are and a CNN's unused FC."""
+    """Copy our weights into their model, by name: into all but pre-set masks and the unused FC of a CNN."""
     state, target, given = model.state_dict(), theirs.state_dict(), set()
     for mine, other in names.items():
         for key in [key for key in state if key == mine or key.startswith(mine + ".")]:
@@ -153,13 +156,13 @@ def hand_over(names: dict[str, str], model: nn.Module, theirs: nn.Module) -> nn.
 
 
 def inputs() -> tuple[Tensor, Tensor, Tensor]:
-    """A global map, a local one and conditions."""
+    """Make a global map, a local map, and conditions."""
     condition = torch.arange(6) * 5 % CONDITIONS
     return made((6, CHANNELS, SIDE, SIDE), 50, 2), made((6, 256, 7, 7), 70, 2), condition
 
 
 def pictures() -> np.ndarray:
-    """Six RGB pictures of photographs' spectrum: (6, 224, 224, 3) uint8."""
+    """Make six RGB pictures with the spectrum of photographs: (6, 224, 224, 3) uint8."""
     frequency = np.hypot(*np.meshgrid(*[np.fft.fftfreq(224)] * 2))
     frequency[0, 0] = np.inf  # no mean
     waves = np.fft.ifft2(np.fft.fft2(made((6, 3, 224, 224), 90)) / frequency).real
@@ -168,20 +171,20 @@ def pictures() -> np.ndarray:
 
 @cache
 def images(step: int = 1) -> Tensor:
-    """The pictures as a CNN takes them, every `step`-th pixel of a line: (6, 3, 224, 224) for 1."""
+    """Prepare the pictures for a CNN, every `step`-th pixel of a line: (6, 3, 224, 224) for 1."""
     transform = ImageTransform((224, 224), MEAN, STD, crop_pct=1.0)
     return torch.stack([transform(picture) for picture in pictures()])[..., ::step, ::step]
 
 
 def load(folder: Path, *names: str) -> list:
-    """The authors' modules, by name."""
+    """Import modules of the authors, by name."""
     sys.path.insert(0, str(folder))
     return [importlib.import_module(name) for name in names]
 
 
 @torch.no_grad()
 def their_outputs(folders: dict[str, Path]) -> Found:
-    """name -> (ours, theirs), on the formula's weights and inputs."""
+    """Compute (ours, theirs) by name, on weights and inputs of the formula."""
     torch.Tensor.cuda = lambda self, *_: self  # their first version moves its one-hots to a GPU
     torch.utils.model_zoo.load_url = lambda *_, **__: {}  # their CNNs would load ImageNet's weights
     trunk = cnn("resnet50", images())
@@ -189,12 +192,13 @@ def their_outputs(folders: dict[str, Path]) -> Found:
 
 
 def flags(name: str) -> tuple[bool, bool]:
-    """Both codes' words for CSN's masks: learned, and begun disjoint."""
+    """Describe the masks of a CSN as both codes do: whether learned, and whether disjoint at first."""
     return name != "csn-fixed", name == "csn-preset"
 
 
 def csn(folder: Path) -> Found:
-    """CSN's own code, from pictures of 112 pixels through its ResNet-18, and the masks that it begins with."""
+    """Compare with CSN's own code: pictures of 112 pixels through its ResNet-18, and its masks at the
+    start."""
     code, resnet, triplets = load(folder, "csn", "Resnet_18", "tripletnet")
     trunk, x, condition, found = cnn("resnet18", images(2)), images(2), inputs()[-1], {}
     for name in CSNS:
@@ -215,7 +219,7 @@ def csn(folder: Path) -> Found:
 
 
 def csn_outputs(name: str, model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
-    """The masked embeddings of CSN's own code, and its two losses of two triplets: anchors, positives, negatives."""
+    """Compute the masked embeddings of CSN's own code, and its two losses of two triplets."""
     condition = inputs()[-1]
     losses = model.outputs(tokens, condition[:2].repeat(3), condition).terms
     weighted = torch.stack(
@@ -228,12 +232,12 @@ def csn_outputs(name: str, model: nn.Module, tokens: Tensor) -> dict[str, Tensor
 
 
 def begun(name: str) -> Tensor:
-    """Our masks as they begin, of DARN's nine conditions, which do not divide the channels."""
+    """Create our masks at the start, for DARN's nine conditions, which do not divide the channels."""
     return ConditionMask(name.removeprefix("csn-"), 9, CHANNELS).table
 
 
 def asen(folder: Path, trunk: MapTrunk) -> Found:
-    """ASEN's two versions, and CSN as it stands beside them: from a map, and from pictures through a ResNet-50."""
+    """Compare with ASEN's two versions and its CSN: from a map, and from pictures through a ResNet-50."""
     (code, resnet), (x, _, condition), found = load(folder, "model", "resnet"), inputs(), {}
     kinds = {"asen": code.ASENet, "asen-v2": code.ASENet_V2}
     for name in (*CSNS, "asen", "asen-v2"):
@@ -256,15 +260,15 @@ def asen(folder: Path, trunk: MapTrunk) -> Found:
 
 
 def branches(model: nn.Module, x: Tensor, local: Tensor, condition: Tensor) -> Tensor:
-    """ASEN++'s embedding from the maps of both branches."""
+    """Compute ASEN++'s embedding from the maps of both branches."""
     given = model.condition(condition)[:, None]
-    whole = model.head(model.attend(x, given)[0])[:, 0]
-    part = model.local_head(model.local_attend(local, given)[0])[:, 0]
-    return torch.cat([BETA**0.5 * whole, (1 - BETA) ** 0.5 * part], dim=1)
+    global_branch = model.head(model.attend(x, given)[0])[:, 0]
+    local_branch = model.local_head(model.local_attend(local, given)[0])[:, 0]
+    return torch.cat([BETA**0.5 * global_branch, (1 - BETA) ** 0.5 * local_branch], dim=1)
 
 
 def asen_pp(folder: Path, trunk: MapTrunk) -> Found:
-    """ASEN++: both branches, from maps and from pictures, as its own evaluation joins them; and the crop's place."""
+    """Compare with ASEN++: both branches, joined as it does, from maps and from pictures; and its crops."""
     names = (f"modules.{name}" for name in ("model.model", "engine.evaluation", "data.transforms.transforms"))
     networks, evaluation, transforms = load(folder, *names)
     kind, evaluate, cut = networks.ASEN, evaluation.process_batch, transforms.LocalTransform(_config())
@@ -285,7 +289,7 @@ def asen_pp(folder: Path, trunk: MapTrunk) -> Found:
 
 @torch.no_grad()
 def looking(model: nn.Module, x: Tensor) -> nn.Module:
-    """ASEN++ whose conditions look for what stands at one place of their map, so that crops are parts of pictures."""
+    """Make each condition of ASEN++ look at one place of its map, so that crops are parts of pictures."""
     attend, rows, given = model.attend, torch.arange(6), model.condition(inputs()[-1])
     embedded = torch.tanh(attend.spatial_image(x)).flatten(2)  # (6, common, N)
     wanted = 0.7 * embedded[rows, :, 30 * rows + 20]  # (6, common)
@@ -293,34 +297,28 @@ def looking(model: nn.Module, x: Tensor) -> nn.Module:
     return model
 
 
-def from_pictures(model: nn.Module, theirs: nn.Module, evaluate, whole, cut) -> Found:
-    """All of ASEN++. Their crops are not ours, which is told apart: our local branch sees theirs, too."""
+def from_pictures(model: nn.Module, theirs: nn.Module, evaluate, prepare, cut) -> Found:
+    """Compare all of ASEN++. Their crops differ from ours, so our local branch also sees theirs."""
     condition, files = inputs()[-1], [Image.fromarray(picture) for picture in pictures()]
-    out = evaluate(theirs, files, condition, whole, cut, "cpu")
+    out = evaluate(theirs, files, condition, prepare, cut, "cpu")
     their_map, tokens = theirs(images(), condition)[1], model.encode(images())
     crops = torch.stack([cut(file, where) for file, where in zip(files, their_map.numpy())])
     where = model.attention(tokens, condition)[:, 0]
-    same, levels = (
-        branches(model, tokens.tokens, model.local(crops), condition),
-        255 * torch.tensor(STD).view(3, 1, 1),
-    )
+    our_crops = cut_picture(images(), attended_boxes(where, 224), 112)
+    same = branches(model, tokens.tokens, model.local(crops), condition)
+    own_local = model.embed(tokens, condition)[:, CHANNELS:]
+    levels = 255 * torch.tensor(STD).view(3, 1, 1)
     return {
         "asen-pp from pictures, map": (where, their_map),
         "asen-pp from pictures, global": (same[:, :CHANNELS], out[:, :CHANNELS]),
         "asen-pp from pictures, local, on their crops": (same[:, CHANNELS:], out[:, CHANNELS:]),
-        "asen-pp from pictures, local, each on its own": (
-            model.embed(tokens, condition)[:, CHANNELS:],
-            out[:, CHANNELS:],
-        ),
-        "asen-pp from pictures, crops (of 255)": (
-            cut_picture(images(), attended_boxes(where, 224), 112) * levels,
-            crops * levels,
-        ),
+        "asen-pp from pictures, local, each on its own": (own_local, out[:, CHANNELS:]),
+        "asen-pp from pictures, crops (of 255)": (our_crops * levels, crops * levels),
     }
 
 
 def peaked() -> Tensor:
-    """Maps with peaks at many places, some at the border."""
+    """Make maps with peaks at many places, some at the border."""
     y, x = torch.meshgrid(torch.arange(14.0), torch.arange(14.0), indexing="ij")
     generator = torch.Generator().manual_seed(0)
     centres = torch.rand(200, 2, generator=generator) * 16 - 1
@@ -329,15 +327,18 @@ def peaked() -> Tensor:
 
 
 def their_boxes(cut) -> Tensor:
-    """The squares that ASEN++'s LocalTransform cuts by these maps, of a picture whose colors are its places."""
+    """Read the squares that ASEN++'s LocalTransform cuts by these maps.
+
+    The picture that it cuts has its positions as colors.
+    """
     y, x = np.mgrid[:224, :224]
-    places = Image.fromarray(np.uint8(np.stack([x, y, x], axis=-1)))
+    positions = Image.fromarray(np.uint8(np.stack([x, y, x], axis=-1)))
     cut.t = lambda part: (*part.getpixel((0, 0))[:2], part.width)
-    return torch.tensor([cut(places, each) for each in peaked().numpy()], dtype=torch.float32)
+    return torch.tensor([cut(positions, weights) for weights in peaked().numpy()], dtype=torch.float32)
 
 
 def _config():
-    """ASEN++'s FashionAI settings."""
+    """Give ASEN++'s settings for FashionAI."""
     space = types.SimpleNamespace
 
     def branch(name, size, common):
@@ -375,14 +376,11 @@ def main() -> None:
             f"largest difference {apart.max():.1e}, mean {apart.mean():.1e}"
         )
     if given.record:
-        figures = {
-            name: {
-                "first": theirs.flatten()[:: max(1, theirs.numel() // 16)][:16].tolist(),
-                "norm": float(theirs.norm()),
-            }
-            for name, (_, theirs) in found.items()
-            if not name.startswith(CROPPED)
-        }
+        figures = {}
+        for name, (_, theirs) in found.items():
+            if not name.startswith(CROPPED):
+                first = theirs.flatten()[:: max(1, theirs.numel() // 16)][:16].tolist()
+                figures[name] = {"first": first, "norm": float(theirs.norm())}
         given.record.write_text(json.dumps(figures, indent=1) + "\n")
 
 

@@ -1,19 +1,22 @@
-"""What the benchmarks share: sides timed in turns, medians and ratios, peak memory, the machine, --json and --quick.
+"""The parts that all benchmarks share: timing in turns, ratios, peak memory, the machine, flags and the
+report.
 
-Every script of this folder is run as `python -m benchmarks.NAME` from the project's folder, and prints one table.
+Run each script of this folder as `python -m benchmarks.NAME` from the project's folder. It prints one table.
+Its CLAIMS say what is claimed: the name of a row, and the limit that the row's value has to keep.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -22,13 +25,16 @@ ROUNDS, QUICK_ROUNDS = 7, 2
 
 
 class Disagreement(AssertionError):
-    """The two sides of a comparison do not give the same result, so that their times mean nothing."""
+    """The two sides of a comparison give different results, so that their times mean nothing."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure. value and unit: what was measured; floor: what it could be at best, by operations or bytes;
-    limit: "<= 0.97" or ">= 200", what the claim asks for; note: what explains it."""
+    """One measured figure.
+
+    what: its name. limit: what the claim asks for, such as "<= 0.97" or ">= 200"; empty where nothing is
+    claimed. floor: the best value that operations or bytes allow. note: an explanation.
+    """
 
     what: str
     value: float
@@ -39,7 +45,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the limit is kept; None where there is none."""
+        """Whether the value keeps the limit; None where there is no limit."""
         if not self.limit:
             return None
         relation, bound = self.limit.split()
@@ -47,7 +53,10 @@ class Row:
 
 
 class Times:
-    """Seconds of each side, a round each: medians, and ratios within a round, in which both sides met the same load."""
+    """The seconds of each side in each round.
+
+    Ratios are taken within a round, in which both sides met the same load.
+    """
 
     def __init__(self, seconds: dict[str, list[float]]) -> None:
         self.seconds = seconds
@@ -56,34 +65,39 @@ class Times:
         return median(self.seconds[side])
 
     def ratio(self, side: str, to: str) -> float:
-        """The median over rounds of one side's time in parts of another's."""
+        """Give the time of one side divided by that of another: the median over rounds."""
         return median(self.ratios(side, to))
 
     def ratios(self, side: str, to: str) -> list[float]:
         return [a / b for a, b in zip(self.seconds[side], self.seconds[to])]
 
     def spread(self, side: str, to: str) -> str:
-        """For the note: smallest and largest ratio, and that of the fastest times, which load disturbs least."""
+        """Give, for a note, the range of ratios, and the ratio of the fastest times, which load disturbs
+        least."""
         ratios, fastest = self.ratios(side, to), min(self.seconds[side]) / min(self.seconds[to])
         return f"rounds {min(ratios):.3f} to {max(ratios):.3f}, fastest {fastest:.3f}"
 
 
 def alternate(sides: dict[str, Callable[[], object]], rounds: int, warm: int = 1) -> Times:
-    """Run all sides in turns, `rounds` times after `warm` that do not count; every round begins with another side."""
+    """Time all sides in turns: `rounds` times, after `warm` rounds that do not count.
+
+    Each round begins with another side.
+    """
     names = list(sides)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(warm + rounds):
         start = number % len(names)
         for name in names[start:] + names[:start]:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             sides[name]()
             if number >= warm:
-                seconds[name].append(time.perf_counter() - begun)
+                seconds[name].append(time.perf_counter() - started)
     return Times(seconds)
 
 
 def agree(what: str, one, other, tolerance: float) -> float:
-    """The largest difference of two arrays or tensors; Disagreement where it is beyond `tolerance`, or is NaN."""
+    """Give the largest difference of two arrays or tensors; Disagreement where it is above `tolerance`, or
+    NaN."""
     import numpy as np
 
     one, other = (np.asarray(x.detach() if hasattr(x, "detach") else x, np.float64) for x in (one, other))
@@ -96,7 +110,7 @@ def agree(what: str, one, other, tolerance: float) -> float:
 
 
 def use_threads(threads: int) -> None:
-    """So many threads for torch, BLAS and OpenCV, in this process."""
+    """Set the number of threads of torch, BLAS and OpenCV in this process."""
     import cv2
     import torch
     from threadpoolctl import threadpool_limits
@@ -107,15 +121,16 @@ def use_threads(threads: int) -> None:
 
 
 class Peak:
-    """Memory that a block of code adds at its worst, in bytes (Linux; elsewhere 0): `with Peak() as peak: ...`."""
+    """Measure the most memory that a block of code adds, in bytes (Linux; 0 elsewhere): `with Peak() as peak:
+    ...`."""
 
     bytes = 0
 
     def __enter__(self) -> Peak:
         try:
-            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+            Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
         except OSError:
-            pass  # then it is that of the whole process, which is never less
+            pass  # the mark is then that of the whole life of the process, which is never lower
         self.before = _status("VmRSS")
         return self
 
@@ -124,7 +139,7 @@ class Peak:
 
 
 def resident() -> int:
-    """Bytes of memory that the process has in use."""
+    """Give the bytes of memory that the process has in use."""
     return _status("VmRSS")
 
 
@@ -137,7 +152,8 @@ def _status(name: str) -> int:
 
 
 def in_process(module: str, *words: str, threads: int = 1) -> dict:
-    """The last line, JSON, of what `python -m benchmarks.MODULE --threads N WORDS` writes: a process of its own."""
+    """Run `python -m benchmarks.MODULE --threads N WORDS` in a fresh process, and read the JSON of its last
+    line."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     env = {**os.environ, **dict.fromkeys(names, str(threads))}
     command = [sys.executable, "-m", f"benchmarks.{module}", "--threads", str(threads), *words]
@@ -148,7 +164,7 @@ def in_process(module: str, *words: str, threads: int = 1) -> dict:
 
 
 def machine(threads: int) -> dict:
-    """What the figures depend on beside the code: processor, cores, memory, versions, and the load just now."""
+    """Describe the machine: processor, cores, memory, versions, and the load at this moment."""
     from importlib.metadata import version
 
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
@@ -183,35 +199,69 @@ def _meminfo() -> int:
         return 0
 
 
-def options(doc: str, threads: int = 2) -> argparse.ArgumentParser:
-    """The flags that all scripts have."""
+def read_csv(file: Path) -> list[dict]:
+    """Read a CSV file: a dict for each row, all values as text."""
+    with open(file, newline="") as rows:
+        return list(csv.DictReader(rows))
+
+
+def write_csv(file: Path, columns: Iterable[str], rows: Iterable[dict]) -> None:
+    """Write a CSV file, and the folders above it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "w", newline="") as target:
+        writer = csv.DictWriter(target, list(columns))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def ready_trainer(folder: Path, **settings):
+    """Create a trainer on the data set in `folder / "data"`, ready to step; it writes nothing."""
+    from ccakit.data.layout import read_dataset
+    from ccakit.training.config import TrainConfig
+    from ccakit.training.trainer import Trainer
+
+    config = TrainConfig(data=folder / "data", out=folder / "run", **settings)
+    trainer = Trainer(config, read_dataset(folder / "data"), quiet=True)
+    trainer.open_training()
+    trainer.model.train()
+    return trainer
+
+
+def make_parser(doc: str, threads: int = 2) -> argparse.ArgumentParser:
+    """Create a parser with the flags that all scripts have."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="end with one machine-readable line")
-    parser.add_argument(
-        "--quick", action="store_true", help="small sizes, few rounds: a look, no measurement"
-    )
+    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: no measurement")
     parser.add_argument("--threads", type=int, default=threads, help=f"threads (default {threads})")
-    parser.add_argument(
-        "--rounds", type=int, help=f"rounds of each side (default {ROUNDS}, quick {QUICK_ROUNDS})"
-    )
+    rounds = f"rounds of each side (default {ROUNDS}, quick {QUICK_ROUNDS})"
+    parser.add_argument("--rounds", type=int, help=rounds)
     return parser
 
 
 def begin(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The flags of the command line, threads set."""
-    given = parser.parse_args(argv)
-    given.rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
-    use_threads(given.threads)
-    return given
+    """Read the flags of the command line, and set the threads."""
+    options = parser.parse_args(argv)
+    options.rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    use_threads(options.threads)
+    return options
 
 
-def report(name: str, rows: list[Row], given: argparse.Namespace) -> dict:
-    """Print a script's table; under --json a last line holds the same. Returns what that line says."""
-    facts = machine(given.threads)
-    print(
-        f"{name}: {facts['processor']}, {facts['cores']} cores, {given.threads} threads, load {facts['load']}"
-        f"{', quick: no measurement' if given.quick else ''}"
-    )
+def with_limits(rows: Iterable[Row], claims: dict[str, str]) -> list[Row]:
+    """Give each row the limit that is claimed for its name."""
+    return [replace(row, limit=row.limit or claims.get(row.what, "")) for row in rows]
+
+
+def report(name: str, rows: list[Row], claims: dict[str, str], options: argparse.Namespace) -> dict:
+    """Print a script's table, and return it; with --json, a last line holds the same."""
+    rows, facts = with_limits(rows, claims), machine(options.threads)
+    result = {
+        "script": name,
+        "quick": options.quick,
+        "machine": facts,
+        "rows": [{**asdict(row), "met": row.met} for row in rows],
+    }
+    about = f"{facts['processor']}, {facts['cores']} cores, {options.threads} threads, load {facts['load']}"
+    print(f"{name}: {about}{', quick: no measurement' if options.quick else ''}")
     width = max(len(row.what) for row in rows)
     for row in rows:
         met = {None: "", True: "  met", False: "  MISSED"}[row.met]
@@ -219,12 +269,6 @@ def report(name: str, rows: list[Row], given: argparse.Namespace) -> dict:
         asked = f"  asked {row.limit}" if row.limit else ""
         note = f"  {row.note}" if row.note else ""
         print(f"  {row.what:<{width}}  {row.value:10.4g} {row.unit}{floor}{asked}{met}{note}")
-    result = {
-        "script": name,
-        "quick": given.quick,
-        "machine": facts,
-        "rows": [{**asdict(row), "met": row.met} for row in rows],
-    }
-    if given.json:
+    if options.json:
         print(json.dumps(result))
     return result

@@ -1,7 +1,7 @@
 """The demo over three seeds of data and training, CCA beside the non-conditional triplet network.
 
 python benchmarks/demo_seeds.py                 # about 20 minutes on 2 cores; writes results/demo.csv
-python benchmarks/demo_seeds.py --markdown      # the README's table, from results/demo.csv
+python benchmarks/demo_seeds.py --markdown      # the table of docs/results.md, from results/demo.csv
 """
 
 from __future__ import annotations
@@ -21,48 +21,35 @@ COLUMNS = ("model", "seed", *PERCENT, *SHARES, "train_seconds", "epochs", "torch
 
 
 def run(root: Path, seeds: list[int]) -> list[dict]:
-    """A demo for each model and seed under `root`; what is trained there already is only evaluated."""
+    """Run the demo for each model and seed under `root`; a demo that is there already is not trained
+    again."""
     from ccakit.commands import demo
 
     rows = []
     for seed in seeds:
         for model in MODELS:
-            config = demo.Config(
-                out=root / f"{model}-{seed}",
-                data=root / f"data-{seed}",
-                model=model,
-                seed=seed,
-                pictures=False,
-            )
-            metrics = {
-                **demo.run(config),
-                "machine": f"{platform.machine()}, {platform.system()}, 2 cores, no GPU",
-            }
-            rows.append({name: _short(metrics[name]) for name in COLUMNS})
+            out, data = root / f"{model}-{seed}", root / f"data-{seed}"
+            metrics = demo.run(demo.Config(out=out, data=data, model=model, seed=seed, pictures=False))
+            metrics["machine"] = f"{platform.machine()}, {platform.system()}, 2 cores, no GPU"
+            row = {name: metrics[name] for name in COLUMNS}
+            rows.append({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
     return rows
 
 
-def _short(value):
-    return round(value, 4) if isinstance(value, float) else value
-
-
 def markdown(rows: list[dict]) -> str:
-    """Mean ± standard deviation over seeds, a line a model; heat shares in percent."""
+    """Make the table: mean ± standard deviation over seeds, a line for each model; heat shares in percent."""
     seeds = len({row["seed"] for row in rows})
     lines = [
-        f"| {seeds} seeds | weighted mAP | macro mAP | heat hits | chance | other | fixed | seconds to train |",
+        f"| {seeds} seeds | weighted mAP | macro mAP | heat hits | chance | other | fixed "
+        "| seconds to train |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for model in dict.fromkeys(row["model"] for row in rows):
-        of = [row for row in rows if row["model"] == model]
-        cells = [
-            _mean(of, "map_weighted"),
-            _mean(of, "map_macro"),
-            *(_mean(of, name, 100) for name in SHARES),
-        ]
-        lines.append(
-            f"| `{model}` | {' | '.join(cells)} | {np.mean([float(r['train_seconds']) for r in of]):.0f} |"
-        )
+        runs = [row for row in rows if row["model"] == model]
+        cells = [_mean(runs, "map_weighted"), _mean(runs, "map_macro")]
+        cells += [_mean(runs, name, 100) for name in SHARES]
+        seconds = np.mean([float(row["train_seconds"]) for row in runs])
+        lines.append(f"| `{model}` | {' | '.join(cells)} | {seconds:.0f} |")
     once = [row for row in rows if row["model"] == rows[0]["model"]]
     lines.append(f"| random ranking | {_mean(once, 'random_map_weighted')} | | | | | | |")
     return "\n".join(lines)
@@ -84,7 +71,7 @@ def main() -> None:
     )
     parser.add_argument("--root", type=Path, default=Path("runs/seeds"), help="where runs and data go")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--markdown", action="store_true", help="print the README's table and stop")
+    parser.add_argument("--markdown", action="store_true", help="print the table of docs/results.md and stop")
     options = parser.parse_args()
     if not options.markdown:
         rows = run(options.root, options.seeds)

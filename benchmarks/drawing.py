@@ -2,10 +2,10 @@
 
     python -m benchmarks.drawing                # about a minute
 
-Sides, one thread: `draw_garment` of a row of seeds, and the floor: the same OpenCV calls on the same arguments, played
-back without the code that decides what to draw. Both must give the same pictures, and a seed the same picture twice
-(checked). What is left above the floor is Python: some hundred dice rolls and polygons a garment.
-Beside them: drawing and writing to disk as `write_garments` does, which is what a data set costs.
+Sides, one thread: `draw_garment` of many seeds, and the floor: the same OpenCV calls with the same arguments,
+played back without the code that decides what to draw. Both must give the same pictures, and a seed the same
+picture twice (checked). The time above the floor is Python: some hundred dice rolls and polygons for each
+garment. Beside them: drawing and writing to disk as `write_garments` does, which is the cost of a data set.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.common import Row, agree, alternate, begin, options, report
+from benchmarks.common import Row, agree, alternate, begin, make_parser, report
 
 SIZE = 128
+CLAIMS = {"garments drawn": ">= 200"}
 DRAWS = ("fillPoly", "polylines", "rectangle", "copyTo", "transform", "multiply", "merge", "LUT", "resize")
 
 
 class Recorder:
-    """In the place of `cv2`: calls it, and keeps what was called on what."""
+    """A stand-in for `cv2` that calls it, and keeps each call with its arguments."""
 
     def __init__(self) -> None:
         self.calls, self.first = [], {}
@@ -45,12 +46,13 @@ class Recorder:
         return call
 
     def rewind(self) -> None:
-        """Planes that are drawn on, as they were at first."""
+        """Make the planes that are drawn on as they were before the first call."""
         for value, copy in self.first.values():
             if value.flags.writeable and value.ndim >= 2 and value.dtype == np.uint8:
                 value[...] = copy
 
     def play(self) -> np.ndarray:
+        """Make the calls again, and give the result of the last one."""
         for function, given, named in self.calls:
             result = function(*given, **named)
         return result
@@ -58,12 +60,11 @@ class Recorder:
 
 @contextmanager
 def recorded(recorder: Recorder):
-    """The drawing modules' cv2 is the recorder."""
-    import ccakit.garments  # noqa: F401 - so that its modules are there
+    """Give the recorder to the drawing modules as their `cv2`."""
+    import ccakit.garments  # noqa: F401 - loads the drawing modules
 
-    modules = [
-        m for name, m in sys.modules.items() if name.startswith("ccakit.garments.") and hasattr(m, "cv2")
-    ]
+    drawing = [module for name, module in sys.modules.items() if name.startswith("ccakit.garments.")]
+    modules = [module for module in drawing if hasattr(module, "cv2")]
     try:
         for module in modules:
             module.cv2 = recorder
@@ -74,7 +75,7 @@ def recorded(recorder: Recorder):
 
 
 def record(seed: int) -> tuple[Recorder, np.ndarray]:
-    """A garment's calls, and its picture."""
+    """Draw a garment: the calls, and the picture."""
     from ccakit.garments.draw import draw_garment
 
     recorder = Recorder()
@@ -90,7 +91,7 @@ def draw(count: int) -> np.ndarray:
 
 
 def check(records: list[tuple[Recorder, np.ndarray]]) -> None:
-    """The played back pictures are the drawn ones; so are those of a second time."""
+    """Check that the calls give the drawn pictures, and that each seed gives its picture again."""
     for recorder, image in records:
         recorder.rewind()
         agree("a garment and its calls played back", recorder.play(), image, 0)
@@ -105,8 +106,8 @@ def write(count: int) -> None:
 
 
 def main(argv: list[str] | None = None) -> dict:
-    given = begin(options(__doc__, threads=1), argv)
-    count = 12 if given.quick else 200
+    options = begin(make_parser(__doc__, threads=1), argv)
+    count = 12 if options.quick else 200
     records = [record(seed) for seed in range(count)]
     check(records)
     sides = {
@@ -114,33 +115,18 @@ def main(argv: list[str] | None = None) -> dict:
         "floor": lambda: [recorder.play() for recorder, _ in records],
         "write": lambda: write(count),
     }
-    times = alternate(sides, given.rounds)
+    times = alternate(sides, options.rounds)
     calls = np.mean([len(recorder.calls) for recorder, _ in records])
     note = f"{calls:.0f} OpenCV calls a garment, {1e6 * times['floor'] / count / calls:.1f} us each"
+    unit, ratio = "a second and core", times.ratio("draw", "floor")
     rows = [
+        Row("garments drawn", count / times["draw"], unit, floor=count / times["floor"], note=note),
         Row(
-            "garments drawn",
-            count / times["draw"],
-            "a second and core",
-            ">= 200",
-            count / times["floor"],
-            note,
+            "drawn / its OpenCV calls", ratio, "of their time", floor=1.0, note=times.spread("draw", "floor")
         ),
-        Row(
-            "drawn / its OpenCV calls",
-            times.ratio("draw", "floor"),
-            "of their time",
-            floor=1.0,
-            note=times.spread("draw", "floor"),
-        ),
-        Row(
-            "garments drawn and written",
-            count / times["write"],
-            "a second and core",
-            note="PNG, lists and regions",
-        ),
+        Row("garments drawn and written", count / times["write"], unit, note="PNG, lists and regions"),
     ]
-    return report("drawing", rows, given)
+    return report("drawing", rows, CLAIMS, options)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,15 @@
 
 Features, 128 pixels, 2 threads, drawn garments as PNG files; sides in turns, on the same images:
 
-- ours: `keep_features`: files to a float16 file of features, BatchNorm folded into the convolutions;
-- forward alone: the folded CNN on images already in memory (the floor: nothing can be kept without it);
-- unfolded: the same without folding. Features must equal `ours` but for rounding (checked).
+- ours: `keep_features`, from files to a float16 file of features, BatchNorm folded into the convolutions;
+- forward alone: the folded CNN on images in memory (the floor: no feature can be kept without it);
+- unfolded: the same without folding. Its features must equal `ours` but for rounding (checked).
 
-What is left: reading and shrinking the files on the same cores, float16, writing.
+The rest of the time: reading and shrinking the files on the same cores, float16, writing.
 
-Training on kept features, batch 64, one plain block and CCA (`--lite-depth 2`), mode spaces, in memory: images/s of
-whole steps (loss over all triplets, backward, AdamW). The floor beside it: forward and backward alone, of the
-embeddings' sum; and the rate of multiply-adds that this is.
+Training on kept features, batch 64, one plain block and CCA (`--lite-depth 2`), mode spaces, in memory:
+images/s of whole steps (loss over all triplets, backward, AdamW). Floor: forward and backward alone, of the
+sum of the embeddings. The note gives its rate of operations.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.common import Row, agree, alternate, begin, options, report
+from benchmarks.common import Row, agree, alternate, begin, make_parser, ready_trainer, report
 
-BATCH = 16  # as `keep_features`
+BATCH = 16  # that of `keep_features`
+CLAIMS = {"features kept": ">= 350", "training on kept features": ">= 900"}
 
 
 def prepare(folder: Path, count: int):
-    """(model, ImageInputs) of a drawn data set."""
+    """Draw a data set: a model, and the ImageInputs of the training split."""
     from ccakit.data.drawn import write_garments
     from ccakit.data.inputs import ImageInputs
     from ccakit.data.layout import read_dataset
@@ -45,7 +46,7 @@ def prepare(folder: Path, count: int):
 
 
 def keep(model, inputs, folder: Path) -> np.ndarray:
-    """All features, computed anew."""
+    """Compute all features again."""
     from ccakit.data.inputs import keep_features
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -54,23 +55,21 @@ def keep(model, inputs, folder: Path) -> np.ndarray:
 
 @torch.inference_mode()
 def forward(trunk, images: torch.Tensor) -> torch.Tensor:
+    """Run the CNN on images in memory, in batches."""
     return torch.cat([trunk.stem(part) for part in images.split(BATCH)])
 
 
 def check(model, inputs, images: torch.Tensor, folder: Path) -> float:
-    """Kept features, against the unfolded CNN's on the same images; relative to the largest."""
-    plain = forward(model.trunk, images)
-    return agree(
-        "kept and unfolded features",
-        keep(model, inputs, folder) / float(plain.abs().max()),
-        plain / plain.abs().max(),
-        2e-3,
-    )
+    """Compare kept features with those of the unfolded CNN on the same images, relative to the largest."""
+    unfolded = forward(model.trunk, images)
+    largest = float(unfolded.abs().max())
+    kept = keep(model, inputs, folder) / largest
+    return agree("kept and unfolded features", kept, unfolded / largest, 2e-3)
 
 
-def kept(given, folder: Path) -> list[Row]:
-    """The rows of computing features."""
-    count = 32 if given.quick else 512
+def kept(options, folder: Path) -> list[Row]:
+    """Measure the computing of features."""
+    count = 32 if options.quick else 512
     model, inputs = prepare(folder, count)
     images = inputs.load(np.arange(count))
     difference = check(model, inputs, images, folder / "features")
@@ -81,38 +80,24 @@ def kept(given, folder: Path) -> list[Row]:
         "unfolded": lambda: forward(model.trunk, images),
         "load": lambda: inputs.load(np.arange(count)),
     }
-    times = alternate(sides, given.rounds)
+    times = alternate(sides, options.rounds)
     rate = {side: count / times[side] for side in sides}
-    note = f"forward alone {rate['forward']:.0f}, not folded {rate['unfolded']:.0f}, reading alone {rate['load']:.0f}"
+    ratio = times.ratio("ours", "forward")
+    differ = f"{times.spread('ours', 'forward')}; features differ by {difference:.1e} of the largest"
+    alone = f"forward alone {rate['forward']:.0f}, not folded {rate['unfolded']:.0f}"
+    note = f"{alone}, reading alone {rate['load']:.0f}"
     return [
-        Row("features kept", rate["ours"], "images/s", ">= 350", rate["forward"], note),
-        Row(
-            "features kept / forward alone",
-            times.ratio("ours", "forward"),
-            "of its time",
-            floor=1.0,
-            note=f"{times.spread('ours', 'forward')}; features differ by {difference:.1e} of the largest",
-        ),
+        Row("features kept", rate["ours"], "images/s", floor=rate["forward"], note=note),
+        Row("features kept / forward alone", ratio, "of its time", floor=1.0, note=differ),
     ]
 
 
-def trainer_of(folder: Path, batch: int):
-    """A trainer on the drawn data, and an epoch's batches in memory."""
-    from ccakit.data.layout import read_dataset
+def trained(options, folder: Path) -> list[Row]:
+    """Measure training on kept features."""
     from ccakit.training.batches import Steps
-    from ccakit.training.config import TrainConfig
-    from ccakit.training.trainer import Trainer
 
-    config = TrainConfig(data=folder / "data", out=folder / "run", batch_size=batch, lite_depth=2)
-    trainer = Trainer(config, read_dataset(folder / "data"), quiet=True)
-    trainer.open_training()
-    trainer.model.train()
-    return trainer, list(islice(Steps(trainer.objective, 0, trainer.inputs), 8))
-
-
-def trained(given, folder: Path) -> list[Row]:
-    """The rows of training on kept features."""
-    trainer, steps = trainer_of(folder, 16 if given.quick else 64)
+    trainer = ready_trainer(folder, batch_size=16 if options.quick else 64, lite_depth=2)
+    steps = list(islice(Steps(trainer.objective, 0, trainer.inputs), 8))
     model, images = trainer.saved.model, sum(len(inputs) for inputs, _ in steps)
 
     def bare() -> None:
@@ -121,17 +106,16 @@ def trained(given, folder: Path) -> list[Row]:
             model(inputs, cached=True).sum().backward()
 
     sides = {"step": lambda: [trainer.step(inputs, dict(extra)) for inputs, extra in steps], "bare": bare}
-    times = alternate(sides, given.rounds)
+    times = alternate(sides, options.rounds)
     operations, rate = _operations(model, steps[0][0]), images / times["step"]
-    note = (
-        f"{times.spread('step', 'bare')} of forward and backward alone; {operations:.2f} GFLOP an image, "
-        f"{rate * operations:.0f} GFLOP/s"
-    )
-    return [Row("training on kept features", rate, "images/s", ">= 900", images / times["bare"], note)]
+    spread = times.spread("step", "bare")
+    speed = f"{operations:.2f} GFLOP an image, {rate * operations:.0f} GFLOP/s"
+    note = f"{spread} of forward and backward alone; {speed}"
+    return [Row("training on kept features", rate, "images/s", floor=images / times["bare"], note=note)]
 
 
 def _operations(model, inputs) -> float:
-    """GFLOP of forward and backward, an image."""
+    """Count the GFLOP of forward and backward for an image."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
@@ -140,10 +124,10 @@ def _operations(model, inputs) -> float:
 
 
 def main(argv: list[str] | None = None) -> dict:
-    given = begin(options(__doc__), argv)
+    options = begin(make_parser(__doc__), argv)
     with tempfile.TemporaryDirectory() as folder:
-        rows = kept(given, Path(folder)) + trained(given, Path(folder))
-    return report("features", rows, given)
+        rows = kept(options, Path(folder)) + trained(options, Path(folder))
+    return report("features", rows, CLAIMS, options)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,24 @@
-"""Images: from a JPEG file of 512 pixels to what a model takes, against torchvision; and the share that loading takes.
+"""Images: from a JPEG file of 512 pixels to a model's input, against torchvision; and the share of loading.
 
     python -m benchmarks.images                 # about 2 minutes
 
-Decoding, one thread a side, the same files (drawn garments of 512 x 512 with a photograph's grain, quality 90), each
-side with timm's evaluation transform to 224 pixels (bicubic to 248, central crop, mean and std):
+Decoding, one thread for each side, the same files (drawn garments of 512 x 512 with the grain of a
+photograph, quality 90), each side with timm's evaluation transform to 224 pixels (bicubic to 248, central
+crop, mean and std):
 
-- ours: what `ImageInputs` does: `read_image` and `ImageTransform`;
+- ours: `read_image` and `ImageTransform`, as in `ImageInputs`;
 - ImageFolder: torchvision's, with Pillow, and its transforms v1;
 - torchvision v2: `torchvision.io.decode_image` and transforms v2, on tensors.
 
-Largest and mean differences of the pixels are given in steps of 255 before mean and std; beyond 24 (what `read_image`
-allows itself where it decodes at reduced size) or 2.5 in the mean, the sides do not agree. Floor: decoding alone, of
-bytes in memory, by the faster of OpenCV and torchvision, as every pixel has to be decoded once (512 pixels are less
-than twice the target, so that nothing can be left out). What is above it: resize by torch on uint8, mean and std on
-float32, the file and its header (kind, size, EXIF). Where the floor is more than half of a peer's time, twice its speed
-cannot be had with the same pixels.
+The differences of the pixels, largest and mean, are in steps of 255 before mean and std. The sides do not
+agree beyond 24 (which `read_image` allows where it decodes at reduced size), or beyond 2.5 in the mean.
+Floor: decoding alone, of bytes in memory, by the faster of OpenCV and torchvision. Every pixel has to be
+decoded once: 512 pixels are less than twice the target, so that nothing can be left out. The time above it:
+resize by torch on uint8, mean and std on float32, the file and its header (kind, size, EXIF). Where the floor
+is more than half of a peer's time, nothing can be twice as fast with the same pixels.
 
-Waiting: the share of the demo trunk's training time in which the loop waits for its batch, at the demo's settings
-(kept features of the frozen CNN) and, for comparison, when images are read in each step and the whole trunk is trained.
+Waiting: the share of training time in which the loop waits for its batch, at the settings of the demo (kept
+features of the frozen CNN) and, for comparison, where each step reads images and trains the whole trunk.
 """
 
 from __future__ import annotations
@@ -31,13 +32,18 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.common import Row, agree, alternate, begin, options, report, use_threads
+from benchmarks.common import Row, agree, alternate, begin, make_parser, ready_trainer, report, use_threads
 
+CLAIMS = {
+    "ImageFolder / ours": ">= 2",
+    "torchvision v2 / ours": ">= 2",
+    "waiting for data: demo's settings (kept features)": "<= 0.05",
+}
 SIDE, QUALITY, LARGEST, MEAN = 512, 90, 24.0, 2.5
 
 
 def write_jpegs(folder: Path, count: int) -> list[Path]:
-    """Drawn garments with grain whose power falls with frequency, as a photograph's."""
+    """Write drawn garments with grain whose power falls with frequency, as that of a photograph does."""
     from ccakit.garments.draw import draw_garment
 
     files = []
@@ -107,7 +113,7 @@ PEERS = {"ImageFolder": image_folder, "torchvision v2": torchvision_v2}
 
 
 def check(files: list[Path]) -> dict[str, tuple[float, float]]:
-    """Largest and mean difference from each peer, in steps of 255; Disagreement where they are too large."""
+    """Give the largest and the mean difference from each peer, in steps of 255; Disagreement if too large."""
     mine, found = torch.stack(ours(files)), {}
     for name, peer in PEERS.items():
         theirs = torch.stack(peer(files))
@@ -117,9 +123,10 @@ def check(files: list[Path]) -> dict[str, tuple[float, float]]:
     return found
 
 
-def decoding(given, folder: Path) -> list[Row]:
+def decoding(options, folder: Path) -> list[Row]:
+    """Measure ours and the peers, from files to inputs."""
     use_threads(1)
-    files = write_jpegs(folder, 8 if given.quick else 64)
+    files = write_jpegs(folder, 8 if options.quick else 64)
     blobs = [np.fromfile(file, np.uint8) for file in files]
     differences = check(files)
     sides = {
@@ -128,7 +135,7 @@ def decoding(given, folder: Path) -> list[Row]:
         "decode": lambda: by_torchvision(blobs),
     }
     sides |= {name: partial(peer, files) for name, peer in PEERS.items()}
-    times = alternate(sides, given.rounds)
+    times = alternate(sides, options.rounds)
     size = np.mean([len(blob) for blob in blobs]) / 1024
     floor, count = min(("opencv", "decode"), key=lambda side: times[side]), len(files)
     note = (
@@ -139,67 +146,59 @@ def decoding(given, folder: Path) -> list[Row]:
     for name in PEERS:
         largest, mean = differences[name]
         note = (
-            f"{count / times[name]:.0f} images/s; pixels differ by {largest:.1f} of 255 at most, by {mean:.2f} "
-            f"in the mean; {times.spread(name, 'ours')}"
+            f"{count / times[name]:.0f} images/s; pixels differ by {largest:.1f} of 255 at most, "
+            f"by {mean:.2f} in the mean; {times.spread(name, 'ours')}"
         )
         ratio, best = times.ratio(name, "ours"), times.ratio(name, floor)
-        rows.append(Row(f"{name} / ours", ratio, "times its time", ">= 2", best, note))
-    use_threads(given.threads)
+        rows.append(Row(f"{name} / ours", ratio, "times its time", floor=best, note=note))
+    use_threads(options.threads)
     return rows
 
 
-def waiting(given, folder: Path) -> list[Row]:
-    """The loader's share of training time."""
+def waiting(options, folder: Path) -> list[Row]:
+    """Measure the share of training time that the loop waits for its batches."""
     from ccakit.data.drawn import write_garments
 
-    sizes = (64, 10, 10) if given.quick else (768, 10, 10)
+    sizes = (64, 10, 10) if options.quick else (768, 10, 10)
     write_garments(folder / "data", *sizes, workers=1, progress=False)
     rows = []
     ways = {
-        "demo's settings (kept features)": (dict(), "<= 0.05"),
-        "images read in each step, all trained": (dict(freeze="none", cache=False), ""),
-        "the same, a loader process": (dict(freeze="none", cache=False, workers=1), ""),
+        "demo's settings (kept features)": {},
+        "images read in each step, all trained": dict(freeze="none", cache=False),
+        "the same, a loader process": dict(freeze="none", cache=False, workers=1),
     }
-    for name, (settings, limit) in ways.items():
-        steps, batch = (2, 16) if given.quick else (12 if settings else 120, 64)
+    for name, settings in ways.items():
+        steps, batch = (2, 16) if options.quick else (12 if settings else 120, 64)
         share, rate = waits(folder, {**settings, "batch_size": batch}, steps)
-        rows.append(
-            Row(f"waiting for data: {name}", share, "of training time", limit, note=f"{rate:.0f} images/s")
-        )
+        rows.append(Row(f"waiting for data: {name}", share, "of training time", note=f"{rate:.0f} images/s"))
     return rows
 
 
 def waits(folder: Path, settings: dict, count: int) -> tuple[float, float]:
-    """The share of time spent waiting for batches over `count` steps (one more before), and images/s."""
-    from ccakit.data.layout import read_dataset
+    """Run `count` steps after a first one: the share of time spent waiting for batches, and images/s."""
     from ccakit.training.batches import Loader, Steps
-    from ccakit.training.config import TrainConfig
-    from ccakit.training.trainer import Trainer
 
-    dataset = read_dataset(folder / "data")
-    trainer = Trainer(TrainConfig(data=folder / "data", out=folder / "run", **settings), dataset, True)
-    trainer.open_training()
-    trainer.model.train()
+    trainer = ready_trainer(folder, **settings)
     epochs = (Steps(trainer.objective, epoch, trainer.inputs) for epoch in range(100))
     loaders = (Loader(steps, 0, trainer.config.workers) for steps in epochs)
     loaded = (loader.next() for loader in loaders for _ in loader.steps.batches)
     trainer.step(*next(loaded))
-    begun, waited, images = time.perf_counter(), 0.0, 0
+    started, waited, images = time.perf_counter(), 0.0, 0
     for _ in range(count):
         asked = time.perf_counter()
         inputs, extra = next(loaded)
         waited += time.perf_counter() - asked
         trainer.step(inputs, extra)
         images += len(inputs)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     return waited / seconds, images / seconds
 
 
 def main(argv: list[str] | None = None) -> dict:
-    given = begin(options(__doc__), argv)
+    options = begin(make_parser(__doc__), argv)
     with tempfile.TemporaryDirectory() as folder:
-        rows = decoding(given, Path(folder) / "jpegs") + waiting(given, Path(folder))
-    return report("images", rows, given)
+        rows = decoding(options, Path(folder) / "jpegs") + waiting(options, Path(folder))
+    return report("images", rows, CLAIMS, options)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,35 @@
-"""Mean average precision: the same values as four other ways of computing it, several times faster.
+"""Mean average precision: the same values as four other ways of computing it, several times as fast.
 
-    python -m benchmarks.mean_average_precision              # both sizes, some 15 minutes; peers need '.[bench]'
+    python -m benchmarks.mean_average_precision              # some 15 minutes; peers need '.[bench]'
     python -m benchmarks.mean_average_precision --sizes fashionai
 
-Sizes: FashionAI's test protocol (3,600 queries, 14,400 candidates, 8 attributes with the real counts of values,
-E = 768) and one condition with 20,000 queries and 100,000 candidates. Embeddings are a value's centre and noise.
+Sizes: FashionAI's test protocol (3,600 queries, 14,400 candidates, 8 attributes with the real counts of
+values, E = 768) and one condition with 20,000 queries and 100,000 candidates. An embedding is the centre of
+its value, plus noise.
 
 Sides, on the same embeddings and threads:
 
 - ours: `ccakit.metrics.retrieval_aps`;
-- floor: the bare matrix product, in the same blocks of queries, and the fastest sort there is of its float32 rows
-  (NumPy's, which uses SIMD, as torch's does not; on as many threads as ours), its input ready in memory;
-- loop: a query at a time, in Python, as ASEN's evaluation and those after it do;
+- floor: the bare matrix product, in the same blocks of queries, and the fastest known sort of its float32
+  rows (NumPy's, which uses SIMD; torch's does not), on as many threads as ours, with its input ready in
+  memory;
+- loop: one query after the other, in Python, as in the evaluation of ASEN and of its successors;
 - sklearn: `average_precision_score` of each query;
-- torchmetrics: `RetrievalMAP`. It counts no candidate with a score of 0 or less as relevant (`torch.where(preds > 0,
-  target, 0)`), which is right for probabilities, and wrong for cosines: given cosines, its value differs (shown).
-  So it is given 1 + cosine here; float32 then rounds some different cosines to equal ones, hence its wider tolerance;
-- pytorch-metric-learning: `AccuracyCalculator` with its exact nearest neighbours (it leaves out queries without a
-  relevant candidate, which ASEN's rules count as 0; in this data there are none).
+- torchmetrics: `RetrievalMAP`. It counts no candidate with a score of 0 or less as relevant
+  (`torch.where(preds > 0, target, 0)`). That is right for probabilities and wrong for cosines, with which its
+  value differs (a row shows it). So it gets 1 + cosine here. In float32 some different cosines then become
+  equal, hence its wider tolerance;
+- pytorch-metric-learning: `AccuracyCalculator` with its exact nearest neighbours. (It leaves out queries
+  without a relevant candidate, which count as 0 by ASEN's rules; these data have none.)
 
-A peer that would need minutes ranks a part of the queries, and its time is scaled to all of them; the note says so.
+A peer that would need minutes ranks a part of the queries. Its time is scaled to all of them, and the note
+says so.
 
-What is left between ours and the floor: rows are gathered by label and become integer keys that carry relevance in
-their lowest bit (7 passes over pieces that stay in the cache: about 1.5 ns a pair, beside 2 to 3 ns for the sort and 4
-to 8 for 768 multiply-adds), then the places of the relevant are gathered from the sorted keys (0.6 to 2 ns). Ours also
-copies the rows of a condition out of the whole table, where they do not lie together, and checks their length.
+The difference between ours and the floor: rows are gathered by label and become integer keys with the
+relevance in their lowest bit (7 passes over pieces that stay in the cache: about 1.5 ns for a pair, beside 2
+to 3 ns for the sort and 4 to 8 for 768 multiply-adds). Then the ranks of the relevant candidates are gathered
+from the sorted keys (0.6 to 2 ns). Ours also copies the rows of a condition out of the full table, where they
+are not together, and checks their length.
 """
 
 from __future__ import annotations
@@ -35,17 +40,22 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.common import ROOT, Peak, Row, agree, alternate, begin, in_process, options, report
+from benchmarks.common import ROOT, Peak, Row, agree, alternate, begin, in_process, make_parser, report
 
 SIZES = {"fashionai": None, "large": (20_000, 100_000)}
 WIDTH, VALUES, BLOCK = 768, 10, 192 << 20
 PEERS = ("loop", "sklearn", "torchmetrics", "pytorch-metric-learning")
-TOLERANCE = {"torchmetrics": 1e-4}  # see above; the others: 1e-6
+CLAIMS = {f"{size}: {peer} / ours": ">= 5" for size in SIZES for peer in PEERS} | {
+    "fashionai: ours / floor": "<= 1.3",
+    "large: ours / floor": "<= 1.3",
+    "large: peak memory": "<= 1",
+}
+TOLERANCE = {"torchmetrics": 1e-4}  # see above; 1e-6 for the others
 SUBSET = {"fashionai": 3_600, "large": 100}  # queries of the peers
 
 
 def embeddings(labels: np.ndarray, centres: np.ndarray, seed: int, noise: float = 3.0) -> np.ndarray:
-    """(n, E) float32 of length 1: a value's centre, and noise."""
+    """Make embeddings, (n, E) float32 of length 1: the centre of a value, and noise."""
     rng = np.random.default_rng(seed)
     out = rng.standard_normal((len(labels), centres.shape[1]), dtype=np.float32)
     out *= noise / centres.shape[1] ** 0.5
@@ -55,7 +65,7 @@ def embeddings(labels: np.ndarray, centres: np.ndarray, seed: int, noise: float 
 
 
 def labels_of(size: str, quick: bool) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The labels of queries and candidates of each condition."""
+    """Give the labels of queries and of candidates for each condition."""
     if size == "fashionai":
         counts = json.loads((ROOT / "ccakit/audit/protocol.json").read_text())
         counts = counts["datasets"]["FashionAI"]["splits"]["test"]
@@ -69,7 +79,7 @@ def labels_of(size: str, quick: bool) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def make(size: str, quick: bool) -> dict:
-    """The arguments of `retrieval_aps`."""
+    """Make the arguments of `retrieval_aps`."""
     from ccakit.attributes import Attributes
 
     pairs = labels_of(size, quick)
@@ -78,9 +88,9 @@ def make(size: str, quick: bool) -> dict:
     centres /= np.linalg.norm(centres, axis=2, keepdims=True)
     found = {}
     for side, name in enumerate(("queries", "candidates")):
-        of = [pair[side] for pair in pairs]
-        conditions = np.repeat(np.arange(len(pairs)), [len(labels) for labels in of])
-        found[name] = np.stack([np.arange(len(conditions)), conditions, np.concatenate(of)], axis=1)
+        labels = [pair[side] for pair in pairs]
+        conditions = np.repeat(np.arange(len(pairs)), list(map(len, labels)))
+        found[name] = np.stack([np.arange(len(conditions)), conditions, np.concatenate(labels)], axis=1)
         flat = centres.reshape(-1, width)
         found[f"{name}_embeddings"] = embeddings(conditions * 64 + found[name][:, 2], flat, side)
     found["attributes"] = Attributes.numbered({f"attribute{c}": 64 for c in range(len(pairs))})
@@ -88,21 +98,18 @@ def make(size: str, quick: bool) -> dict:
 
 
 def ours(data: dict) -> list[np.ndarray]:
+    """Compute the APs of each condition by ccakit."""
     from ccakit.metrics import retrieval_aps
 
-    return list(
-        retrieval_aps(
-            data["queries"],
-            data["queries_embeddings"],
-            data["candidates"],
-            data["candidates_embeddings"],
-            data["attributes"],
-        ).aps
-    )
+    names = ("queries", "queries_embeddings", "candidates", "candidates_embeddings", "attributes")
+    return list(retrieval_aps(*(data[name] for name in names)).aps)
 
 
 def conditions(data: dict, count: int | None = None):
-    """(queries, their labels, candidates, their labels) of each condition; `count` queries in all, evenly spread."""
+    """Give (queries, their labels, candidates, their labels) of each condition.
+
+    count: the number of queries in all, evenly spread; by default all queries.
+    """
     step = max(1, len(data["queries"]) // count) if count else 1
     for condition in range(len(data["attributes"])):
         q, c = (np.flatnonzero(data[name][:, 1] == condition) for name in ("queries", "candidates"))
@@ -116,14 +123,14 @@ def conditions(data: dict, count: int | None = None):
 
 
 def floor(ready: list, threads: int) -> None:
-    """The product and the sort, and nothing else."""
+    """Compute the product and the sort, and nothing else."""
     with ThreadPoolExecutor(threads) as pool:
         for block in blocks(ready):
             list(pool.map(lambda part: part.sort(axis=1), np.array_split(block, 4 * threads)))
 
 
 def blocks(ready: list):
-    """The products, a block of queries at a time."""
+    """Compute the products, a block of queries at a time."""
     for queries, _, candidates, _ in ready:
         step = max(1, BLOCK // (4 * len(candidates)))
         for start in range(0, len(queries), step):
@@ -131,12 +138,12 @@ def blocks(ready: list):
 
 
 def loop(queries, query_labels, candidates, candidate_labels) -> np.ndarray:
-    """ASEN's way: sort a query's row, walk along it."""
+    """Compute as ASEN does: sort the row of each query, and walk along it."""
     aps = []
     for row, label in zip(queries, query_labels):
         order, hits, total = np.argsort(candidates @ row)[::-1], 0, 0.0
-        for rank, place in enumerate(order, 1):
-            if candidate_labels[place] == label:
+        for rank, candidate in enumerate(order, 1):
+            if candidate_labels[candidate] == label:
                 hits += 1
                 total += hits / rank
         aps.append(total / hits if hits else 0.0)
@@ -146,12 +153,9 @@ def loop(queries, query_labels, candidates, candidate_labels) -> np.ndarray:
 def by_sklearn(queries, query_labels, candidates, candidate_labels) -> np.ndarray:
     from sklearn.metrics import average_precision_score
 
-    return np.array(
-        [
-            average_precision_score(candidate_labels == label, candidates @ row)
-            for row, label in zip(queries, query_labels)
-        ]
-    )
+    pairs = zip(queries, query_labels)
+    aps = [average_precision_score(candidate_labels == label, candidates @ row) for row, label in pairs]
+    return np.array(aps)
 
 
 def by_torchmetrics(queries, query_labels, candidates, candidate_labels, shift: float = 1.0) -> np.ndarray:
@@ -188,7 +192,7 @@ WAYS = dict(zip(PEERS, (loop, by_sklearn, by_torchmetrics, by_metric_learning)))
 
 
 def present() -> list[str]:
-    """The peers that are installed."""
+    """Give the peers that are installed."""
     from importlib.util import find_spec
 
     modules = {"torchmetrics": "torchmetrics", "pytorch-metric-learning": "pytorch_metric_learning"}
@@ -196,12 +200,13 @@ def present() -> list[str]:
 
 
 def mean_of(way, data: dict, count: int) -> np.ndarray:
-    """The mAP of each condition over a part of the queries, by a peer."""
+    """Compute the mAP of each condition by a peer, over a part of the queries."""
     return np.array([np.mean(way(*each)) for each in conditions(data, count)])
 
 
 def check(data: dict, count: int) -> dict[str, float]:
-    """How far each peer's mAPs are from ours, on the peers' queries; Disagreement where that is too far."""
+    """Compare the mAPs of each peer with ours, on the peers' queries; Disagreement where they differ too
+    much."""
     step = max(1, len(data["queries"]) // count)
     mine = np.array([np.mean(aps[::step]) for aps in ours(data)])
     return {
@@ -210,38 +215,27 @@ def check(data: dict, count: int) -> dict[str, float]:
     }
 
 
-def measure(size: str, given) -> list[Row]:
-    """The rows of one size."""
-    data = make(size, given.quick)
-    count = 40 if given.quick else SUBSET[size]
+def measure(size: str, options) -> list[Row]:
+    """Measure one size: its rows."""
+    data = make(size, options.quick)
+    count = 40 if options.quick else SUBSET[size]
     few = min(count, 200)
     differences = check(data, few)
     cosines = mean_of(partial(by_torchmetrics, shift=0.0), data, few) if "torchmetrics" in present() else None
     ready = list(conditions(data))
     sides = {
         "ours": lambda: ours(data),
-        "floor": lambda: floor(ready, given.threads),
+        "floor": lambda: floor(ready, options.threads),
         "product": lambda: [None for _ in blocks(ready)],
     }
     sides |= {peer: partial(mean_of, WAYS[peer], data, count) for peer in present()}
-    small = size == "fashionai" or given.quick
-    times = alternate(sides, given.rounds if small else min(given.rounds, 3), warm=int(small))
+    small = size == "fashionai" or options.quick
+    times = alternate(sides, options.rounds if small else min(options.rounds, 3), warm=int(small))
+    ratio, spread = times.ratio("ours", "floor"), times.spread("ours", "floor")
+    product = f"of which the matrix product takes {times['product']:.3g}"
     rows = [
-        Row(
-            f"{size}: ours / floor",
-            times.ratio("ours", "floor"),
-            "of its time",
-            "<= 1.3",
-            1.0,
-            times.spread("ours", "floor"),
-        ),
-        Row(
-            f"{size}: ours",
-            times["ours"],
-            "s",
-            floor=times["floor"],
-            note=f"of which the matrix product takes {times['product']:.3g}",
-        ),
+        Row(f"{size}: ours / floor", ratio, "of its time", floor=1.0, note=spread),
+        Row(f"{size}: ours", times["ours"], "s", floor=times["floor"], note=product),
     ]
     part = sum(len(each[0]) for each in conditions(data, count)) / len(data["queries"])
     rows += [_peer(size, peer, times, part, differences[peer]) for peer in present()]
@@ -251,37 +245,29 @@ def measure(size: str, given) -> list[Row]:
         if peer not in present()
     ]
     if cosines is not None:
-        off = cosines.mean() - mean_of(by_torchmetrics, data, few).mean()
-        rows.append(
-            Row(
-                f"{size}: torchmetrics, given cosines",
-                100 * off,
-                "points of mAP",
-                note="as it counts no candidate with a cosine of 0 or less as relevant",
-            )
-        )
-    return rows + _memory(size, given)
+        off = 100 * (cosines.mean() - mean_of(by_torchmetrics, data, few).mean())
+        note = "as it counts no candidate with a cosine of 0 or less as relevant"
+        rows.append(Row(f"{size}: torchmetrics, given cosines", off, "points of mAP", note=note))
+    return rows + _memory(size, options)
 
 
 def _peer(size: str, peer: str, times, part: float, difference: float) -> Row:
     note = f"mAP differs by {difference:.1e}, {times[peer] / part:.3g} s"
     if part < 1:
         note += f" (scaled up from {100 * part:.2g}% of the queries)"
-    return Row(
-        f"{size}: {peer} / ours", times.ratio(peer, "ours") / part, "times its time", ">= 5", note=note
-    )
+    return Row(f"{size}: {peer} / ours", times.ratio(peer, "ours") / part, "times its time", note=note)
 
 
-def _memory(size: str, given) -> list[Row]:
-    words = ["--memory", size, *(["--quick"] if given.quick else [])]
-    found = in_process("mean_average_precision", *words, threads=given.threads)
-    limit = "<= 1" if size == "large" else ""
-    note = f"of the process; embeddings {found['data'] / 2**20:.0f} MiB; ranking adds {found['added'] / 2**20:.0f} MiB"
-    return [Row(f"{size}: peak memory", found["peak"] / 2**30, "GiB", limit, found["data"] / 2**30, note)]
+def _memory(size: str, options) -> list[Row]:
+    flags = ["--memory", size, *(["--quick"] if options.quick else [])]
+    found = in_process("mean_average_precision", *flags, threads=options.threads)
+    mib = {name: f"{count / 2**20:.0f} MiB" for name, count in found.items()}
+    note = f"of the process; embeddings {mib['data']}; ranking adds {mib['added']}"
+    return [Row(f"{size}: peak memory", found["peak"] / 2**30, "GiB", floor=found["data"] / 2**30, note=note)]
 
 
 def memory(size: str, quick: bool) -> dict:
-    """Bytes: of the process at its worst while it ranks, of the embeddings, and what ranking added."""
+    """Measure bytes: the peak of the process while it ranks, the embeddings, and what ranking adds."""
     data = make(size, quick)
     with Peak() as peak:
         ours(data)
@@ -290,19 +276,20 @@ def memory(size: str, quick: bool) -> dict:
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser = options(__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument(
-        "--memory", metavar="SIZE", help="rank once, in a fresh process, and say what memory it took"
+        "--memory", metavar="SIZE", help="rank once in this process, and give the memory it takes"
     )
-    if (known := parser.parse_args(argv)).memory:  # before torch is imported, which would count
+    known = parser.parse_args(argv)
+    if known.memory:  # before torch is imported, which would count
         found = memory(known.memory, known.quick)
         print(json.dumps(found))
         return found
-    given = begin(parser, argv)
-    return report(
-        "mean_average_precision", [row for size in given.sizes for row in measure(size, given)], given
-    )
+    options, rows = begin(parser, argv), []
+    for size in options.sizes:
+        rows += measure(size, options)
+    return report("mean_average_precision", rows, CLAIMS, options)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""Memory of an epoch does not grow: the resident size of a training process after each of 30 epochs.
+"""Memory does not grow with the epochs: the resident size of a training process after each of 30 epochs.
 
     python -m benchmarks.memory_of_epochs       # about 4 minutes; --quick: 8 epochs of few, small images
 
-The smoke preset's 800 drawn garments (and 200 to validate on after every epoch, with a checkpoint), CCA on `lite`, mode
-spaces; once from kept features, as training does by default, and once from the image files, read in the training
-process itself. Each in a fresh process. What is told is the growth in MiB between the end of epoch 5, when all that is
-made once has been made (buffers, optimizer, pages of the feature file), and the last one: the difference of the two,
-and that of a straight line through all epochs between them, as what the allocator keeps goes up and down by 25 MiB
-where images are decoded. Floor: 0. Allowed, of the line: 10 MiB, 1 % of the process; a leak of 1 MiB an epoch would be
-25. Checked: the run has learnt, and had all of its epochs.
+The 800 drawn garments of the smoke preset (and 200 to validate on after every epoch, with a checkpoint), CCA
+on `lite`, mode spaces: once from kept features, as training does by default, and once from image files that
+the training process reads itself. Each side runs in a fresh process. The result is the growth in MiB from the
+end of epoch 5 to the last epoch. By then all that is made once is there: buffers, optimizer, pages of the
+feature file. It is given twice: as the difference of the two sizes, and as that of a straight line through
+all epochs between them, because the memory that the allocator keeps goes up and down by 25 MiB where images
+are decoded. Floor: 0. The line may grow by 10 MiB, 1% of the process; a leak of 1 MiB in each epoch would
+make it 25. Checked: the run has learnt, and had all of its epochs.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import Disagreement, Row, begin, in_process, options, report, resident
+from benchmarks.common import Disagreement, Row, begin, in_process, make_parser, report, resident, with_limits
 
 SIDES = {"kept features": True, "images from files": False}
-EPOCHS, SETTLED, SIZES = 30, 5, dict(train=800, valid=200, test=8)
-QUICK = dict(epochs=8, images=(96, 24, 8), size=64)
-LIMIT, MIB = "<= 10", 2**20
+SETTLED = 5
+FULL = (30, (800, 200, 8), 128)  # epochs; images to train on, to validate on and to test on; pixels
+QUICK = (8, (96, 24, 8), 64)
+CLAIMS = {f"{side}: growth of a line through them": "<= 10" for side in SIDES}
+MIB = 2**20
 
 
 def train(side: str, data: Path, out: Path, epochs: int, image_size: int) -> list[float]:
-    """MiB after each epoch of one run."""
+    """Train, and give the MiB of this process after each epoch."""
     from ccakit.training.config import TrainConfig
     from ccakit.training.trainer import Trainer
 
@@ -38,11 +41,11 @@ def train(side: str, data: Path, out: Path, epochs: int, image_size: int) -> lis
     trainer, sizes = Trainer(config, quiet=True), []
     end_epoch = trainer._end_epoch
 
-    def noted() -> None:
+    def end_epoch_and_measure() -> None:
         end_epoch()
         sizes.append(resident() / MIB)
 
-    trainer._end_epoch = noted
+    trainer._end_epoch = end_epoch_and_measure
     facts = trainer.run()
     if len(sizes) != epochs or not facts["best_valid_map_weighted"] > 0:
         raise Disagreement(f"{side}: {len(sizes)} epochs, best {facts['best_valid_map_weighted']}")
@@ -50,47 +53,49 @@ def train(side: str, data: Path, out: Path, epochs: int, image_size: int) -> lis
 
 
 def growth(sizes: list[float], settled: int = SETTLED) -> tuple[float, float]:
-    """MiB from the end of epoch `settled` to the last one: their difference, and a straight line's."""
+    """Compute the growth in MiB from the end of epoch `settled` to the last: the difference, and that of a
+    line."""
     after = sizes[settled - 1 :]
     return after[-1] - after[0], float(np.polyfit(range(len(after)), after, 1)[0]) * (len(after) - 1)
 
 
 def rows_of(side: str, sizes: list[float]) -> list[Row]:
+    """Give the rows of one side."""
     grown, line = growth(sizes)
-    told = " ".join(f"{size:.0f}" for size in sizes)
-    between = f"epoch {SETTLED} to {len(sizes)}"
-    return [
-        Row(f"{side}: growth, {between}", grown, "MiB", "", 0.0, f"after each epoch: {told} MiB"),
-        Row(f"{side}: growth of a line through them", line, "MiB", LIMIT, 0.0),
+    note = f"after each epoch: {' '.join(f'{size:.0f}' for size in sizes)} MiB"
+    rows = [
+        Row(f"{side}: growth, epoch {SETTLED} to {len(sizes)}", grown, "MiB", floor=0.0, note=note),
+        Row(f"{side}: growth of a line through them", line, "MiB", floor=0.0),
     ]
+    return with_limits(rows, CLAIMS)
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser = options(__doc__, threads=1)
+    parser = make_parser(__doc__, threads=1)
     parser.add_argument(
-        "--one", nargs=5, metavar=("SIDE", "DATA", "OUT", "EPOCHS", "PIXELS"), help="a fresh process's"
+        "--one",
+        nargs=5,
+        metavar=("SIDE", "DATA", "OUT", "EPOCHS", "PIXELS"),
+        help="train one side in this process",
     )
-    given = begin(parser, argv)
-    if given.one:
-        side, data, out, epochs, size = given.one
+    options = begin(parser, argv)
+    if options.one:
+        side, data, out, epochs, size = options.one
         found = {"sizes": train(side, Path(data), Path(out), int(epochs), int(size))}
         print(json.dumps(found))
         return found
     from ccakit.data.drawn import write_garments
 
-    epochs, images, size = (
-        (QUICK[key] for key in QUICK) if given.quick else (EPOCHS, tuple(SIZES.values()), 128)
-    )
+    epochs, images, size = QUICK if options.quick else FULL
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         write_garments(data, *images, size=size, progress=False)
         for number, side in enumerate(SIDES):
             words = (side, str(data), str(Path(folder) / str(number)), str(epochs), str(size))
-            rows += rows_of(
-                side, in_process("memory_of_epochs", "--one", *words, threads=given.threads)["sizes"]
-            )
-    return report("memory_of_epochs", rows, given)
+            found = in_process("memory_of_epochs", "--one", *words, threads=options.threads)
+            rows += rows_of(side, found["sizes"])
+    return report("memory_of_epochs", rows, CLAIMS, options)
 
 
 if __name__ == "__main__":

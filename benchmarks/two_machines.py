@@ -1,8 +1,8 @@
 """Train on two "machines" and compare with one process: `python benchmarks/two_machines.py`.
 
-The machines are two network namespaces joined by a cable (veth), where this process has the right to make them, else,
-or with --loopback, two launchers that meet on the loopback. Each runs `torchrun --nnodes 2 --nproc_per_node 1`. --tiny:
-fewer images and one epoch.
+The machines are two network namespaces with a cable (veth) between them, if this process may make them.
+Otherwise, or with --loopback, they are two launchers that meet on the loopback. Each machine runs `torchrun
+--nnodes 2 --nproc_per_node 1`. --tiny: fewer images and one epoch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ TOLERANCE = 1e-5
 
 
 def make_namespaces() -> bool:
-    """Two namespaces with an address each; False, and nothing left of them, without the right to."""
+    """Make two namespaces with an address each; False where this process may not, and then nothing of them is
+    left."""
     lines = [f"ip netns add {name}" for name in NAMES]
     lines += [f"ip link add {NAMES[0]} type veth peer name {NAMES[1]}"]
     for name, address in zip(NAMES, ADDRESSES):
@@ -74,7 +75,7 @@ def train_command(data: Path, out: Path, epochs: int) -> list[str]:
 
 
 def train_on_two(train: list[str], namespaces: bool, environment: dict) -> None:
-    """Start both machines, and wait; RuntimeError with what they said where one fails."""
+    """Start both machines, and wait; RuntimeError with their output where one fails."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = 29500 if namespaces else free.getsockname()[1]
@@ -99,30 +100,31 @@ def train_on_two(train: list[str], namespaces: bool, environment: dict) -> None:
             subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         )
     try:
-        told = [process.communicate(timeout=600)[0] for process in started]
+        outputs = [process.communicate(timeout=600)[0] for process in started]
     finally:
         for process in started:
             process.kill()
     if any(process.returncode for process in started):
-        raise RuntimeError("\n".join(told))
+        raise RuntimeError("\n".join(outputs))
 
 
 def losses_of(out: Path) -> list[float]:
-    """The mean loss of each epoch, to the log's six places."""
+    """Read the mean loss of each epoch, to the six decimals of the log."""
     with open(out / "log.csv", newline="") as file:
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
 def weights_of(out: Path) -> dict:
-    """The last weights, but for the keys' biases: these move all scores of a query alike, so that their
-    gradient is 0 but for rounding, of which Adam makes steps; what the model computes does not change by them."""
+    """Read the last weights, with the biases of the keys set to 0.
+
+    Such a bias moves all scores of a query by the same amount, and so changes no output. Its gradient is 0
+    but for rounding errors, and Adam makes steps of these.
+    """
     last = max((out / "checkpoints").glob("step-*"))
     weights = {name: tensor.float() for name, tensor in load_file(last / "model.safetensors").items()}
     for name, bias in weights.items():
         if name.endswith("kv.bias"):
-            parts = bias.view(
-                3 if name.endswith("qkv.bias") else 2, -1
-            )  # queries, keys, values; or keys, values
+            parts = bias.view(3 if name.endswith("qkv.bias") else 2, -1)  # (queries,) keys, values
             parts[-2] = 0
     return weights
 
@@ -130,45 +132,45 @@ def weights_of(out: Path) -> dict:
 def compare(
     folder: Path, loopback: bool, counts: tuple[int, int, int], epochs: int
 ) -> tuple[float, float, str]:
-    """The greatest difference of losses and of weights, and a line that tells it."""
+    """Train both ways: the largest difference of losses, that of weights, and a line for people."""
     from ccakit.data.drawn import write_garments
 
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     data, one, two = (folder / name for name in ("data", "one", "two"))
     write_garments(data, *counts, size=64, progress=False)
-    started = time.perf_counter()
+    times = [time.perf_counter()]
     subprocess.run([sys.executable, "-m", *train_command(data, one, epochs)], check=True, env=environment)
-    between = time.perf_counter()
+    times.append(time.perf_counter())
     namespaces = not loopback and make_namespaces()
     try:
         train_on_two(train_command(data, two, epochs), namespaces, environment)
     finally:
         if namespaces:
             remove_namespaces()
-    ended = time.perf_counter()
+    times.append(time.perf_counter())
     losses = max(abs(a - b) for a, b in zip(losses_of(one), losses_of(two), strict=True))
     a, b = weights_of(one), weights_of(two)
     weights = max(float((a[name] - b[name]).abs().max()) for name in a if a[name].numel())
     machines = "network namespaces" if namespaces else "rendezvous on loopback"
-    told = (
-        f"two {machines}: losses of {epochs} epochs differ from one process's by {losses:.1e} at most, weights by "
-        f"{weights:.1e}; {between - started:.0f} s in one process, {ended - between:.0f} s on two machines; "
-        f"match: {max(losses, weights) <= TOLERANCE}"
+    line = (
+        f"two {machines}: losses of {epochs} epochs differ from one process's by {losses:.1e} at most, "
+        f"weights by {weights:.1e}; {times[1] - times[0]:.0f} s in one process, "
+        f"{times[2] - times[1]:.0f} s on two machines; match: {max(losses, weights) <= TOLERANCE}"
     )
-    return losses, weights, told
+    return losses, weights, line
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns 0 where losses and weights of both agree to 1e-5."""
+    """Compare; the exit code is 0 where losses and weights of both agree to 1e-5."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--loopback", action="store_true", help="no network namespaces")
     parser.add_argument("--tiny", action="store_true", help="32 images and one epoch")
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        counts, epochs = ((32, 8, 8), 1) if given.tiny else ((96, 24, 24), 3)
-        losses, weights, told = compare(Path(folder), given.loopback, counts, epochs)
-    print(told)
+        counts, epochs = ((32, 8, 8), 1) if options.tiny else ((96, 24, 24), 3)
+        losses, weights, line = compare(Path(folder), options.loopback, counts, epochs)
+    print(line)
     return int(max(losses, weights) > TOLERANCE)
 
 

@@ -1,8 +1,10 @@
-"""Every benchmark runs at a small size, and says so where its two sides do not agree."""
+"""Every benchmark runs at a small size, and fails where its two sides do not agree.
+
+The scripts run with the slow tests; the fast ones check the arithmetic, and what each script claims.
+"""
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
@@ -17,9 +19,19 @@ from places import ROOT
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import all as every  # noqa: E402
-from benchmarks import common, drawing, features, growth, images, spaces, start, training_modes  # noqa: E402
+from benchmarks import (  # noqa: E402
+    common,
+    drawing,
+    features,
+    growth,
+    images,
+    spaces,
+    start,
+    switcher,
+    training_modes,
+)
 from benchmarks import mean_average_precision as mean_ap  # noqa: E402
-from benchmarks.common import Disagreement, Row, Times, agree, alternate  # noqa: E402
+from benchmarks.common import ROUNDS, Disagreement, Row, Times, agree, alternate, read_csv  # noqa: E402
 
 PEERS = pytest.mark.skipif(
     not find_spec("torchmetrics") or not find_spec("pytorch_metric_learning"),
@@ -64,6 +76,7 @@ def test_agree_notices_differences_shapes_and_nan(other):
         agree("it", [1.0, 2.0], other, 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux only")
 def test_peak_sees_memory_that_is_gone_again():
     code = (
@@ -71,11 +84,11 @@ def test_peak_sees_memory_that_is_gone_again():
         "with Peak() as peak:\n    np.ones(8 << 20).sum()  # 64 MiB\nprint(peak.bytes)"
     )
     alone = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert (
-        60 << 20 < int(alone.stdout) < 80 << 20
-    )  # a process of its own, as the scripts have: no memory to reuse
+    # In a process of its own, as in the scripts, no memory is there to be used again.
+    assert 60 << 20 < int(alone.stdout) < 80 << 20
 
 
+@pytest.mark.slow
 def test_spaces(capsys):
     result = spaces.main(["--quick", "--rounds", "1", "--threads", "1", "--json"])
     rows = whats(result)
@@ -86,6 +99,7 @@ def test_spaces(capsys):
     assert rows["lite: spaces 8, peak memory"]["value"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", ["plain [CLS]", "spaces 8"])
 def test_spaces_notices_another_result(changed, monkeypatch):
     made = spaces.models("lite")
@@ -100,7 +114,8 @@ def test_spaces_notices_another_result(changed, monkeypatch):
 
 
 def test_spaces_counts_operations_as_by_hand():
-    """One plain block of width 128 on 65 tokens; its last block as CCA, of which k, v and the K rows are left."""
+    """One plain block of width 128 on 65 tokens; its last block as CCA, of which k, v and the K rows are
+    left."""
     made = spaces.models("lite")
     image = spaces.pictures(made["plain"], 1)
     plain, mine = (
@@ -113,12 +128,14 @@ def test_spaces_counts_operations_as_by_hand():
     assert plain - mine == pytest.approx(block - last - token_and_head, rel=0.01)
 
 
+@pytest.mark.slow
 def test_training_modes():
     rows = whats(training_modes.main(["--quick", "--rounds", "1", "--threads", "1"]))
     assert rows["comparisons a second, spaces / triplets"]["value"] > 1
     assert rows["triplets: three forwards / one pass"]["floor"] > 1
 
 
+@pytest.mark.slow
 def test_training_modes_notice_another_gradient(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(5, 3, 32, 32, generator=generator)
@@ -142,6 +159,7 @@ def test_comparisons_by_hand():
     assert training_modes.count_by_loop(labels).sum() == 6 * 1 + 2 * 1  # three images share 0; two share 1
 
 
+@pytest.mark.slow
 @PEERS
 def test_mean_average_precision():
     rows = whats(mean_ap.main(["--quick", "--rounds", "1", "--threads", "1"]))
@@ -153,7 +171,8 @@ def test_mean_average_precision():
 
 @PEERS
 def test_torchmetrics_drops_candidates_whose_score_is_not_positive():
-    """Cosines 0.5 (relevant), -0.5 (not), -0.6 (relevant): AP (1 + 2/3) / 2; torchmetrics sees one relevant."""
+    """Cosines 0.5 (relevant), -0.5 (not), -0.6 (relevant): AP (1 + 2/3) / 2; torchmetrics sees one
+    relevant."""
     query = np.array([[1, 0]], np.float32)
     cosines = np.array([0.5, -0.5, -0.6], np.float32)
     candidates = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
@@ -164,6 +183,7 @@ def test_torchmetrics_drops_candidates_whose_score_is_not_positive():
     assert both == pytest.approx([1.0, (1 + 2 / 3) / 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("peer", mean_ap.PEERS)
 def test_mean_average_precision_notices_another_value(peer, monkeypatch):
     if peer not in mean_ap.present():
@@ -181,12 +201,14 @@ def test_fashionais_protocol_has_its_sizes():
     assert [sum(len(pair[side]) for pair in pairs) for side in (0, 1)] == [3600, 14_400] and len(pairs) == 8
 
 
+@pytest.mark.slow
 def test_images():
     rows = whats(images.main(["--quick", "--rounds", "1", "--threads", "1"]))
     assert rows["ours"]["value"] > 0 and rows["ImageFolder / ours"]["limit"] == ">= 2"
     assert all(0 < row["value"] < 1 for what, row in rows.items() if what.startswith("waiting"))
 
 
+@pytest.mark.slow
 def test_images_notice_other_pixels(tmp_path, monkeypatch):
     files = images.write_jpegs(tmp_path, 1)
     images.check(files)
@@ -196,6 +218,7 @@ def test_images_notice_other_pixels(tmp_path, monkeypatch):
         images.check(files)
 
 
+@pytest.mark.slow
 def test_drawing():
     rows = whats(drawing.main(["--quick", "--rounds", "1"]))
     assert rows["garments drawn"]["floor"] > rows["garments drawn"]["value"] > 0
@@ -208,6 +231,7 @@ def test_drawing_notices_another_picture():
         drawing.check([(recorder, drawing.record(1)[1])])
 
 
+@pytest.mark.slow
 def test_features():
     rows = whats(features.main(["--quick", "--rounds", "1", "--threads", "1"]))
     assert (
@@ -215,6 +239,7 @@ def test_features():
     )
 
 
+@pytest.mark.slow
 def test_features_notice_other_values(tmp_path, monkeypatch):
     model, inputs = features.prepare(tmp_path, 4)
     loaded = inputs.load(np.arange(4))
@@ -223,10 +248,10 @@ def test_features_notice_other_values(tmp_path, monkeypatch):
         features.check(model, inputs, loaded + 0.1, tmp_path / "features")
 
 
+@pytest.mark.slow
 def test_growth(tmp_path):
     result = growth.main(["--quick", "--rounds", "1", "--threads", "1", "--results", str(tmp_path)])
-    with open(tmp_path / "growth.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(tmp_path / "growth.csv")
     assert len(rows) == 9 and {row["stage"] for row in rows} == set(growth.STAGES)
     assert (tmp_path / "growth.png").stat().st_size < 150_000
     assert len(result["rows"]) == 6
@@ -240,6 +265,7 @@ def test_growth_exponents_by_hand():
     assert growth.memory_exponent(rows, "training") == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_growth_notices_another_ap(tmp_path, monkeypatch):
     growth.write_features(tmp_path / "f.npy", 260)
     split = growth.split_of(260, tmp_path)
@@ -250,39 +276,38 @@ def test_growth_notices_another_ap(tmp_path, monkeypatch):
         run()
 
 
+@pytest.mark.slow
 def test_start():
     assert start.main(["--quick", "--rounds", "1"])["rows"][0]["what"] == "ccakit --help"
 
 
+@pytest.mark.slow
 def test_start_notices_a_failing_process(monkeypatch):
     monkeypatch.setitem(start.CODE, "help", "print('nothing')")
     with pytest.raises(Disagreement, match="nothing"):
         start.run("help")
 
 
+@pytest.mark.slow
 def test_all_runs_a_script_and_writes_the_machine(tmp_path):
     file = tmp_path / "speed.csv"
     assert every.main(["--quick", "--only", "drawing", "--results", str(file)]) == 0
-    with open(file, newline="") as written:
-        rows = list(csv.DictReader(written))
-    assert (
-        {row["script"] for row in rows} == {"drawing"}
-        and rows[0]["machine"]
-        and "torch=" in rows[0]["versions"]
-    )
+    rows = read_csv(file)
+    assert {row["script"] for row in rows} == {"drawing"}
+    assert rows[0]["machine"] and "torch=" in rows[0]["versions"]
     every.save([{**rows[0], "script": "start"}], file)  # another script's rows stay
-    with open(file, newline="") as written:
-        assert {row["script"] for row in csv.DictReader(written)} == {"drawing", "start"}
+    assert {row["script"] for row in read_csv(file)} == {"drawing", "start"}
 
 
 def test_docs_speed_has_the_results_files_table_and_a_word_on_what_was_missed():
-    rows, text = every.read(ROOT / "results" / "speed.csv"), (ROOT / "docs" / "speed.md").read_text()
+    rows, text = read_csv(every.RESULTS), (ROOT / "docs" / "speed.md").read_text()
     assert every.markdown(rows) in text
     for row in rows:
         if row["met"] == "no":
             assert f"**{row['what']}**" in text, "say why it was missed"
 
 
+@pytest.mark.slow
 def test_all_fails_where_a_script_does(capsys):
     assert every.main(["--quick", "--only", "no_such_script"]) == 1
     assert "failed: no_such_script" in capsys.readouterr().err
@@ -294,14 +319,42 @@ def test_all_knows_every_script():
     assert scripts <= set(every.SCRIPTS)
 
 
-def test_all_reads_json_of_one_line_or_several():
-    for indent in (None, 2):
-        shown, found = every.parse("a {table}\n" + json.dumps({"rows": [{"a": 1}]}, indent=indent) + "\n")
-        assert shown == "a {table}" and found == {"rows": [{"a": 1}]}
+def test_all_reads_the_json_of_the_last_line():
+    result = {"rows": [{"a": 1}]}
+    assert every.parse("a {table}\n" + json.dumps(result) + "\n") == ("a {table}", result)
+    assert every.parse("a table\nand no JSON\n")[1] is None
 
 
-def test_the_switchers_figures_get_rows():
-    ways = {"switch": {"p50": 10, "p95": 60, "n": 5}, "from tokens": {"p50": 20, "p95": 70, "n": 5}}
-    found = {"threads": 2, "load": 0.1, "demo": {"switches": ways, "floor_png_ms": 4, "aim_p95": 50}}
-    rows = every.switcher_result(found, True)["rows"]
-    assert [(row["limit"], row["met"]) for row in rows] == [("<= 50", False), ("", None)]
+@pytest.mark.slow
+def test_switcher(monkeypatch, capsys):
+    small = {"demo": lambda: switcher.random_switcher("lite", 60)}
+    monkeypatch.setattr(switcher, "SWITCHERS", small)
+    rows = whats(switcher.main(["--quick", "--threads", "1", "--json", "--switches", "12"]))
+    assert [row["limit"] for row in rows.values()] == ["<= 50", "", ""]
+    assert all(row["value"] > row["floor"] > 0 for row in rows.values())
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["script"] == "switcher"
+
+
+@pytest.mark.slow
+def test_the_switcher_notices_another_picture(monkeypatch):
+    small = switcher.random_switcher("lite", 60)
+    monkeypatch.setattr(switcher, "difference", lambda *pngs: 2)
+    with pytest.raises(Disagreement, match="the ways differ by 2 of 255"):
+        switcher.measure(small, 4)
+
+
+@pytest.mark.parametrize("name", every.SCRIPTS)
+def test_a_script_says_what_it_claims_and_the_results_have_it(name, capsys):
+    limits = every.claims()[name]
+    rows = [row for row in read_csv(every.RESULTS) if row["script"] == name and row["limit"]]
+    assert limits and {row["what"]: row["limit"] for row in rows} == limits
+    assert all(Row(what, float("nan"), "", limit).met is False for what, limit in limits.items())
+    assert every.main(["--claims"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {what}: {limit}\n" in shown for what, limit in limits.items())
+
+
+def test_every_script_has_the_common_flags():
+    options = common.make_parser("A benchmark.").parse_args(["--quick", "--json"])
+    assert (options.quick, options.json, options.threads, options.rounds) == (True, True, 2, None)
+    assert common.begin(common.make_parser(""), ["--threads", "1"]).rounds == ROUNDS

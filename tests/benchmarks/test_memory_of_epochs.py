@@ -1,4 +1,4 @@
-"""The benchmark of an epoch's memory: its figures by hand, and that it notices what grows."""
+"""The benchmark of the memory of epochs: its figures by hand, and that it notices a leak."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def test_growth_by_hand():
     assert memory_of_epochs.rows_of("kept features", [60] * 4 + [60, 64, 68, 72])[1].met is False
 
 
+@pytest.mark.slow
 def test_a_leak_is_noticed_and_so_is_a_run_cut_short(tmp_path, monkeypatch):
     data, kept = tmp_path / "data", []
     write_garments(data, 48, 12, 4, size=32, progress=False)
@@ -42,6 +43,7 @@ def test_a_leak_is_noticed_and_so_is_a_run_cut_short(tmp_path, monkeypatch):
         memory_of_epochs.train("kept features", data, tmp_path / "none", 8, 32)
 
 
+@pytest.mark.slow
 def test_it_is_flat_at_small_size():
     rows = memory_of_epochs.main(["--quick"])["rows"]
     assert [row["what"].split(":")[0] for row in rows] == [
