@@ -1,6 +1,7 @@
 """Figure 1: K networks for K attributes, or one network that is switched; what each costs.
 
-Drawn anew, with what the paper's figure has not: parameters and operations, counted on the paper's trunk as K grows.
+Our own drawing, with parameters and operations, which the paper's figure does not have: counted on the
+paper's trunk as K grows.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ TRUNK, SYSTEM = "vit_base_r50_s16_224", "cca-type2"
 
 
 def costs(name: str, conditions: int, trunk: str = TRUNK) -> tuple[float, float]:
-    """Parameters, and operations (2 a multiply-add) from one image to all its K embeddings: shapes only, no weights."""
+    """Count parameters, and operations (2 a multiply-add) of one image and all K embeddings, by shapes."""
     return _counted(name, conditions, trunk)
 
 
-@cache  # its key has the trunk in it, also where that is the default
+@cache  # here the trunk is part of the key, also if it is the default
 def _counted(name: str, conditions: int, trunk: str) -> tuple[float, float]:
     with torch.device("meta"), torch.inference_mode():
         model = create_model(name, trunk=trunk, conditions=conditions, pretrained=False).eval()
         image = torch.empty(1, 3, *model.image_size)
-        with FlopCounterMode(display=False) as counter:  # not around create_model, which tries the CNN out
+        with FlopCounterMode(display=False) as counter:  # not around create_model, which runs the CNN once
             model(image)
     return sum(p.numel() for p in model.parameters()), counter.get_total_flops()
 
 
 def draw(trunk: str = TRUNK, most: int = 16) -> Figure:
-    """(a) K networks, (b) one network; (c) parameters and (d) operations by K, both systems; at the text's width."""
+    """Draw (a) K networks, (b) one network, (c) parameters and (d) operations by K; at the text's width."""
     canvas = shared.Canvas(shared.TEXT, 2.9)
     colors = style.attribute_colors(8)
     _many(canvas, colors)
@@ -42,48 +43,30 @@ def draw(trunk: str = TRUNK, most: int = 16) -> Figure:
     counts = sorted({1, 2, 4, 8, most})
     single = costs("triplet", 1, trunk)
     one = [costs(SYSTEM, k, trunk) for k in counts]
-    axes = [canvas.figure.add_axes((0.765, bottom, 0.215, 0.265)) for bottom in (0.65, 0.13)]
-    for ax, place, unit, letter in zip(axes, (0, 1), (1e6, 1e9), "cd"):
-        told = [
-            f"{many / unit:,.0f}" + (f"\n({4 * many / 1e9:.1f} GB)" if letter == "c" else "")
-            for many in (8 * single[place], one[counts.index(8)][place])
-        ]
-        _lines(ax, told, counts, [k * single[place] / unit for k in counts], [of[place] / unit for of in one])
-        ax.set_title(
-            f"({letter}) " + ("parameters (M)", "GFLOP an image")[place],
-            fontsize=7.5,
-            loc="left",
-            x=-0.24,
-            fontweight="bold",
-        )
+    for index, (bottom, title, unit) in enumerate(
+        ((0.65, "parameters (M)", 1e6), (0.13, "GFLOP an image", 1e9))
+    ):
+        ax = canvas.figure.add_axes((0.765, bottom, 0.215, 0.265))
+        many_costs = [k * single[index] / unit for k in counts]
+        one_costs = [cost[index] / unit for cost in one]
+        _lines(ax, counts, many_costs, one_costs, in_float32=index == 0)
+        ax.set_title(f"({'cd'[index]}) {title}", fontsize=7.5, loc="left", x=-0.24, fontweight="bold")
     return canvas.figure
 
 
-def _lines(ax, told, counts, many, one) -> None:
-    """K networks and the one network, named and with their figures at K = 8 (`told`; weights in float32)."""
-    for values, color, marker in ((many, style.WRONG, "s"), (one, style.PALETTE[0], "o")):
-        ax.plot(counts, values, color=color, marker=marker, markersize=3, linewidth=1.2)
+def _lines(ax, counts, many, one, in_float32: bool) -> None:
+    """Draw the costs of K networks and of one network; write those at K = 8 (and GB in float32)."""
     at = counts.index(8)
-    ax.annotate(
-        f"K networks,\nK = 8: {told[0]}",
-        (8, many[at]),
-        (-4, 1),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        fontsize=6.2,
-        color=style.ink(style.WRONG),
-    )
-    ax.annotate(
-        f"one network,\nK = 8: {told[1]}",
-        (counts[-1] + 0.6, one[at]),
-        (0, 3),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        fontsize=6.2,
-        color=style.PALETTE[0],
-    )
+    for costs_by_k, name, color, marker, x, place in (
+        (many, "K networks", style.WRONG, "s", 8, (-4, 1)),
+        (one, "one network", style.PALETTE[0], "o", counts[-1] + 0.6, (0, 3)),
+    ):
+        ax.plot(counts, costs_by_k, color=color, marker=marker, markersize=3, linewidth=1.2)
+        text = f"{name},\nK = 8: {costs_by_k[at]:,.0f}"
+        if in_float32:
+            text += f"\n({4 * costs_by_k[at] / 1e3:.1f} GB)"
+        options = dict(textcoords="offset points", ha="right", va="bottom", fontsize=6.2)
+        ax.annotate(text, (x, costs_by_k[at]), place, color=style.ink(color), **options)
     ax.set(
         xlim=(0, counts[-1] + 0.6), ylim=(0, 1.08 * many[-1]), xticks=[0, *counts[2:]], xlabel="conditions K"
     )
@@ -94,7 +77,7 @@ def _lines(ax, told, counts, many, one) -> None:
 
 
 def _spaces(canvas, x: float, y: float, color: str, text: str) -> None:
-    """An embedding space: a few clusters in a circle."""
+    """Draw an embedding space: a few clusters in a circle."""
     canvas.circle(x, y, 0.19, "", "white")
     for dx, dy in ((-0.09, 0.05), (0.07, 0.09), (0.02, -0.09)):
         canvas.ax.plot(

@@ -1,7 +1,7 @@
 """Figure 2: where CSN, ASEN, CAMNet and CCA let the condition in.
 
-Concepts as block diagrams, drawn by us: what is orange is done anew for each condition, what is blue once an image.
-Below each the parameters of our implementation on the paper's trunk, for FashionAI's eight attributes.
+Block diagrams of our own: blue boxes are computed once an image, orange boxes again for each condition. Below
+each are the parameters of our implementation on the paper's trunk, for FashionAI's eight attributes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ccakit.models.registry import model_info
 
-# title, what differs, and from the image up: (box, whether it is done anew for each condition)
+# title, what differs, and from the image up: (box, whether it is computed again for each condition)
 SYSTEMS = {
     "csn": (
         "CSN",
@@ -34,17 +34,13 @@ SYSTEMS = {
         [("ViT blocks 1 … L−1", 0), ("keys, values", 0), ("cross attention", 1), ("FFN, [CLS], FC, ℓ2", 1)],
     ),
 }
-ENTERS = {
-    "csn": [2],
-    "asen": [1, 2],
-    "camnet": [1],
-    "cca-type2": [2],
-}  # the boxes into which the condition goes
+# the boxes into which the condition goes
+ENTERS = {"csn": [2], "asen": [1, 2], "camnet": [1], "cca-type2": [2]}
 CIRCLES = {"csn": "$M_{c}$", "asen": "one-\nhot $c$", "camnet": "$M_{c}$", "cca-type2": "$q_c$"}
 
 
 def draw() -> Figure:
-    """Four panels, from the image at the bottom to the embedding at the top; at the text's width."""
+    """Draw four panels, from the image at the bottom to the embedding at the top; at the text's width."""
     canvas, width = shared.Canvas(shared.TEXT, 3.95), shared.TEXT / len(SYSTEMS)
     for place, name in enumerate(SYSTEMS):
         _panel(canvas, (place + 0.5) * width, name)
@@ -52,7 +48,7 @@ def draw() -> Figure:
             canvas.arrow((place * width, 0.5), (place * width, 3.85), color="0.85", head=False)
     for x, color, text in (
         (2.2, shared.SHARED, "once an image"),
-        (3.4, shared.SWITCHED, "anew for each condition c"),
+        (3.4, shared.SWITCHED, "again for each condition c"),
     ):
         canvas.box(x, 0.12, 0.2, 0.12, "", color)
         canvas.text(x + 0.16, 0.12, text, ha="left")
@@ -60,7 +56,7 @@ def draw() -> Figure:
 
 
 def _panel(canvas, x: float, name: str) -> None:
-    """One system: its chain of boxes, the condition's circle at the right with an arrow to each box it enters."""
+    """Draw one system: a chain of boxes, and the condition's circle with an arrow to each box it enters."""
     title, about, steps = SYSTEMS[name]
     canvas.text(x, 3.82, title, fontweight="bold", fontsize=9)
     canvas.text(x, 3.54, about, fontsize=6.5)

@@ -1,8 +1,8 @@
 """Figure 3: the model, with the place of each equation of sections 3.1 and 3.2.
 
-Drawn by us as ccakit computes it: the FC of the condition token stands where the last block's W_q stood, [CLS] keeps
-its residual, and only the [CLS] row is computed; docs/deviations.md says why. Both condition tokens are shown, of
-which a model has one.
+Our own drawing of what ccakit computes: the FC of the condition token replaces the last block's W_q, [CLS]
+keeps its residual, and only the [CLS] row is computed; docs/deviations.md says why. Both condition tokens are
+shown; a model has one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ccakit.show import style
 
 
 def draw() -> Figure:
-    """The whole model at the text's width; blue is done once an image, orange anew for each condition."""
+    """Draw the model at the text's width; blue is computed once an image, orange again for each condition."""
     canvas = shared.Canvas(shared.TEXT, 3.42, 6.5)
     _embedding(canvas)
     _blocks(canvas)
@@ -22,7 +22,7 @@ def draw() -> Figure:
     _last(canvas)
     for x, color, text in (
         (0.2, shared.SHARED, "once an image"),
-        (1.3, shared.SWITCHED, "anew for each condition"),
+        (1.3, shared.SWITCHED, "again for each condition"),
     ):
         canvas.box(x, 0.12, 0.2, 0.12, "", color)
         canvas.text(x + 0.16, 0.12, text, ha="left")
@@ -42,7 +42,7 @@ def _equation(canvas, x: float, y: float, number: str, **options) -> None:
 def _stack(
     canvas, x: float, y: float, names, width: float = 0.72, gap: float = 0.3, color=shared.SHARED
 ) -> list:
-    """Boxes above each other with arrows between; returns their heights."""
+    """Draw boxes above each other with arrows between; return their heights."""
     places = [y + gap * i for i in range(len(names))]
     for place, name in zip(places, names):
         if name == "+":
@@ -56,7 +56,7 @@ def _stack(
 
 
 def _skip(canvas, x: float, low: float, high: float, aside: float) -> None:
-    """A residual path around boxes, into the circle at `high`."""
+    """Draw a residual path around boxes, into the circle at `high`."""
     side = -0.07 if aside < 0 else 0.07
     canvas.arrow((x, low), (x + aside, low), (x + aside, high), (x + side, high))
 
@@ -75,7 +75,7 @@ def _embedding(canvas) -> None:
 
 
 def _blocks(canvas) -> None:
-    """The plain transformer blocks."""
+    """Draw the transformer blocks before the last."""
     canvas.area(1.9, 1.86, 1.12, 2.4, "blocks 1 … L−1")
     places = _stack(canvas, 1.87, 0.96, ["LN", "MSA", "+", "LN", "FFN", "+"], 0.5, 0.35)
     _skip(canvas, 1.87, 0.76, places[2], -0.4)
@@ -87,7 +87,7 @@ def _blocks(canvas) -> None:
 
 
 def _last(canvas) -> None:
-    """Block L: keys and values of the image, the query of the condition, the [CLS] row, and Eq. 7."""
+    """Draw block L: keys and values of the image, query of the condition, the [CLS] row, and Eq. 7."""
     x, switched = 3.72, shared.SWITCHED
     canvas.area(3.78, 1.86, 2.0, 2.4, "block L: conditional cross attention")
     canvas.box(3.28, 0.96, 0.5, 0.2, "LN")
@@ -117,7 +117,7 @@ def _last(canvas) -> None:
 
 
 def _token(canvas) -> None:
-    """Both kinds of condition token, from the condition at the bottom to Q_c."""
+    """Draw both kinds of condition token, from the condition at the bottom to Q_c."""
     switched = shared.SWITCHED
     canvas.area(5.92, 1.36, 1.96, 1.4, "condition token: Type-1 or Type-2")
     canvas.circle(5.92, 0.42, 0.11, "$c$")

@@ -1,8 +1,9 @@
 """Figure 4: where the model looks for each attribute.
 
-A row a test image, a column an attribute: the attention of the last block's condition token over the picture, the
-region of the annotated attribute outlined in red, as in the paper. Here the regions are exact where the data are
-drawn, every attribute is shown of every image, and where an image has no label of one, the map is faded.
+A row a test image, a column an attribute: the attention of the last block's condition token over the picture,
+the region of the annotated attribute outlined in red, as in the paper. Here the regions are exact where the
+data are drawn, every attribute is shown of every image, and where an image has no label of one, the map is
+faded.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import numpy as np
 import shared
 from matplotlib.figure import Figure
 
-from ccakit.show import pictures
+from ccakit.show import pictures, style
 
 
 def pick(split, count: int, seed: int = 0) -> np.ndarray:
-    """Test images that together show every attribute about equally often: each adds most to those seen least."""
+    """Choose test images that together show every attribute about equally often, one after the other."""
     rows = split.regions if split.regions is not None and len(split.regions) else split.labels
     visible = np.zeros((len(split.filenames), len(split.attributes)))
     visible[rows[:, 0].astype(int), rows[:, 1].astype(int)] = 1
@@ -28,17 +29,17 @@ def pick(split, count: int, seed: int = 0) -> np.ndarray:
 
 
 def draw(run=None, images: int = 5, seed: int = 0) -> Figure:
-    """Heatmaps of `images` test images of a run (by default the demo's), at the text's width."""
+    """Draw heatmaps of `images` test images of a run (by default the demo's), at the text's width."""
     run = run or shared.run_or_demo()
     chosen = pick(run.split, images, seed)
     figure = pictures.heatmaps(run, chosen)
-    columns = len(run.split.attributes) + 1
+    columns = len(run.attributes) + 1
     side = shared.TEXT / columns
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015)
     for ax in figure.axes:
         ax.title.set(fontsize=shared.SMALL + 1, text=ax.get_title().replace(" ", "\n"))
         label = ax.get_xlabel().replace("-\n", "-").replace("\n", " ")
-        ax.set_xlabel(shared.wrapped(label, 13), fontsize=shared.SMALL, labelpad=1.5)
+        ax.set_xlabel(style.wrapped(label, 13), fontsize=shared.SMALL, labelpad=1.5)
     lines = [
         max(ax.get_xlabel().count("\n") + 1 for ax in figure.axes[row : row + columns])
         for row in range(0, len(figure.axes), columns)

@@ -1,7 +1,8 @@
-"""Figure A2: the three nearest candidates of a query, for each attribute; where they are right, and where not.
+"""Figure A2: the three nearest candidates of a query, for each attribute: right ones, and mistakes.
 
-The paper shows successes. Here each attribute has two queries, both drawn by seed: left of those whose three nearest
-are all right, right of those with a mistake among them; and how many queries have a mistake is said beside.
+The paper shows successes. Here each attribute has two queries, both drawn by seed: left of those whose three
+nearest are all right, right of those with a mistake among them; and how many queries have a mistake is said
+beside.
 """
 
 from __future__ import annotations
@@ -17,51 +18,39 @@ TOP = 3
 
 
 def ranked(run, condition: int, top: int = TOP) -> tuple[np.ndarray, np.ndarray]:
-    """An attribute's queries (Q, 3), and of each the `top` nearest candidates (Q, top, 3), never the query's image."""
-    queries, candidates = (
-        rows[rows[:, 1] == condition] for rows in (run.split.queries, run.split.candidates)
-    )
-    embeddings = embed_rows(run.saved.model, run.inputs, np.concatenate([queries, candidates]))
-    of_queries, of_candidates = np.split(embeddings, [len(queries)])
-    similarity = of_queries @ of_candidates.T  # (Q, C)
+    """Find an attribute's queries (Q, 3) and the `top` nearest candidates of each, (Q, top, 3).
+
+    A query's own image is none of its candidates.
+    """
+    sides = run.split.queries, run.split.candidates
+    queries, candidates = (rows[rows[:, 1] == condition] for rows in sides)
+    embeddings = embed_rows(run.model, run.inputs, np.concatenate([queries, candidates]))
+    similarity = embeddings[: len(queries)] @ embeddings[len(queries) :].T  # (Q, C)
     similarity[queries[:, :1] == candidates[None, :, 0]] = -np.inf
     return queries, candidates[np.argsort(-similarity, axis=1, kind="stable")[:, :top]]
 
 
 def draw(run=None, seed: int = 0, attributes=()) -> Figure:
-    """A row an attribute (of all, or of those named): its name, a success, a failure; at the text's width."""
+    """Draw a row an attribute (of all, or of those named): its name, a success, a failure."""
     run = run or shared.run_or_demo()
-    of_run, rng = run.split.attributes, np.random.default_rng(seed)
-    chosen = [of_run.condition(name) for name in attributes or of_run.names]
-    k, colors = len(chosen), style.attribute_colors(len(of_run))
-    with plots.plt.rc_context(shared.lettering()):
+    known, rng = run.attributes, np.random.default_rng(seed)
+    chosen = [known.condition(name) for name in attributes or known.names]
+    k = len(chosen)
+    with shared.lettering():
         figure = style.new_figure(shared.TEXT, 0.98 * k + 0.35)
         parts = figure.subfigures(1, 2, width_ratios=[1.16, 1], wspace=0.015)
         grids = [part.subplots(k, TOP + 1, squeeze=False) for part in parts]
         for row, c in enumerate(chosen):
             queries, found = ranked(run, c)
             mistakes = (found[:, :, 2] != queries[:, None, 2]).any(axis=1)
-            seen = np.array([of_run.values[c][label] != "Invisible" for label in queries[:, 2]], bool)
+            seen = np.array([known.values[c][label] != "Invisible" for label in queries[:, 2]], bool)
             for grid, some in zip(grids, (seen & ~mistakes, seen & mistakes)):
                 _row(grid[row], run, c, *_drawn(np.flatnonzero(some), queries, found, rng))
             _level([*grids[0][row], *grids[1][row]])
-            name = shared.wrapped(of_run.title(c), 9)
             first = grids[0][row, 0]
-            first.set_ylabel(
-                name,
-                rotation=0,
-                ha="right",
-                va="center",
-                y=0.68,
-                fontweight="bold",
-                fontsize=7,
-                color=style.ink(colors[c]),
-                labelpad=3,
-            )
-            share = 100 * mistakes.mean() if len(mistakes) else np.nan
-            first.text(
-                -0.1, 0.2, f"mistakes:\n{share:.0f}%", transform=first.transAxes, ha="right", va="center"
-            )
+            plots.label_row(first, known, c, width=9, y=0.68, fontsize=7, labelpad=3)
+            text = f"mistakes:\n{100 * mistakes.mean() if len(mistakes) else np.nan:.0f}%"
+            first.text(-0.1, 0.2, text, transform=first.transAxes, ha="right", va="center")
         for part, grid, title in zip(parts, grids, ("all three right", "a mistake among the three")):
             part.suptitle(title, fontsize=8, fontweight="bold")
             for ax, name in zip(grid[0], ["query", *(f"rank {i + 1}" for i in range(TOP))]):
@@ -70,7 +59,7 @@ def draw(run=None, seed: int = 0, attributes=()) -> Figure:
 
 
 def _drawn(some, queries, found, rng):
-    """One of `some` queries with its candidates, or nothing."""
+    """Draw one of `some` queries with its candidates, if there are any."""
     if not len(some):
         return None, ()
     one = some[rng.integers(len(some))]
@@ -78,7 +67,7 @@ def _drawn(some, queries, found, rng):
 
 
 def _row(axes, run, condition: int, query, found) -> None:
-    """A query and its candidates: a green frame and a tick, or an orange frame and a cross."""
+    """Show a query and its candidates: a green frame and a tick, or an orange frame and a cross."""
     if query is None:
         for ax in axes[1:]:
             ax.set_axis_off()
@@ -97,11 +86,11 @@ def _show(ax, picture, text: str, frame: str | None = None) -> None:
     style.show_picture(ax, picture, frame=frame)
     for spine in ax.spines.values():
         spine.set_linewidth(1.8)
-    ax.set_xlabel(shared.wrapped(text, 13), fontsize=shared.SMALL, labelpad=1.5)
+    ax.set_xlabel(style.wrapped(text, 13), fontsize=shared.SMALL, labelpad=1.5)
 
 
 def _level(axes) -> None:
-    """As many lines under each picture, so that both halves' rows stand level."""
+    """Write the same number of lines under each picture, so that both halves' rows are level."""
     lines = max(ax.get_xlabel().count("\n") for ax in axes)
     for ax in axes:
         ax.set_xlabel(ax.get_xlabel() + "\n" * (lines - ax.get_xlabel().count("\n")))

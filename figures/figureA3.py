@@ -1,7 +1,8 @@
 """Figure A3: each attribute's space alone, by t-SNE; and, as a figure of its own, how entangled they are.
 
-The points are test images that have a label of the attribute, coloured by it. A t-SNE cannot show whether a space
-tells of another attribute, too, so the entanglement matrix, which the paper has not, is written beside it.
+The points are test images that have a label of the attribute, coloured by it. A t-SNE cannot show whether a
+space holds another attribute, too, so the entanglement matrix, which the paper does not have, is written
+beside it.
 """
 
 from __future__ import annotations
@@ -14,32 +15,26 @@ from ccakit.show import plots, style
 
 
 def draw(run=None, points: int = 250, seed: int = 0) -> Figure:
-    """A panel an attribute, four in a row, its values named below if they are at most 12."""
+    """Draw a panel an attribute, four in a row; its values are named below if they are at most 12."""
     run = run or shared.run_or_demo()
-    attributes, k = run.split.attributes, len(run.split.attributes)
-    images, labels, colors = (
-        shared.some_images(run, points, seed),
-        run.split.label_matrix(),
-        style.attribute_colors(k),
-    )
+    attributes, rows = run.attributes, -(-len(run.attributes) // 4)
+    images, labels = shared.some_images(run, points, seed), run.split.label_matrix()
     spaces = shared.in_spaces(run, images)
-    with plots.plt.rc_context(shared.lettering()):
-        figure = style.new_figure(shared.TEXT, 2.3 * -(-k // 4))
-        grid = figure.subplots(-(-k // 4), 4, squeeze=False)
-        for ax in grid.ravel()[k:]:
+    with shared.lettering():
+        figure = style.new_figure(shared.TEXT, 2.3 * rows)
+        axes = figure.subplots(rows, 4, squeeze=False).ravel()
+        for ax in axes[len(attributes) :]:
             ax.set_axis_off()
-        for c, ax in enumerate(grid.ravel()[:k]):
-            values, rows = attributes.values[c], images[c]
-            shared.scatter_values(ax, style.tsne(spaces[c], seed), labels[rows, c], values, 4)
-            ax.set_title(attributes.title(c), color=style.ink(colors[c]), fontweight="bold")
-            style.bare_axes(ax, colors[c])
-            shared.name_values(ax, values)
+        for c, (ax, space) in enumerate(zip(axes, spaces)):
+            shared.draw_space(ax, space, labels[images[c], c], run, c, 4, seed)
+            style.title_attribute(ax, attributes, c)
+            shared.name_values(ax, attributes.values[c])
     return figure
 
 
 def matrix(run) -> Figure:
-    """The entanglement matrix of the run's spaces, at the text's width."""
-    return plots.entanglement_matrix(entanglement.measure_run(run), shared.title_of(run))
+    """Draw the entanglement matrix of the run's spaces."""
+    return plots.entanglement_matrix(entanglement.measure_run(run), run.title)
 
 
 def main(argv=None):

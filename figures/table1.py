@@ -1,4 +1,4 @@
-"""Table 1: the data sets' statistics as printed, beside what ASEN's split files hold, and the data drawn here."""
+"""Table 1: the data sets' statistics as printed, those of ASEN's split files, and those of the drawn data."""
 
 from __future__ import annotations
 
@@ -7,65 +7,48 @@ import sheets
 
 from ccakit.audit.paper import audit_paper
 from ccakit.audit.tables import label_counts, paper_tables
+from ccakit.data.split import SPLITS
+
+KEYS = ("attributes", "classes", "images")
 
 
 def make(run=None, audit: dict | None = None) -> sheets.Sheet:
-    """The printed figures against the split files' counts; the claims that fail; the drawn data of a run."""
+    """Make the table: printed figures, the split files' counts, claims that fail, and the data of a run."""
     run, audit = run or shared.run_or_demo(), audit or audit_paper()
     printed = paper_tables()["statistics"]["rows"]
     wrong = [each for each in audit["claims"] if each["where"] == "Table 1" and not each["holds"]]
     facts, rows, marked = label_counts()["datasets"], [], set()
     for i, row in enumerate(printed):
         counted = _counted(facts.get(row["dataset"]))
-        rows.append(
-            [row["dataset"], *(f"{row[key]:,}" for key in ("attributes", "classes", "images")), *counted]
-        )
-        marked |= {
-            (i, 1 + j)
-            for j, what in enumerate(("attributes", "classes", "images"))
-            if any(
-                each["says"].startswith(f"{row['dataset']}: ") and each["says"].endswith(what)
-                for each in wrong
-            )
-        }
-    head = [
-        "data set",
-        "attributes\n(printed)",
-        "classes\n(printed)",
-        "images\n(printed)",
-        "attributes\n(lists)",
-        "classes\n(lists)",
-        "images in lists\n(train + valid + test)",
-    ]
+        rows.append([row["dataset"], *(f"{row[key]:,}" for key in KEYS), *counted])
+        for column, key in enumerate(KEYS, start=1):
+            claims = [claim["says"] for claim in wrong if claim["says"].startswith(f"{row['dataset']}: ")]
+            if any(claim.endswith(key) for claim in claims):
+                marked.add((i, column))
+    counts = ["attributes\n(lists)", "classes\n(lists)", "images in lists\n(train + valid + test)"]
+    head = ["data set", *(f"{key}\n(printed)" for key in KEYS), *counts]
     notes = [f"Contradicted: {each['says']}; {each['computed']}." for each in wrong]
     notes.append(
         "Lists: the split files that ASEN's authors published. ?, –: not among them. "
         "In orange, or (!): contradicted."
     )
-    return sheets.Sheet(
-        "Table 1. Statistics of the benchmark data sets",
-        [
-            sheets.Block("The paper's figures, and the counts of the split files", head, rows, notes, marked),
-            _ours(run),
-        ],
-    )
+    title = "The paper's figures, and the counts of the split files"
+    blocks = [sheets.Block(title, head, rows, notes, marked), _ours(run)]
+    return sheets.Sheet("Table 1. Statistics of the benchmark data sets", blocks)
 
 
 def _counted(facts: dict | None) -> list[str]:
-    """Attributes, classes and images of the lists, where they are known."""
+    """Give attributes, classes and images of the lists, where they are known."""
     if facts is None:
         return ["–", "–", "–"]
-    splits = ("train", "valid", "test")
-    counts = [f"{facts['splits'][name]['count']:,}" if name in facts["splits"] else "?" for name in splits]
+    counts = [f"{facts['splits'][name]['count']:,}" if name in facts["splits"] else "?" for name in SPLITS]
     return [str(len(facts["attributes"])), f"{sum(facts['sizes']):,}", " + ".join(counts)]
 
 
 def _ours(run) -> sheets.Block:
-    of = run.dataset
-    counts = " + ".join(
-        f"{len(of[name].filenames):,}" for name in ("train", "valid", "test") if name in of.splits
-    )
-    row = [of.name, str(len(of.attributes)), str(sum(of.attributes.sizes)), counts]
+    data, attributes = run.dataset, run.dataset.attributes
+    counts = [f"{len(data[name].filenames):,}" for name in SPLITS if name in data.splits]
+    row = [data.name, str(len(attributes)), str(sum(attributes.sizes)), " + ".join(counts)]
     head = ["data set", "attributes", "classes", "images (train + valid + test)"]
     return sheets.Block("The data of this run (not the paper's)", head, [row])
 

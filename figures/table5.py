@@ -1,4 +1,4 @@
-"""Table 5: triplet prediction on Zappos50K as printed; and our triplet accuracies, in a block of their own."""
+"""Table 5: triplet prediction on Zappos50K as printed; and our triplet accuracies, in their own block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RESULTS = "garments"
 
 
 def make(results=None, audit: dict | None = None) -> sheets.Sheet:
-    """The printed accuracies and what can be said of them; of a results file what was measured of triplets."""
+    """Make the table: the printed accuracies, what can be checked, and those of a results file."""
     rows = paper_rows("Zappos50K")
     best = max(row["accuracy"] for row in rows.values())
     lines = [

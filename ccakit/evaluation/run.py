@@ -17,6 +17,7 @@ from ccakit.data.split import Dataset, Split
 from ccakit.disk import read_json
 from ccakit.errors import DataError
 from ccakit.models.base import ConditionalModel
+from ccakit.models.registry import model_info
 from ccakit.models.saved import SavedModel, load_model
 
 SHARP = 256  # pixels of drawn garments in figures
@@ -54,6 +55,11 @@ class Run:
     def system(self) -> str:
         """The system's name, as in `ccakit params --list`."""
         return self.saved.recipe["name"]
+
+    @property
+    def title(self) -> str:
+        """The system's name in prose, as in the paper's tables."""
+        return model_info(self.system).title
 
     @property
     def metrics(self) -> dict:

@@ -22,9 +22,8 @@ sys.path.insert(0, str(ROOT / "figures"))
 import shared  # noqa: E402
 import sheets  # noqa: E402
 
-NAMES = [f"figure{n}" for n in ("1", "2", "3", "4", "5", "6", "A2", "A3")] + [
-    f"table{n}" for n in range(1, 6)
-]
+FIGURES = [f"figure{n}" for n in ("1", "2", "3", "4", "5", "6", "A2", "A3")]
+NAMES = [*FIGURES, "table1", "tables2to4", "table5"]
 FROM_A_RUN = {"figure4", "figure5", "figure6", "figureA2", "figureA3", "table1"}
 MORE = {
     "figure1": ["--trunk", "lite"],
@@ -107,8 +106,10 @@ def test_every_script_writes_png_and_pdf(name, run, runs, tmp_path, capsys):
     assert capsys.readouterr().out.split() == [str(path) for path in paths]
     kinds = {".png", ".pdf"} | ({".md"} if name.startswith("table") else set())
     assert {path.suffix for path in paths} == kinds
+    if name == "tables2to4":
+        assert {path.stem for path in paths} == {"table2", "table3", "table4"}
     for path in paths:
-        assert path.parent == tmp_path and path.stem.startswith(name)
+        assert path.parent == tmp_path and path.stem.startswith(name.removesuffix("s2to4"))
         if path.suffix == ".png":
             picture = cv2.imread(str(path))
             assert picture.std() > 15 and (picture[:3] == 255).mean() > 0.5  # not blank; white above
@@ -255,23 +256,28 @@ def rows_file(path, *changes):
     return path
 
 
+def checked_by_counts(file):
+    """Tables 2 to 5, with the rows of a results file."""
+    return [*(module("tables2to4").make(number, file) for number in (2, 3, 4)), module("table5").make(file)]
+
+
 def test_tables_hold_the_papers_figures_and_what_is_recomputed():
     audit = audit_paper()
-    for number, dataset in ((2, "FashionAI"), (3, "DARN"), (4, "DeepFashion")):
-        block = module(f"table{number}").make(ROOT / "no.csv").blocks[0]
+    for number, (dataset, _) in module("tables2to4").TABLES.items():
+        block = module("tables2to4").make(number, ROOT / "no.csv").blocks[0]
         rows = {row[0].removesuffix(" †"): row for row in block.rows}
         for mean in (m for m in audit["rows"] if m["dataset"] == dataset):
             row = rows[mean["method"]]
             assert row[2].strip("*") == f"{mean['printed']:.2f}" and row[3] == f"{mean['map_weighted']:.2f}"
             assert ((block.rows.index(row), 2) in block.marked) == (not mean["fits"])
         assert rows["  expected, exactly"][2] == f"{audit['random'][dataset]['overall']['expected']:.2f}"
-    assert any("TF-ASEN on DARN" in note for note in module("table3").make(ROOT / "no.csv").blocks[0].notes)
+    notes = module("tables2to4").make(3, ROOT / "no.csv").blocks[0].notes
+    assert any("TF-ASEN on DARN" in note for note in notes)
     assert any("+0.42" in note for note in module("table5").make(ROOT / "no.csv").blocks[0].notes)
 
 
 def test_what_is_not_measured_is_said_and_not_invented(tmp_path):
-    for name in ("table2", "table3", "table4", "table5"):
-        sheet = module(name).make(tmp_path / "none.csv")
+    for sheet in checked_by_counts(tmp_path / "none.csv"):
         assert len(sheet.blocks) == 2 and not sheet.blocks[1].rows
         assert "measured" in sheet.markdown().split("Our benchmark")[1]
 
@@ -285,7 +291,7 @@ def test_our_rows_stand_in_blocks_of_their_own(tmp_path):
         {"model": "networks", "map_weighted": 90.0},
         {"model": "csn", "mode": "triplets", "map_weighted": 30.0, "status": "collapsed"},
     )
-    paper, spaces, triplets = module("table2").make(file).blocks
+    paper, spaces, triplets = module("tables2to4").make(2, file).blocks
     assert (
         "drawn garments" in spaces.title
         and "not FashionAI" in spaces.title
@@ -302,7 +308,7 @@ def test_drawn_tables_cut_nothing_off_and_lay_nothing_on_another(tmp_path, run):
     file = rows_file(
         tmp_path / "r.csv", *({"model": "csn", "mode": m, "map_weighted": 20.0} for m in ("a", "b"))
     )
-    for sheet in (*(module(f"table{n}").make(file) for n in (2, 3, 4, 5)), module("table1").make(run)):
+    for sheet in (*checked_by_counts(file), module("table1").make(run)):
         figure = sheets.draw_sheet(sheet)
         inside(figure)
         no_overlap(figure)

@@ -354,7 +354,7 @@ def test_a_system_that_does_not_attend_says_so_and_has_neighbours(images, candid
 
 
 def test_a_run_gives_gallery_candidates_regions_and_labels(tmp_path):
-    write_garments(tmp_path, 1, 1, 12, size=64, workers=1, progress=False)
+    write_garments(tmp_path, 1, 2, 12, size=64, workers=1, progress=False)
     dataset = read_dataset(tmp_path, splits=("test",))
     model = create_model("cca-type2", conditions=8, trunk="lite", pretrained=False, image_size=64)
     transform = ImageTransform(tuple(model.image_size))
