@@ -1,9 +1,9 @@
 """Training and embedding in several processes, as `torchrun` and `accelerate launch` start them.
 
-Every process draws the same whole batch and loads its own part. `gather` and `total` join the parts with gradients:
-each process then has the whole batch's loss, its backward adds up what the processes send, which is N times the
-gradient, and DistributedDataParallel's mean over N processes makes it the single process's. In one process all of
-these do nothing.
+Every process draws the same batch and loads its own part of it. `gather` and `all_sum` join the parts with
+gradients, so that each process has the loss of the whole batch. The backward pass adds up the gradients of N
+processes, which is N times the gradient; DistributedDataParallel's mean over N processes makes it that of a single
+process. In one process these functions do nothing.
 """
 
 from __future__ import annotations
@@ -21,15 +21,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-TIMEOUT = timedelta(
-    hours=2
-)  # the main process may compute kept features for long; a dead process is seen at once
-
+TIMEOUT = timedelta(hours=2)  # to compute kept features takes long; a dead process is noticed at once
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out", "NCCL error")
 
 
 class OtherProcessError(ValueError):
-    """What ended another process of the run, told in this one."""
+    """The error that ended another process of the run."""
 
 
 def launched() -> bool:
@@ -38,31 +35,30 @@ def launched() -> bool:
 
 
 def start(backend: str = "gloo") -> None:
-    """Join the processes that a launcher started with this one, unless that is done."""
+    """Join the processes that a launcher started with this one, unless this is done already."""
     if launched() and not dist.is_initialized():
         store, process, count = next(dist.rendezvous("env://", timeout=TIMEOUT))
-        restarts = os.environ.get(
-            "TORCHELASTIC_RESTART_COUNT", "0"
-        )  # addresses of dead processes are in the store
+        restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        # under a prefix of its own, as the store still has the addresses of dead processes
         store = dist.PrefixStore(f"restart-{restarts}", store)
         dist.init_process_group(backend, store=store, rank=process, world_size=count, timeout=TIMEOUT)
 
 
 @atexit.register
 def leave_group() -> None:
-    """Leave the other processes. A process whose groups still have threads when it ends is aborted now and then."""
+    """Leave the other processes. A process that ends while its groups have threads is sometimes aborted."""
     _cpu_group.cache_clear()
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
 def world_size() -> int:
-    """How many processes work together."""
+    """Count the processes that work together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this one is, from 0, the main one."""
+    """Number this process, from 0, the main one."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
@@ -73,21 +69,17 @@ def is_main() -> bool:
 
 @cache
 def _cpu_group():
-    """A group of its own for what lies on the CPU, so that it never mixes with the mean of the gradients."""
+    """Make a group for tensors on the CPU, so that they never mix with the mean of the gradients."""
     return dist.new_group(backend="gloo", timeout=TIMEOUT)
 
 
-def _group(x: Tensor):
-    return None if x.is_cuda else _cpu_group()
-
-
 def shard(rows: np.ndarray) -> np.ndarray:
-    """This process's part of the rows of a whole batch: a contiguous one, sizes differ by 1 at most."""
+    """Take this process's part of a batch's rows: they are contiguous, and sizes differ by 1 at most."""
     return np.array_split(rows, world_size())[rank()]
 
 
 def all_max(values: list[float]) -> list[float]:
-    """The largest of each value over all processes."""
+    """Take the largest of each value over all processes."""
     if world_size() == 1:
         return values
     joined = torch.tensor(values, dtype=torch.float64)
@@ -96,7 +88,7 @@ def all_max(values: list[float]) -> list[float]:
 
 
 def gather_objects(value: object) -> list:
-    """The value of each process, in their order."""
+    """Give the value of each process, in order of rank."""
     if world_size() == 1:
         return [value]
     values: list = [None] * world_size()
@@ -105,10 +97,8 @@ def gather_objects(value: object) -> list:
 
 
 def gather_dicts(values: dict) -> dict:
-    """The entries of all processes' dictionaries."""
-    if world_size() == 1:
-        return values
-    return {key: value for of in gather_objects(values) for key, value in sorted(of.items())}
+    """Join the entries of all processes' dictionaries."""
+    return {key: value for each in gather_objects(values) for key, value in each.items()}
 
 
 @contextmanager
@@ -123,117 +113,103 @@ def local_main_first() -> Iterator[None]:
 
 
 def run_on_main(work: Callable[[], object]) -> object:
-    """What `work` returns in the main process, in all; its error, if it raises one, is raised in all."""
+    """Do the work in the main process; return its result, or raise its error, in all."""
     if world_size() == 1:
         return work()
-    told, error = [None, None], None
+    answer, error = [None, None], None  # the result, and the error's text
     if is_main():
         try:
-            told = [work(), None]
+            answer[0] = work()
         except Exception as raised:
-            error, told = raised, [None, str(raised)]
-    dist.broadcast_object_list(told, 0, group=_cpu_group())
-    if told[1] is not None:
-        raise error or OtherProcessError(told[1])
-    return told[0]
+            error, answer[1] = raised, str(raised)
+    dist.broadcast_object_list(answer, 0, group=_cpu_group())
+    result, message = answer
+    if message is not None:
+        raise error or OtherProcessError(message)
+    return result
 
 
 @contextmanager
 def together() -> Iterator[None]:
-    """OtherProcessError in the place of what the network says where another process ends during the work inside."""
+    """Raise OtherProcessError, not the network's error, where another process ends during the work inside."""
     try:
         yield
     except RuntimeError as error:
         if world_size() == 1 or not any(sign in str(error) for sign in LOST):
             raise
-        raise OtherProcessError(
-            f"process {rank()}: another process has ended; its reason is its own"
-        ) from error
+        message = f"process {rank()}: another process has ended; its reason is its own"
+        raise OtherProcessError(message) from error
 
 
 @contextmanager
 def raise_in_all() -> Iterator[None]:
-    """Where work inside, which must not wait for other processes, fails in one process, all end with its reason."""
+    """Raise an error of one process in all. The work inside must not wait for other processes."""
     error = None
     try:
         yield
     except Exception as raised:
-        if world_size() == 1:
-            raise
         error = raised
     if not all_max([error is not None])[0]:
         return
-    told = gather_objects(None if error is None else (str(error), isinstance(error, NotImplementedError)))
-    told = [(f"process {i}: {each[0]}", each[1]) for i, each in enumerate(told) if each is not None]
-    if told:
-        raise error or (NotImplementedError if told[0][1] else OtherProcessError)(told[0][0])
+    for number, raised in enumerate(gather_objects(error and (str(error), type(error).__name__))):
+        if raised and error is None:
+            kind = NotImplementedError if raised[1] == "NotImplementedError" else OtherProcessError
+            raise kind(f"process {number}: {raised[0]}")
+    raise error
 
 
 def gather(x: Tensor) -> Tensor:
-    """The rows of all processes, in their order: (n, ...) of each, n may differ -> (sum of n, ...), with gradients."""
-    return x if world_size() == 1 else _Gather.apply(x)
+    """Join the rows of all processes, in order of rank, with gradients: (n, ...) of each -> (sum of n, ...).
+
+    Each process puts its n rows, which may be more or fewer than another's, among zeros; the sum has them all.
+    """
+    if world_size() == 1:
+        return x
+    counts = gather_objects(len(x))
+    before, after = sum(counts[: rank()]), sum(counts[rank() + 1 :])
+    zeros = [x.new_zeros(count, *x.shape[1:]) for count in (before, after)]
+    return all_sum(torch.cat([zeros[0], x, zeros[1]]))
 
 
 def gather_sides(x: Tensor, sides: int) -> Tensor:
-    """`gather` where each process holds so many sides, one after the other: all of the first side come first."""
+    """Join the sides of all processes: (sides x n, ...) of each, side after side -> the same for all rows."""
     return x if world_size() == 1 else torch.cat([gather(side) for side in x.chunk(sides)])
 
 
 def all_sum(x: Tensor) -> Tensor:
-    """The sum over processes, with gradients."""
-    return x if world_size() == 1 else _Total.apply(x)
+    """Add up over processes, with gradients: the gradient is the sum of the processes' gradients."""
+    return x if world_size() == 1 else _AllReduce.apply(x)
 
 
-class _Gather(torch.autograd.Function):
+class _AllReduce(torch.autograd.Function):
+    """`torch.distributed.nn.functional.all_reduce`, which torch 2.14 warns against."""
+
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
-        ctx.counts = [int(count) for count in gather_objects(len(x))]
-        padded = x.new_zeros(max(ctx.counts), *x.shape[1:])
-        padded[: len(x)] = x.detach()
-        parts = [torch.empty_like(padded) for _ in ctx.counts]
-        dist.all_gather(parts, padded, group=_group(x))
-        return torch.cat([part[:count] for part, count in zip(parts, ctx.counts)])
+        total = x.detach().contiguous().clone()
+        dist.all_reduce(total, group=None if x.is_cuda else _cpu_group())
+        return total
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
-        grad, first = grad.contiguous().clone(), sum(ctx.counts[: rank()])
-        dist.all_reduce(grad, group=_group(grad))
-        return grad[first : first + ctx.counts[rank()]]
-
-
-class _Total(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        x = x.detach().contiguous().clone()
-        dist.all_reduce(x, group=_group(x))
-        return x
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        grad = grad.contiguous().clone()
-        dist.all_reduce(grad, group=_group(grad))
-        return grad
+        return _AllReduce.apply(grad)
 
 
 def sum_arrays(x: np.ndarray) -> np.ndarray:
-    """The sum of the processes' arrays; each holds its own rows and 0 elsewhere."""
-    if world_size() == 1:
-        return x
-    joined = torch.from_numpy(x).clone()
-    dist.all_reduce(joined, group=_cpu_group())
-    return joined.numpy()
+    """Add up the processes' arrays; each has its own rows, and 0 elsewhere."""
+    return all_sum(torch.from_numpy(x)).numpy()
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """From now on, what a step frees is kept for the next one, up to 2 GiB; returns whether it is so.
+    """Keep the memory that a step frees for the next one, up to 2 GiB; return whether it is so from now on.
 
-    By default glibc gives tensors of some MiB back to the system, which clears their pages anew each time. Training
-    and features ask for this when they begin; importing ccakit changes nothing. Measured on 2 cores: a training step
-    of the whole of `lite` on 192 pictures 2.9 s in the place of 7.9 s, for 2.6 GiB more of memory. Nothing is done
-    where a MALLOC_ variable or GLIBC_TUNABLES is set by hand, nor on systems without glibc.
+    By default, glibc gives tensors of some MiB back to the system, which clears their pages each time. Training
+    and features call this when they begin; importing ccakit changes nothing. Measured on 2 cores: a training step
+    of all of `lite` on 192 pictures takes 2.9 s instead of 7.9 s, and 2.6 GiB more memory. Nothing changes where
+    a MALLOC_ variable or GLIBC_TUNABLES is set by hand, nor on systems without glibc.
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ:
         return False

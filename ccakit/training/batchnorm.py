@@ -10,10 +10,10 @@ from ccakit.processes import all_sum, world_size
 
 
 class GlobalBatchNorm(nn.Module):
-    """A BatchNorm (1d or 2d, timm's with an activation too) whose statistics are those of all processes' rows.
+    """Normalise as a BatchNorm (1d, 2d, timm's) does, with the statistics of all processes' rows.
 
-    Its state is the BatchNorm's, under the same names. row_weights: (n,), what each row counts in the statistics: an
-    image that several processes encode counts as one.
+    torch's SyncBatchNorm needs GPUs. The state is the BatchNorm's, under the same names. row_weights: (n,), how
+    much each row counts in the statistics: an image that several processes encode counts once.
     """
 
     row_weights: Tensor | None = None
@@ -29,38 +29,36 @@ class GlobalBatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, ...) -> (n, C, ...)"""
         if self.training:
-            out = self._normalised(x)
+            out = self._normalise(x if x.dtype == torch.float64 else x.float()).to(x.dtype)
         else:
             out = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return self.act(self.drop(out))
 
-    def _normalised(self, x: Tensor) -> Tensor:
-        rows, dims = x if x.dtype == torch.float64 else x.float(), [d for d in range(x.ndim) if d != 1]
-        shape = [1, -1] + [1] * (x.ndim - 2)
-        weights = rows.new_ones(len(x)) if self.row_weights is None else self.row_weights.to(rows)
-        weights = weights.view([-1] + [1] * (x.ndim - 1))
-        count = all_sum(weights.sum() * rows[0, 0].numel() if len(x) else weights.sum())
-        mean = all_sum((weights * rows).sum(dims)) / count
-        centred = rows - mean.view(shape)
-        variance = all_sum((weights * centred.square()).sum(dims)) / count
-        self._keep(mean.detach(), variance.detach() * count / (count - 1))
-        out = centred * (variance + self.eps).rsqrt().view(shape)
+    def _normalise(self, x: Tensor) -> Tensor:
+        rows = x.flatten(2) if x.ndim > 2 else x[..., None]  # (n, C, ...) -> (n, C, P)
+        weights = x.new_ones(len(x)) if self.row_weights is None else self.row_weights.to(x)
+        weights = weights[:, None, None]
+        count = all_sum(weights.sum() * rows.shape[2])
+        mean = all_sum((weights * rows).sum((0, 2))) / count  # (C,)
+        centred = rows - mean[:, None]
+        variance = all_sum((weights * centred.square()).sum((0, 2))) / count
+        if self.running_mean is not None:
+            self._track(mean.detach(), variance.detach() * count / (count - 1))
+        out = centred * (variance + self.eps).rsqrt()[:, None]
         if self.weight is not None:
-            out = out * self.weight.view(shape) + self.bias.view(shape)
-        return out.to(x.dtype)
+            out = out * self.weight[:, None] + self.bias[:, None]
+        return out.view(x.shape)
 
     @torch.no_grad()
-    def _keep(self, mean: Tensor, variance: Tensor) -> None:
-        if self.running_mean is None:
-            return
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
         self.num_batches_tracked += 1
-        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance, share)
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance, momentum)
 
 
 def share_statistics(model: nn.Module) -> None:
-    """Make every BatchNorm that is trained see the whole batch; frozen ones, and one process, stay as they are."""
+    """Make every trained BatchNorm use the statistics of all processes, where there are several."""
     if world_size() == 1:
         return
     training = model.training
@@ -73,7 +71,7 @@ def share_statistics(model: nn.Module) -> None:
 
 
 def weigh_rows(module: nn.Module, weights: Tensor | None) -> None:
-    """Set what each row of the next batch counts in the statistics of the module's BatchNorms."""
+    """Set how much each row of the next batch counts in the statistics of the module's BatchNorms."""
     for child in module.modules():
         if isinstance(child, GlobalBatchNorm):
             child.row_weights = weights
