@@ -3,7 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from pathlib import Path
+from typing import Annotated, get_args, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+
+Positive = Annotated[int, Ge(1)]
+NotNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+LIMITS = {
+    Ge: ("ge", operator.ge, "at least"),
+    Gt: ("gt", operator.gt, "above"),
+    Le: ("le", operator.le, "at most"),
+    Lt: ("lt", operator.lt, "below"),
+}
+
+
+def check_limits(config: object) -> None:
+    """Check every field against the limits in its annotation; ValueError names the field and the limit.
+
+    >>> @dataclasses.dataclass
+    ... class Config:
+    ...     lr: Annotated[float, Gt(0)] = 0.0
+    >>> check_limits(Config())
+    Traceback (most recent call last):
+    ValueError: lr=0.0: must be above 0
+    """
+    for name, kind in get_type_hints(type(config), include_extras=True).items():
+        value = getattr(config, name)
+        values = value if isinstance(value, tuple) else (value,)
+        for limit in _limits_in(kind):
+            attribute, holds, words = LIMITS[type(limit)]
+            bound = getattr(limit, attribute)
+            for each in values:
+                if each is not None and not holds(each, bound):
+                    raise ValueError(f"{name}={each}: must be {words} {bound}")
+
+
+def _limits_in(kind: object) -> list:
+    """List the limits of an annotation, and of what stands within its brackets."""
+    inner = [limit for each in get_args(kind) for limit in _limits_in(each)]
+    return [limit for limit in getattr(kind, "__metadata__", ()) if type(limit) in LIMITS] + inner
 
 
 def from_preset(kind: type, preset: str | None) -> object:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Annotated, Literal, Optional
 
+from annotated_types import Ge
+
+from ccakit.settings import NotNegative, Positive, Share, check_limits
 from ccakit.training.config import parse_budget
 
 
@@ -41,23 +44,23 @@ class BenchmarkConfig:
     """A local weights file for the trunk in the place of the download."""
     cnn_weights: Optional[Path] = None
     """The same for the CNN trunk; WEIGHTS where both trunks are of one name."""
-    image_size: Optional[int] = None
+    image_size: Optional[Positive] = None
     """Pixels a side; the trunk's own by default."""
-    batch_size: int = 64
+    batch_size: Annotated[int, Ge(2)] = 64
     """Triplets (mode triplets) or images (mode spaces) a step."""
-    lr: float = 1e-3
+    lr: NotNegative = 1e-3
     """AdamW's learning rate."""
-    evaluate_every: int = 2
+    evaluate_every: Positive = 2
     """Epochs between evaluations on valid."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     """For GPUs."""
-    workers: int = 0
+    workers: Annotated[int, Ge(0)] = 0
     """Loader processes."""
-    max_unreadable: float = 0.01
+    max_unreadable: Share = 0.01
     """The share of training images that may be unreadable; they are left out, and counted."""
     skip_unreadable: bool = False
     """Leave unreadable images of valid and test out, and count them; without, runs that meet one fail."""
-    jobs: int = 1
+    jobs: Positive = 1
     """Runs at the same time, each with its part of the threads."""
     speed: bool = True
     """Measure what each system costs when the runs are done."""
@@ -65,14 +68,11 @@ class BenchmarkConfig:
     """End with one machine-readable line."""
 
     def __post_init__(self) -> None:
+        check_limits(self)
         parse_budget(self.budget)
         self.seed_list()
         if not self.model_names():
             raise ValueError("models: at least one")
-        if self.jobs < 1 or self.batch_size < 2 or self.evaluate_every < 1:
-            raise ValueError("jobs and evaluate_every: at least 1; batch_size: at least 2")
-        if not 0 <= self.max_unreadable <= 1:
-            raise ValueError(f"max_unreadable={self.max_unreadable}: a share, 0 to 1")
         if not self.modes or not self.variants:
             raise ValueError("modes and variants: at least one of each")
         for variant in self.variants:

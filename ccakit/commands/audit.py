@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Annotated, Optional
+
+from annotated_types import Ge
+
+from ccakit.settings import check_limits
 
 
 @dataclass
@@ -17,7 +21,7 @@ class Config:
     """Audit the tables of the paper instead, from label counts that come with ccakit."""
     images: bool = True
     """Look at every image; without, the lists alone."""
-    threads: int = 0
+    threads: Annotated[int, Ge(0)] = 0
     """Images looked at at the same time; 0 is one a core, at most 8."""
     plot: Optional[Path] = None
     """Draw images per value to this file (PNG or PDF)."""
@@ -27,8 +31,7 @@ class Config:
     """End with one machine-readable line."""
 
     def __post_init__(self) -> None:
-        if self.threads < 0:
-            raise ValueError(f"threads={self.threads}: 0 or more")
+        check_limits(self)
         if self.paper and self.plot is not None:
             raise ValueError("--plot draws a data set; there is none with --paper")
 

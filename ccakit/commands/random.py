@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ccakit.settings import Positive, check_limits
+
 
 @dataclass
 class Config:
@@ -15,7 +17,7 @@ class Config:
     """The data set's folder; images are not needed."""
     split: Literal["valid", "test"] = "test"
     """Which split to rank."""
-    repeats: int = 1
+    repeats: Positive = 1
     """Random rankings a query; the paper's row is one."""
     seed: int = 0
     """Of the rankings."""
@@ -23,8 +25,7 @@ class Config:
     """End with one machine-readable line."""
 
     def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise ValueError(f"repeats={self.repeats}: at least 1")
+        check_limits(self)
 
 
 def run(config: Config) -> dict:

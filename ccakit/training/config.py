@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Optional
+from typing import Annotated, ClassVar, Literal, Optional
+
+from annotated_types import Ge, Lt
+
+from ccakit.settings import NotNegative, Positive, Share, check_limits
 
 
 @dataclass
@@ -46,7 +50,7 @@ class TrainConfig:
     """Start the trunk from ImageNet weights (timm's download; `lite`: from pip)."""
     weights: Optional[Path] = None
     """A local weights file in the place of that download."""
-    image_size: Optional[int] = None
+    image_size: Optional[Positive] = None
     """Pixels a side; the trunk's own by default."""
     lite_width: int = 128
     """Width D of `lite`."""
@@ -54,7 +58,7 @@ class TrainConfig:
     """Transformer blocks of `lite`, the last of them the system's; 1 is CCA right on the CNN's map."""
     lite_heads: int = 4
     """Attention heads of `lite`."""
-    embed_dim: Optional[int] = None
+    embed_dim: Optional[Positive] = None
     """E of Eq. 7; D by default."""
     head_norm: Literal["none", "batchnorm"] = "batchnorm"
     """A normalisation between the FC and the L2 of Eq. 7, which the paper has not: blocks that start from random
@@ -73,51 +77,51 @@ class TrainConfig:
 
     mode: Literal["triplets", "spaces"] = "spaces"
     """The paper's triplets (Eq. 8-9), or every labelled condition of every image in the batch (ours)."""
-    batch_size: int = 64
+    batch_size: Annotated[int, Ge(2)] = 64
     """Triplets (mode triplets) or images (mode spaces) a step."""
-    balance: Optional[tuple[int, int, int]] = None
+    balance: Optional[tuple[Positive, Positive, Positive]] = None
     """Mode spaces: conditions x values x images of each a batch; chosen when images carry one label each."""
-    triplets_per_epoch: int = 100_000
+    triplets_per_epoch: Positive = 100_000
     """Mode triplets: how many an epoch draws, as ASEN does."""
     negatives: Literal["asen", "asen++"] = "asen"
     """Mode triplets: uniform over images of other values, or over the other values first."""
-    margin: float = 0.2
+    margin: NotNegative = 0.2
     """m of Eq. 9, in cosine distance."""
     mining: Literal["all", "active", "all-then-active"] = "all-then-active"
     """Mean over all triplets, over those with a loss, or the first and then the second."""
-    active_from: float = 0.4
+    active_from: Share = 0.4
     """all-then-active: the share of the budget after which only active triplets count."""
 
     budget: str = "epochs=15"
     """How long to train: epochs=N, steps=N, or a time such as 90s or 4m."""
-    lr: float = 1e-3
+    lr: NotNegative = 1e-3
     """AdamW's learning rate after warm-up; cosine to 0 after it."""
-    weight_decay: float = 0.05
+    weight_decay: NotNegative = 0.05
     """AdamW's weight decay."""
-    warmup: float = 0.05
+    warmup: Annotated[float, Ge(0), Lt(1)] = 0.05
     """The share of the budget over which the learning rate rises."""
-    evaluate_every: int = 1
+    evaluate_every: Positive = 1
     """Epochs between evaluations on the valid split, whose best weighted mAP is kept."""
     flip: bool = False
     """Flip images left to right at random (not with cached features)."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     """For GPUs."""
-    accumulate: int = 1
+    accumulate: Positive = 1
     """Batches whose gradients are averaged before each step of the optimizer."""
     checkpoint_activations: bool = False
     """Compute the trunk's blocks a second time on the way back, in the place of keeping what they computed: less
     memory, more time."""
     compile: bool = False
     """Compile the model (torch.compile), which helps on GPUs and in long runs."""
-    workers: int = 0
+    workers: Annotated[int, Ge(0)] = 0
     """Loader processes; 0 loads in the main one."""
-    loader_timeout: float = 0.0
+    loader_timeout: NotNegative = 0.0
     """Seconds after which a loader process that gives no batch ends the run, with the batch it was at; 0: never."""
-    checkpoint_every: int = 0
+    checkpoint_every: Annotated[int, Ge(0)] = 0
     """Steps between checkpoints, beside the one at every evaluation; 0: only that one."""
-    keep: int = 2
+    keep: Positive = 2
     """How many checkpoints to keep."""
-    max_unreadable: float = 0.01
+    max_unreadable: Share = 0.01
     """The share of training images that may be unreadable. They are looked for before the first epoch, left out, and
     listed in the run's unreadable.json; more of them end the run. 0: no look; the first one that is met ends it."""
     skip_unreadable: bool = False
@@ -128,26 +132,10 @@ class TrainConfig:
     """End with one machine-readable line."""
 
     def __post_init__(self) -> None:
+        check_limits(self)
         parse_budget(self.budget)
         if not (self.freeze in ("none", "backbone", "all") or self.freeze.isdigit()):
             raise ValueError(f"freeze={self.freeze}: none, backbone, all or a number of blocks")
-        if self.batch_size < 2:
-            raise ValueError(f"batch_size={self.batch_size}: at least 2")
-        if min(self.margin, self.lr, self.weight_decay, self.workers) < 0 or not 0 <= self.active_from <= 1:
-            raise ValueError("margin, lr, weight_decay, workers: 0 or more; active_from: a share, 0 to 1")
-        sizes = [v for v in (self.image_size, self.embed_dim, *(self.balance or ())) if v is not None]
-        if min([1, *sizes]) < 1:
-            raise ValueError("image_size, embed_dim and balance: at least 1")
-        if min(self.accumulate, self.keep) < 1 or min(self.checkpoint_every, self.loader_timeout) < 0:
-            raise ValueError(
-                "accumulate and keep: at least 1; checkpoint_every and loader_timeout: 0 or more"
-            )
-        if not 0 <= self.max_unreadable <= 1:
-            raise ValueError(f"max_unreadable={self.max_unreadable}: a share, 0 to 1")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup={self.warmup}: a share of the budget, 0 or more and below 1")
-        if self.evaluate_every < 1 or self.triplets_per_epoch < 1:
-            raise ValueError("evaluate_every and triplets_per_epoch: at least 1")
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}

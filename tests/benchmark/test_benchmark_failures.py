@@ -166,7 +166,7 @@ def test_too_many_unreadable_training_images_fail_the_runs(spoilt, tmp_path, fre
     rows = benchmark(config(spoilt, tmp_path / "out", **one))
     assert "filenames_train.txt, line 6" in rows[0]["status"] and rows[0]["status"].startswith("failed: ")
     assert "more than a share of 0.01" in rows[0]["status"]
-    with pytest.raises(ValueError, match="max_unreadable=1.5: a share, 0 to 1"):
+    with pytest.raises(ValueError, match="max_unreadable=1.5: must be at most 1"):
         BenchmarkConfig(max_unreadable=1.5)
 
 

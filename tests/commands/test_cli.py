@@ -52,7 +52,7 @@ def test_a_config_survives_yaml_and_json(tmp_path):
         ("- 1", "expected `name: value` lines"),
         ("a: [", "not valid YAML"),
         ("budget: 7", "budget"),
-        ("batch_size: 1", "at least 2"),
+        ("batch_size: 1", "batch_size: Input should be greater than or equal to 2"),
     ],
 )
 def test_a_bad_yaml_file_is_named(tmp_path, capsys, text, message):
