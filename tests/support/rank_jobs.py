@@ -75,6 +75,10 @@ def train_cases(data, out, names: list[str] = tuple(CASES)) -> None:
         train_case(data, Path(out) / name, json.dumps(CASES[name]))
 
 
+def train_config(config: TrainConfig) -> None:
+    train(config, quiet=True)
+
+
 def gradients(data, out) -> None:
     """The gradients of the first step where nothing is frozen, BatchNorms of the CNN included, and its statistics."""
     for name, options in TRUNKS.items():

@@ -16,9 +16,21 @@ from ccakit.training.checkpoints import FILES, last_good_state, read_state, seal
 from ccakit.training.run_folder import COLUMNS, keep_rows
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return two_checkpoints(tmp_path_factory.mktemp("checkpoints"))
+
+
 @pytest.fixture
-def checkpoint(tmp_path):
-    return two_checkpoints(tmp_path)
+def checkpoint(written, tmp_path):
+    """The newer of two checkpoints, the test's own to damage."""
+    return shutil.copytree(written.parent, tmp_path / "checkpoints") / written.name
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A model that the checkpoints fit; no test may leave it changed."""
+    return saved_model().model
 
 
 @pytest.mark.parametrize("name", ["model", "optimizer"])
@@ -119,9 +131,10 @@ def first(tensors: dict, kind: str) -> str:
     "file,change,told",
     [("state.json", *each) for each in FACTS] + [(f"{name}.safetensors", *each) for name, *each in TENSORS],
 )
-def test_a_checkpoint_that_was_tampered_with_is_one_clear_error(checkpoint, file, change, told, caplog):
+def test_a_checkpoint_that_was_tampered_with_is_one_clear_error(
+    checkpoint, model, file, change, told, caplog
+):
     """By its digest, or, where that was made to fit, by what it says; the one before it is taken, while it is good."""
-    model = saved_model().model
     optimizer, before = (
         torch.optim.AdamW(model.parameters()),
         {n: t.clone() for n, t in model.state_dict().items()},
@@ -144,9 +157,8 @@ def test_a_checkpoint_that_was_tampered_with_is_one_clear_error(checkpoint, file
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_a_number_changed_by_hand_is_noticed(checkpoint):
+def test_a_number_changed_by_hand_is_noticed(checkpoint, model):
     """Where only the digest can tell."""
-    model = saved_model().model
     optimizer = torch.optim.AdamW(model.parameters())
     tampered(checkpoint, "state.json", lambda facts: facts["progress"].update(best=1e9), False)
     with pytest.raises(DataError, match="state.json: is not what was written"):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import errno
-import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -20,29 +17,16 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from places import ROOT
+from broken_runs import TINY, go_on, kill_often, result, settings, stopped_command
+from ranks import run_ranks
 
 from ccakit import disk
 from ccakit.cli import main
 from ccakit.errors import DataError
 from ccakit.models import saved
 from ccakit.training import checkpoints, reporting, run_folder, trainer
-from ccakit.training.config import TrainConfig
 from ccakit.training.stopping import Stopped
 from ccakit.training.trainer import Trainer, train
-
-TINY = dict(
-    lite_width=32,
-    lite_depth=1,
-    lite_heads=2,
-    batch_size=16,
-    image_size=64,
-    budget="epochs=2",
-    evaluate_every=1,
-    checkpoint_every=1,
-)
-WRITES = ("save_tensors", "write_text", "write_json", "_remove", "sync", "file_digest")
-WRITERS = (disk, safetensors.torch, checkpoints, saved, run_folder, trainer)
 
 
 @pytest.fixture(scope="module")
@@ -50,102 +34,38 @@ def garments(draw):
     return draw(80, 16, 16)
 
 
-def settings(data, out, **options):
-    return TrainConfig(data=Path(data), out=Path(out), **{**TINY, **options})
+@pytest.fixture(scope="module")
+def unbroken(garments, tmp_path_factory):
+    """The folder of a run that nothing has broken, which tests read, or copy."""
+    out = tmp_path_factory.mktemp("unbroken") / "run"
+    train(settings(garments, out), quiet=True)
+    return out
 
 
-def result(out):
-    """What must be the same: the best model's bytes and the columns of the log that tell no time."""
-    with open(out / "log.csv", newline="") as file:
-        rows = [{k: v for k, v in row.items() if k != "images_per_second"} for row in csv.DictReader(file)]
-    facts = json.loads((out / "train.json").read_text())
-    facts = {
-        k: facts[k]
-        for k in ("steps", "epochs", "images", "best_valid_map_weighted", "best_epoch", "collapsed")
-    }
-    return (out / "model.safetensors").read_bytes(), rows, facts
+@pytest.fixture
+def ended(unbroken, tmp_path):
+    """A run of its own for the test, at its end."""
+    return shutil.copytree(unbroken, tmp_path / "run")
 
 
-def go_on(data, out, **options):
-    return train(settings(data, out, resume=Path(out).is_dir(), **options), quiet=True)
-
-
-def die_in_writing(count: int) -> None:
-    """Have this process killed within the count-th operation of a checkpoint's or a model's writing."""
-    left = [count]
-
-    def dying(real):
-        def operation(*args, **kwargs):
-            left[0] -= 1
-            if left[0] == 0:
-                if real.__name__ == "save_tensors":  # half a file
-                    disk.partial_of(Path(args[1])).write_bytes(b"half")
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args, **kwargs)
-
-        return operation
-
-    for module in WRITERS:
-        for name in {*WRITES} & vars(module).keys():
-            setattr(module, name, dying(getattr(module, name)))
-
-
-def kill_often(data: str, out: str, kills: int, options: str) -> None:
-    """Run and kill, `kills` times, half of them inside writing, then let it end. A forked child trains each time."""
-    rng, seconds, done = random.Random(5), [], 0
-    while done < kills:
-        started, writing = time.monotonic(), done % 2
-        if (child := os.fork()) == 0:
-            if writing:
-                die_in_writing(rng.randint(1, 40))
-            go_on(data, out, **json.loads(options))
-            os._exit(0)
-        rng.random()
-        if not writing:
-            time.sleep(rng.uniform(0.05, 1.2 * (seconds and max(seconds) or 1.0)))
-            os.kill(child, signal.SIGKILL)
-        status = os.waitpid(child, 0)[1]
-        seconds.append(time.monotonic() - started)
-        if status == 0:  # it was at its end before: begin anew
-            shutil.rmtree(out)
-        else:
-            assert os.WTERMSIG(status) == signal.SIGKILL, status
-            done += 1
-    go_on(data, out, **json.loads(options))
-
-
-def run_kills(data, out, kills, **options):
-    code = f"import test_resume; test_resume.kill_often({str(data)!r}, {str(out)!r}, {kills}, {json.dumps(options)!r})"
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(
-            [
-                str(Path(__file__).parent),
-                str(ROOT / "tests/support"),
-                str(ROOT),
-                os.environ.get("PYTHONPATH", ""),
-            ]
-        ),
-    }
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert run.returncode == 0, run.stderr[-3000:]
+TRIPLETS = dict(mode="triplets", triplets_per_epoch=64, checkpoint_every=2, accumulate=2)
 
 
 @pytest.mark.parametrize(
-    "options",
+    "kills,options",
     [
-        dict(),
-        dict(mode="triplets", triplets_per_epoch=64, checkpoint_every=2, accumulate=2),
+        (4, {}),
+        pytest.param(20, {}, marks=pytest.mark.slow),
+        pytest.param(6, TRIPLETS, marks=pytest.mark.slow),
     ],
 )
-def test_runs_killed_at_twenty_moments_end_as_an_unbroken_one(garments, tmp_path, options):
-    """SIGKILL, ten times at random and ten times within the writing of a checkpoint: the same bytes at the end."""
-    torch.set_num_threads(1)
-    train(settings(garments, tmp_path / "whole", **options), quiet=True)
-    kills = 20 if not options else 6
-    run_kills(garments, tmp_path / "killed", kills, **options)
-    assert result(tmp_path / "killed") == result(tmp_path / "whole")
+def test_runs_killed_at_many_moments_end_as_an_unbroken_one(garments, unbroken, tmp_path, kills, options):
+    """SIGKILL, half at random and half within the writing of a checkpoint: the same bytes at the end."""
+    if options:
+        unbroken = tmp_path / "unbroken"
+        train(settings(garments, unbroken, **options), quiet=True)
+    run_ranks(1, kill_often, garments, tmp_path / "killed", kills, options, timeout=900)
+    assert result(tmp_path / "killed") == result(unbroken)
     left = [path.name for path in (tmp_path / "killed/checkpoints").iterdir()]
     assert len(left) == 2 and all(name.startswith("step-") for name in left)
 
@@ -154,9 +74,8 @@ def test_runs_killed_at_twenty_moments_end_as_an_unbroken_one(garments, tmp_path
     "number,code,error", [(signal.SIGINT, 130, Stopped), (signal.SIGTERM, 143, SystemExit)]
 )
 def test_signals_save_at_the_next_step_and_the_run_goes_on(
-    garments, tmp_path, monkeypatch, number, code, error
+    garments, unbroken, tmp_path, monkeypatch, number, code, error
 ):
-    train(settings(garments, tmp_path / "whole", checkpoint_every=0), quiet=True)
     real, before = Trainer.step, signal.getsignal(number)
 
     def step(self, *batch):
@@ -175,25 +94,46 @@ def test_signals_save_at_the_next_step_and_the_run_goes_on(
     monkeypatch.setattr(Trainer, "step", real)
     assert signal.getsignal(number) == before
     go_on(garments, tmp_path / "run", checkpoint_every=0)
-    assert result(tmp_path / "run") == result(tmp_path / "whole")
+    assert result(tmp_path / "run") == result(unbroken)
 
 
-@pytest.mark.parametrize("number,code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_command_ends_with_the_signals_code_and_one_line(garments, tmp_path, number, code):
-    flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**TINY, "budget": "300s"}.items()]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "ccakit", "train", "--data", garments, "--out", tmp_path / "run", *flags],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+def command_words(data, out, **options) -> list[str]:
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**TINY, **options}.items()]
+    return ["train", "--data", str(data), "--out", str(out), *flags]
+
+
+SIGNALS = pytest.mark.parametrize("number,code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+
+
+def check_one_line(stderr: str) -> None:
+    assert (
+        len([line for line in stderr.splitlines() if "--resume" in line]) == 1 and "Traceback" not in stderr
     )
+
+
+@SIGNALS
+def test_the_command_ends_with_the_signals_code_and_one_line(garments, tmp_path, number, code):
+    words = command_words(garments, tmp_path / "run")
+    stopped = run_ranks(1, stopped_command, number, *words, check=False)
+    assert stopped.codes == [code]
+    check_one_line(stopped.stderr)
+
+
+@pytest.mark.slow
+@SIGNALS
+def test_an_interpreter_that_trains_ends_with_the_signals_code(garments, tmp_path, number, code):
+    words = command_words(garments, tmp_path / "run", budget="300s")
+    command, pipes = (
+        [sys.executable, "-m", "ccakit", *words],
+        dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE),
+    )
+    run = subprocess.Popen(command, text=True, **pipes)
     while not list((tmp_path / "run").glob("checkpoints/step-*")) and run.poll() is None:
         time.sleep(0.05)
     run.send_signal(number)
-    _, told = run.communicate(timeout=120)
-    assert run.returncode == code, told
-    lines = [line for line in told.splitlines() if "--resume" in line]
-    assert len(lines) == 1 and "Traceback" not in told
+    _, stderr = run.communicate(timeout=120)
+    assert run.returncode == code, stderr
+    check_one_line(stderr)
 
 
 def _break(path):
@@ -215,18 +155,17 @@ def _flip(path):
         ("model.safetensors", Path.unlink),
     ],
 )
-def test_a_damaged_last_checkpoint_is_told_and_the_one_before_taken(garments, tmp_path, caplog, name, damage):
-    train(settings(garments, tmp_path / "run"), quiet=True)
-    whole = result(tmp_path / "run")
-    last = max((tmp_path / "run/checkpoints").iterdir())
+def test_a_damaged_last_checkpoint_is_told_and_the_one_before_taken(
+    garments, unbroken, ended, caplog, name, damage
+):
+    last = max((ended / "checkpoints").iterdir())
     damage(last / name)
-    go_on(garments, tmp_path / "run")
-    assert result(tmp_path / "run") == whole
+    go_on(garments, ended)
+    assert result(ended) == result(unbroken)
     assert f"{last.name}/{name}" in caplog.text and "the checkpoint before it" in caplog.text
 
 
-def test_a_full_disk_is_one_clear_error_and_loses_nothing(garments, tmp_path, monkeypatch, capsys):
-    train(settings(garments, tmp_path / "whole"), quiet=True)
+def test_a_full_disk_is_one_clear_error_and_loses_nothing(garments, unbroken, tmp_path, monkeypatch, capsys):
     real, calls = safetensors.torch.save_file, []
 
     def full(tensors, path):
@@ -247,7 +186,7 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(garments, tmp_path, mo
     ]
     monkeypatch.setattr(safetensors.torch, "save_file", real)
     go_on(garments, tmp_path / "run")
-    assert result(tmp_path / "run") == result(tmp_path / "whole")
+    assert result(tmp_path / "run") == result(unbroken)
 
 
 def no_space(*_, **__):
@@ -277,9 +216,8 @@ class NoSpace:
     ],
 )
 def test_any_file_of_a_run_that_a_full_disk_refuses_is_named(
-    garments, tmp_path, monkeypatch, file, owner, name, given, there
+    garments, unbroken, tmp_path, monkeypatch, file, owner, name, given, there
 ):
-    train(settings(garments, tmp_path / "whole"), quiet=True)
     real = getattr(owner, name, open)
 
     def full(*args, **kwargs):
@@ -293,7 +231,7 @@ def test_any_file_of_a_run_that_a_full_disk_refuses_is_named(
     told = f"run/{file}: cannot be written (No space left on device). Make room there, or make it writable; "
     assert f"{told}--resume then goes on from {there}." in str(error.value)
     go_on(garments, tmp_path / "run")
-    assert result(tmp_path / "run") == result(tmp_path / "whole")
+    assert result(tmp_path / "run") == result(unbroken)
 
 
 @pytest.fixture
@@ -316,10 +254,9 @@ def small_disk(tmp_path):
     ],
 )
 def test_a_disk_that_fills_up_is_one_clear_error(
-    garments, small_disk, tmp_path, monkeypatch, owner, name, file
+    garments, unbroken, small_disk, monkeypatch, owner, name, file
 ):
     """The disk is full from the first evaluation on; when there is room again, the run ends as if it had been so."""
-    train(settings(garments, tmp_path / "whole"), quiet=True)
     real, filler = getattr(owner, name), small_disk / "filler"
 
     def full(*args, **kwargs):
@@ -339,13 +276,12 @@ def test_a_disk_that_fills_up_is_one_clear_error(
         train(settings(garments, small_disk / "run"), quiet=True)
     filler.unlink()
     go_on(garments, small_disk / "run")
-    assert result(small_disk / "run") == result(tmp_path / "whole")
+    assert result(small_disk / "run") == result(unbroken)
 
 
-def test_embeddings_that_a_full_disk_refuses_are_one_line(garments, tmp_path, monkeypatch, capsys):
-    train(settings(garments, tmp_path / "run", budget="steps=1"), quiet=True)
+def test_embeddings_that_a_full_disk_refuses_are_one_line(ended, monkeypatch, capsys):
     monkeypatch.setattr(safetensors.torch, "save_file", no_space)
-    assert main(["embed", "--run", str(tmp_path / "run")]) == 1
+    assert main(["embed", "--run", str(ended)]) == 1
     told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note: ")]
     assert (
         len(told) == 1
@@ -372,20 +308,18 @@ def test_checkpoints_are_kept_as_many_as_wanted_and_leftovers_go(garments, tmp_p
     assert not list(folder.glob(".partial*"))
 
 
-def test_resume_says_what_differs(garments, tmp_path):
-    train(settings(garments, tmp_path / "run", budget="steps=3"), quiet=True)
+def test_resume_says_what_differs(garments, ended):
     with pytest.raises(DataError, match="lr was 0.001, now 0.1; accumulate was 1, now 2"):
-        go_on(garments, tmp_path / "run", budget="steps=3", lr=0.1, accumulate=2)
-    go_on(garments, tmp_path / "run", budget="steps=3", checkpoint_every=7, keep=1, workers=1)  # these may
+        go_on(garments, ended, lr=0.1, accumulate=2)
+    go_on(garments, ended, checkpoint_every=7, keep=1, workers=1)  # these may
 
 
-def test_resume_on_other_data_says_what_differs(garments, draw, tmp_path):
+def test_resume_on_other_data_says_what_differs(garments, ended, draw, tmp_path):
     """Which split, and in what; a query that has become a candidate too, though all labels are where they were."""
-    train(settings(garments, tmp_path / "run", budget="steps=1"), quiet=True)
 
     def told(data) -> str:
         with pytest.raises(DataError, match="data.json: tells of other data than --data: ") as error:
-            go_on(data, tmp_path / "run", budget="steps=1")
+            go_on(data, ended)
         return error.value.problem.split("--data: ")[1]
 
     assert told(draw(81, 16, 15)) == "train had 80 images, now 81; test had 16 images, now 15"
@@ -398,17 +332,16 @@ def test_resume_on_other_data_says_what_differs(garments, draw, tmp_path):
         candidates.write_text(
             candidates.read_text() + first
         )  # labels are the candidates' rows, then the queries'
-        assert told(other) == f"{split} has other text, labels, queries or candidates"
+        assert told(other) == f"{split} has other files, labels, queries or candidates"
     other = tmp_path / "other"
     shutil.copytree(garments, other)
     (other / "meta.json").write_text((other / "meta.json").read_text().replace("neck_design", "neckline"))
     assert "other attributes or values" in told(other)
 
 
-def test_a_run_restarted_by_the_launcher_goes_on_without_resume(garments, tmp_path, monkeypatch):
-    train(settings(garments, tmp_path / "run"), quiet=True)
+def test_a_run_restarted_by_the_launcher_goes_on_without_resume(garments, ended, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert train(settings(garments, tmp_path / "run"), quiet=True)[1]["epochs"] == 2
+    assert train(settings(garments, ended), quiet=True)[1]["epochs"] == 2
 
 
 def test_a_loader_that_hangs_or_dies_names_the_batch(garments, tmp_path, monkeypatch):

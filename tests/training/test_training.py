@@ -13,6 +13,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from rank_jobs import train_config
+from ranks import run_ranks
 from safetensors.torch import load_file
 
 from ccakit.cli import main
@@ -267,14 +269,10 @@ def test_the_paper_preset_runs_with_a_small_trunk(garments, tmp_path):
         batch_size=4,
         workers=1,
     )
-    code = (
-        f"from ccakit.training.config import *; from pathlib import Path, PosixPath; from ccakit.training.trainer import train; "
-        f"print(train({dataclasses.replace(config, **small)!r}, quiet=True)[1]['steps'])"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True
-    )  # accelerate keeps its precision
-    assert run.stdout.split()[-1:] == ["2"], run.stderr
+    run_ranks(
+        1, train_config, dataclasses.replace(config, **small)
+    )  # in a process: accelerate keeps its precision
+    assert json.loads((tmp_path / "run/train.json").read_text())["steps"] == 2
     rows = rows_of(tmp_path / "run")
     assert 0 < float(rows[-1]["loss"]) < 0.6
 
@@ -305,6 +303,7 @@ print(json.dumps(dict(loss=float(result.loss), moved=moved, calls=calls, shape=s
 """
 
 
+@pytest.mark.slow
 def test_the_papers_trunk_makes_a_step_in_bf16_with_activations_computed_anew(garments, tmp_path):
     """vit_base_r50_s16_224, nothing frozen, on 32 pixels: the CNN and the blocks move, and blocks run twice."""
     command = [sys.executable, "-c", PAPERS_TRUNK, garments, tmp_path / "run"]
@@ -384,6 +383,7 @@ def test_how_many_batches_are_taken_together():
     assert groups("epochs=2", 2, 1) == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_compiled_and_eager_training_agree_and_go_on_from_each_other(garments, tmp_path, caplog):
     """Losses within 1e-4; a compiled run's files name no wrapper, and load in a run that is not compiled."""
     if not shutil.which(os.environ.get("CXX", "g++")):
