@@ -439,6 +439,7 @@ def test_a_variant_that_is_none_is_named(variant, message, garments, tmp_path, c
     assert not (tmp_path / "out").exists()  # before anything was trained
 
 
+@pytest.mark.slow
 def test_two_jobs_find_what_one_does(finished, garments, tmp_path):
     rows = benchmark(config(garments, tmp_path / "out", seeds="0", modes=("spaces",), jobs=2))
     one = {
@@ -458,6 +459,7 @@ def test_two_jobs_find_what_one_does(finished, garments, tmp_path):
 # -------------------------------------------------------------------------------------------------------------- speed
 
 
+@pytest.mark.slow
 def test_what_systems_cost(garments, tmp_path, monkeypatch):
     dataset = read_dataset(garments)
     names = ("triplet", "networks", "asen-pp", "cca-type2")

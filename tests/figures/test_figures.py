@@ -94,7 +94,10 @@ def no_overlap(figure):
             assert width < 1 or height < 2.5, f"{a!r} on {b!r}"
 
 
-@pytest.mark.parametrize("name", NAMES)
+FEW = {"figure2", "figure4", "table1", "table3"}
+
+
+@pytest.mark.parametrize("name", [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 def test_every_script_writes_png_and_pdf(name, run, runs, tmp_path, capsys):
     argv = ["--out", str(tmp_path), *MORE.get(name, [])]
     argv += ["--run", str(run.folder)] if name in FROM_A_RUN else []
@@ -121,6 +124,7 @@ def test_every_script_writes_png_and_pdf(name, run, runs, tmp_path, capsys):
             assert path.read_bytes().startswith(b"%PDF-")
 
 
+@pytest.mark.slow
 def test_a_script_runs_alone_from_anywhere(tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / "figures/figure3.py", "--out", "here"],

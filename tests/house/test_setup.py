@@ -61,6 +61,7 @@ def test_the_readmes_ccakit_lines_are_understood(line):
         parse(words[0], words[1:])
 
 
+@pytest.mark.slow
 def test_the_readmes_commands_run_one_after_the_other(tmp_path, monkeypatch):
     """Every line of the README and docs/commands.md as it stands there, on few drawn garments and a small table."""
     write_garments(tmp_path / "data/garments", 64, 20, 30, size=64, progress=False)

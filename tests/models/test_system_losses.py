@@ -376,7 +376,7 @@ def config(data, out, **options):
     )
 
 
-@pytest.mark.parametrize("mode", ["triplets", "spaces"])
+@pytest.mark.parametrize("mode", ["triplets", pytest.param("spaces", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", INFO)
 def test_every_system_trains(name, mode, garments, tmp_path):
     dataset = read_dataset(garments)

@@ -38,6 +38,8 @@ CUT = """(root) => [...root.querySelectorAll("button, label, .widget-label, .cca
     .filter((e) => e.offsetParent && e.scrollWidth > e.clientWidth + 1 && !e.classList.contains("cca-thumb"))
     .map((e) => e.textContent)"""
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
