@@ -58,7 +58,7 @@ figures: $(VENV)/.installed  ## draw every figure and table of the paper anew, i
 lint: $(VENV)/.tests-installed  ## ruff, and pyright on the package's face
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/pyright $(wildcard ccakit/__init__.py tests/house/face_types.py)
+	@$(BIN)/pyright --pythonpath $(BIN)/python $(wildcard ccakit/__init__.py tests/house/face_types.py)
 
 lab: $(VENV)/.installed  ## open JupyterLab in notebooks/
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
