@@ -1,4 +1,5 @@
-"""The wheel works outside the repository: it holds every file that ccakit reads, and the demo runs from it."""
+"""The wheel works outside the repository: it holds every file that ccakit reads, and the demo runs from
+it."""
 
 from __future__ import annotations
 
