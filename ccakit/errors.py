@@ -1,4 +1,4 @@
-"""The one error that bad data raise: it names the file, the line and the remedy."""
+"""The one error that bad data raise: it names the file, the line and the remedy. Others' errors in one line."""
 
 from __future__ import annotations
 
@@ -26,3 +26,12 @@ class DataError(ValueError):
             return str(self.args[0])
         place = f"{self.args[0]}" if self.line is None else f"{self.args[0]}, line {self.line}"
         return f"{place}: {self.problem}. {self.remedy}".rstrip()
+
+
+def first_line(error: Exception) -> str:
+    """Give the first line of an exception's message, or its type's name if it has none.
+
+    >>> first_line(ValueError("no such file\\nsee the manual")), first_line(KeyboardInterrupt())
+    ('no such file', 'KeyboardInterrupt')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

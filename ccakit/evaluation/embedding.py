@@ -113,7 +113,7 @@ def attention_maps(
 
     def fill_batch(batch: slice, tokens: Tensor) -> None:
         for condition in range(model.conditions):
-            attn = model.attention(tokens, model.all_of(condition, tokens))  # (b, H, h, w)
+            attn = model.attention(tokens, model.repeat_condition(condition, tokens))  # (b, H, h, w)
             maps[batch, condition] = attn.mean(dim=1).float().cpu().numpy()
 
     maps = _fill(maps, fill_batch, model, inputs, images, batch_size, progress)

@@ -11,26 +11,22 @@ result.
 
 from __future__ import annotations
 
-import builtins
 import copy
 import json
 import os
 import shutil
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ccakit.disk import write_json
+from ccakit.errors import first_line
 from ccakit.models.asen_pp import ASENPP
 from ccakit.models.base import ConditionalModel
 from ccakit.models.networks import Networks
 from ccakit.models.saved import SavedModel
-from ccakit.models.trunks.timm_weights import first_line
 from ccakit.version import __version__
 
 PARTS = {
@@ -131,30 +127,12 @@ def _inputs(model: ConditionalModel, part: str, batch: int, size: tuple[int, int
     return (tokens,) if part == "spaces" else (tokens, torch.arange(batch) % model.conditions)
 
 
-@contextmanager
-def _traceable() -> Iterator[None]:
-    """`len(tensor)`, which a trace takes for a constant, stands for `tensor.shape[0]` in the systems'
-    modules."""
-
-    def length(x) -> int:
-        return x.shape[0] if isinstance(x, Tensor) else builtins.len(x)
-
-    modules = [module for name, module in sys.modules.items() if name.startswith("ccakit.models.")]
-    for module in modules:
-        module.len = length
-    try:
-        yield
-    finally:
-        for module in modules:
-            vars(module).pop("len", None)
-
-
 def _write(model: ConditionalModel, part: str, file: Path, facts: dict, size: tuple[int, int]) -> None:
     """Export one part, and put the facts into the file's metadata."""
     import onnx
 
     output, names = PARTS[part]
-    with warnings.catch_warnings(), _traceable():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of branches on what is fixed in a trained model
         try:
             torch.onnx.export(

@@ -25,11 +25,10 @@ from ccakit.attributes import Attributes
 from ccakit.data.images import read_image
 from ccakit.data.transform import ImageTransform
 from ccakit.disk import write_json
-from ccakit.errors import DataError
+from ccakit.errors import DataError, first_line
 from ccakit.hub.model_card import model_card
 from ccakit.models.base import ConditionalModel
 from ccakit.models.saved import SavedModel, load_model, save_model
-from ccakit.models.trunks.timm_weights import first_line
 
 FILES = ("model.safetensors", "model.json", "README.md")
 RUN_FILES = ("log.csv", "train.json", "checkpoints")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ccakit.models.base import ConditionalModel, Head
+from ccakit.models.base import ConditionalModel
 from ccakit.models.trunks.frozen import FrozenStem
 
 
@@ -27,41 +27,46 @@ class AttributeAttention(nn.Module):
         self.channel_in = nn.Linear(2 * channels, common)
         self.channel_out = nn.Linear(common, channels)
 
-    def where(self, x: Tensor, condition: Tensor) -> Tensor:
-        """The spatial attention: (B, R, N), each row a softmax over the N = h * w places."""
+    def place_weights(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Compute the spatial attention: (B, R, N), each row a softmax over the N = h * w places."""
         image = torch.tanh(self.spatial_image(x)).flatten(2)  # (B, common, N)
-        given = torch.tanh(self.spatial_condition.weight.T)[condition]  # FC of a one-hot: (B, R, common)
-        weight = self.spatial_score.weight.flatten() * given
+        query = torch.tanh(self.spatial_condition.weight.T)[condition]  # FC of a one-hot: (B, R, common)
+        weight = self.spatial_score.weight.flatten() * query
         return torch.tanh(weight @ image + self.spatial_score.bias).softmax(dim=-1)
 
-    def which(self, pooled: Tensor, condition: Tensor) -> Tensor:
-        """The channel attention: (B, R, C), 0 to 1."""
-        given = F.relu(self.channel_condition.weight.T)[condition]  # (B, R, C)
-        return torch.sigmoid(self.channel_out(F.relu(self.channel_in(torch.cat([pooled, given], -1)))))
+    def channel_weights(self, pooled: Tensor, condition: Tensor) -> Tensor:
+        """Compute the channel attention: (B, R, C), 0 to 1."""
+        query = F.relu(self.channel_condition.weight.T)[condition]  # (B, R, C)
+        return torch.sigmoid(self.channel_out(F.relu(self.channel_in(torch.cat([pooled, query], -1)))))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        pooled = self.where(x, condition) @ x.flatten(2).transpose(1, 2)  # (B, R, N) @ (B, N, C) -> (B, R, C)
-        return pooled * self.which(pooled, condition)
+        places = x.flatten(2).transpose(1, 2)  # (B, C, h, w) -> (B, N, C)
+        pooled = self.place_weights(x, condition) @ places  # (B, R, N) @ (B, N, C) -> (B, R, C)
+        return pooled * self.channel_weights(pooled, condition)
 
 
 class ASEN(ConditionalModel):
     """l2(FC(channel attention(spatial attention(map)))) under a condition."""
 
-    def __init__(
-        self, trunk: FrozenStem, conditions: int, *, embed_dim: int | None = None, head_norm: str = "none"
-    ) -> None:
-        super().__init__(trunk, conditions, embed_dim)
+    source = "Ma et al., AAAI 2020"
+    faithfulness = "as the authors' code"
+
+    def __init__(self, trunk: FrozenStem, conditions: int, **options) -> None:
+        super().__init__(trunk, conditions, **options)
         self.attend = AttributeAttention(trunk.embed_dim, conditions)
-        self.head = Head(trunk.embed_dim, self.embed_dim, head_norm)
+        self.head = self.create_head()
 
     def as_map(self, tokens: Tensor) -> Tensor:
-        """What the attentions read: (B, C, h, w)."""
+        """Give the map that the attentions read: (B, C, h, w)."""
         return tokens
 
-    def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        return self.head(self.attend(self.as_map(tokens), condition))
+    def project(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """Compute the embeddings before the L2: condition (B, R) -> (B, R, E)."""
+        return self.head.project(self.attend(self.as_map(tokens), condition))
 
-    def attention(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        """The spatial attention: (B, 1, h, w)."""
-        rows = self.attend.where(self.as_map(tokens), self.check_condition(condition, tokens)[:, None])
-        return rows.unflatten(-1, self.trunk.grid_size)
+    def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        return F.normalize(self.project(tokens, condition), dim=-1)
+
+    def attention_rows(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """Compute the spatial attention, of one head: (B, 1, N)."""
+        return self.attend.place_weights(self.as_map(tokens), condition[:, None])

@@ -15,27 +15,31 @@ import torch
 from torch import Tensor, nn
 
 from ccakit.models.asen_v2 import ScaledAttention
-from ccakit.models.base import ConditionalModel, Head, Outputs, choose_losses
-from ccakit.models.crops import attended_boxes, cut_out, cut_picture
+from ccakit.models.base import ConditionalModel, Head, Outputs
+from ccakit.models.crops import attended_boxes, crop_maps, crop_pictures
 from ccakit.models.trunks.cnn import MapTrunk
 from ccakit.processes import gather
 
 BETA, SLOW = 0.6, 0.1
 CROPS = ("image", "map")
 FIRST_STAGE = 50 / 70  # the authors' 50 and 20 epochs
+ON_MAP = (
+    "not the authors' ASEN++: crops are cut from the map, and a 3x3 convolution stands for the second CNN"
+)
 
 
-class Encoded:
-    """Tokens that keep their images for the local branch: taken by index together."""
+class TokensWithImages:
+    """Tokens that keep their images for the local branch; an index selects from both."""
 
     def __init__(self, tokens: Tensor, images: Tensor) -> None:
-        self.tokens, self.images, self.device = tokens, images, tokens.device
+        self.tokens, self.images = tokens, images
+        self.shape, self.device = tokens.shape, tokens.device
 
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def __getitem__(self, rows: Tensor) -> Encoded:
-        return Encoded(self.tokens[rows], self.images[rows])
+    def __getitem__(self, rows: Tensor) -> TokensWithImages:
+        return TokensWithImages(self.tokens[rows], self.images[rows])
 
 
 class ASENPP(ConditionalModel):
@@ -46,7 +50,12 @@ class ASENPP(ConditionalModel):
     the trunk's feature map, for kept features without a picture; a 3x3 convolution then stands for the second CNN.
     """
 
+    source = "Dong et al., TIP 2021"
+    faithfulness = f"as the authors' code, with crops of the resized picture; on kept features, {ON_MAP}"
+    options = ("crop", "local")
     own_losses = {"local": 0.1, "align": 0.1}
+    shares_trunk = False  # of the authors' system; a model with crop "map" shares it
+    if_shared = ON_MAP
 
     def __init__(
         self,
@@ -56,24 +65,26 @@ class ASENPP(ConditionalModel):
         crop: str = "image",
         local: MapTrunk | None = None,
         embed_dim: int | None = None,
-        head_norm: str = "none",
-        without: tuple[str, ...] = (),
+        **options,
     ) -> None:
-        width = embed_dim or trunk.embed_dim
-        super().__init__(trunk, conditions, 2 * width)
+        channels = trunk.embed_dim
+        width = embed_dim or channels
+        super().__init__(trunk, conditions, embed_dim=2 * width, **options)
         if crop not in CROPS or (crop == "image") != (local is not None):
             raise ValueError(f'crop {crop!r}: "image" with a local trunk, or "map" without')
         self.crop, self.shares_trunk = crop, crop == "map"
-        given, channels = trunk.embed_dim // 2, local.embed_dim if local else trunk.embed_dim
-        self.condition = nn.Embedding(conditions, given)
-        self.attend = ScaledAttention(trunk.embed_dim, given, given, norm=False)
-        self.head = Head(trunk.embed_dim, width, head_norm)
-        self.local = local or nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()
-        )
-        self.local_attend = ScaledAttention(channels, given, channels if local else given, norm=False)
-        self.local_head = Head(channels, width, head_norm)
-        self.own_losses = choose_losses(self.own_losses, without)
+        common = channels // 2
+        self.condition = nn.Embedding(conditions, common)
+        self.attend = ScaledAttention(channels, common, common, norm=False)
+        self.head = Head(channels, width, self.head_norm)
+        if local is None:
+            convolution = nn.Conv2d(channels, channels, 3, padding=1)
+            self.local = nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU())
+            self.local_attend = ScaledAttention(channels, common, common, norm=False)
+        else:
+            self.local, channels = local, local.embed_dim
+            self.local_attend = ScaledAttention(channels, common, channels, norm=False)
+        self.local_head = Head(channels, width, self.head_norm)
         self.register_buffer("second_stage", torch.tensor(0, dtype=torch.int64))
 
     @property
@@ -84,63 +95,54 @@ class ASENPP(ConditionalModel):
         self.second_stage.fill_(share >= FIRST_STAGE)
 
     def slow_parameters(self) -> tuple[list[nn.Parameter], float]:
-        branch = [
-            *self.trunk.parameters(),
-            *self.condition.parameters(),
-            *self.attend.parameters(),
-            *self.head.parameters(),
-        ]
-        return [p for p in branch if p.requires_grad], SLOW if self.second_stage else 1.0
+        global_branch = nn.ModuleList([self.trunk, self.condition, self.attend, self.head])
+        return [p for p in global_branch.parameters() if p.requires_grad], SLOW if self.second_stage else 1.0
 
-    def encode(self, images: Tensor) -> Tensor | Encoded:
+    def encode(self, images: Tensor) -> Tensor | TokensWithImages:
         tokens = self.trunk(images)
-        return tokens if self.crop == "map" else Encoded(tokens, images)
+        return tokens if self.crop == "map" else TokensWithImages(tokens, images)
 
-    def branches(self, tokens: Tensor | Encoded, condition: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The global embedding (B, R, E/2) and, in the second stage, the local one, each of length 1."""
-        x = tokens.tokens if isinstance(tokens, Encoded) else tokens
-        picture = tokens.images if isinstance(tokens, Encoded) else tokens
-        given = self.condition(condition)
-        out, where = self.attend(x, given)
+    def branches(self, tokens: Tensor | TokensWithImages, condition: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute the global embedding (B, R, E/2) and, in the second stage, the local one, each of length 1."""
+        x, picture = (tokens, tokens) if self.crop == "map" else (tokens.tokens, tokens.images)
+        query = self.condition(condition)
+        out, weights = self.attend(x, query)
         if not self.second_stage:
             return self.head(out), None
-        boxes = attended_boxes(where.detach().unflatten(-1, self.trunk.grid_size), self.image_side)
-        return self.head(out), self._local(picture, boxes, given)
+        side = 16 * max(
+            self.trunk.grid_size
+        )  # in pixels: the crop's box is found at 16 pixels a place of the map
+        boxes = attended_boxes(weights.detach().unflatten(-1, self.trunk.grid_size), side)
+        return self.head(out), self._local_branch(picture, boxes, query)
 
-    @property
-    def image_side(self) -> int:
-        """Pixels a side on which the crop's box is found, 16 a place of the map."""
-        return 16 * max(self.trunk.grid_size)
-
-    def _local(self, picture: Tensor, boxes: Tensor, given: Tensor) -> Tensor:
-        rows, side = given.shape[1], picture.shape[-1] // 2
-        repeated = picture[:, None].expand(-1, rows, -1, -1, -1).flatten(0, 1)  # (B * R, ...)
-        cut = cut_picture if self.crop == "image" else cut_out
-        part = self.local(cut(repeated, boxes.flatten(0, 1), side))
-        out, _ = self.local_attend(part, given.flatten(0, 1)[:, None])
+    def _local_branch(self, picture: Tensor, boxes: Tensor, query: Tensor) -> Tensor:
+        """Embed the box of each row: picture (B, C, h, w), boxes (B, R, 3), query (B, R, A) -> (B, R, E/2)."""
+        rows, side = query.shape[1], picture.shape[-1] // 2
+        repeated = (
+            picture[:, None].expand(-1, rows, -1, -1, -1).flatten(0, 1)
+        )  # (B, C, h, w) -> (B * R, C, h, w)
+        crop = crop_pictures if self.crop == "image" else crop_maps
+        part = self.local(crop(repeated, boxes.flatten(0, 1), side))
+        out, _ = self.local_attend(part, query.flatten(0, 1)[:, None])
         return self.local_head(out[:, 0]).unflatten(0, (-1, rows))
 
-    def read(self, tokens: Tensor | Encoded, condition: Tensor) -> Tensor:
-        whole, part = self.branches(tokens, condition)
-        if part is None:
-            return torch.cat([whole, torch.zeros_like(whole)], dim=-1)
-        return torch.cat([math.sqrt(BETA) * whole, math.sqrt(1 - BETA) * part], dim=-1)
+    def read(self, tokens: Tensor | TokensWithImages, condition: Tensor) -> Tensor:
+        global_part, local_part = self.branches(tokens, condition)
+        if local_part is None:
+            return torch.cat([global_part, torch.zeros_like(global_part)], dim=-1)
+        return torch.cat([math.sqrt(BETA) * global_part, math.sqrt(1 - BETA) * local_part], dim=-1)
 
-    def outputs(self, tokens: Tensor | Encoded, condition: Tensor | None, labels: Tensor) -> Outputs:
-        rows = self.every(tokens) if condition is None else condition[:, None]
-        whole, part = self.branches(tokens, rows)
-        one = (lambda x: x) if condition is None else (lambda x: x[:, 0])
-        if part is None:
-            return Outputs(one(whole), {}, {})
-        also = {"local": one(part)} if "local" in self.own_losses else {}
-        terms = {}
-        if "align" in self.own_losses:
-            apart = gather((1 - (whole * part).sum(-1)).clamp(min=0))
-            terms["align"] = 3 * apart.mean()  # a sum over the three of a triplet
-        return Outputs(one(whole), also, terms)
+    def outputs(self, tokens: Tensor | TokensWithImages, condition: Tensor | None, labels: Tensor) -> Outputs:
+        global_part, local_part = self.branches(tokens, self.condition_rows(tokens, condition))
+        extra, terms = {}, {}
+        if local_part is not None and "local" in self.own_losses:
+            extra["local"] = local_part
+        if local_part is not None and "align" in self.own_losses:
+            distance = gather((1 - (global_part * local_part).sum(-1)).clamp(min=0))
+            terms["align"] = 3 * distance.mean()  # a sum over the three of a triplet
+        return Outputs(global_part, extra, terms).shaped_for(condition)
 
-    def attention(self, tokens: Tensor | Encoded, condition: Tensor) -> Tensor:
-        """The global branch's spatial attention: (B, 1, h, w)."""
-        x = tokens.tokens if isinstance(tokens, Encoded) else tokens
-        given = self.condition(self.check_condition(condition, x)[:, None])
-        return self.attend.where(x, given).unflatten(-1, self.trunk.grid_size)
+    def attention_rows(self, tokens: Tensor | TokensWithImages, condition: Tensor) -> Tensor:
+        """Compute the global branch's spatial attention, of one head: (B, 1, N)."""
+        x = tokens if self.crop == "map" else tokens.tokens
+        return self.attend.place_weights(x, self.condition(condition[:, None]))

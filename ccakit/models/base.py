@@ -1,4 +1,4 @@
-"""What every system is: encode an image once, then look at it under any condition."""
+"""The interface of every system: encode an image once, then look at it under any condition."""
 
 from __future__ import annotations
 
@@ -13,23 +13,27 @@ from ccakit.models.trunks.frozen import FrozenStem
 HEAD_NORMS = ("none", "batchnorm")
 
 
-class Head(nn.Module):
-    """Eq. 7: l2(FC(x)). (..., D) -> (..., E), each vector of length 1.
+def head_norm_layer(kind: str, width: int) -> nn.Module:
+    """Create the layer between the FC and the L2 of a head: nothing, as in the paper, or a BatchNorm.
 
-    norm="batchnorm" puts a BatchNorm between the two, which keeps training from scratch from collapsing; the
-    paper has none.
+    The BatchNorm keeps a training from scratch from collapsing. Raises ValueError for another kind.
     """
+    if kind not in HEAD_NORMS:
+        raise ValueError(f"head norm {kind!r}: one of {HEAD_NORMS}")
+    return nn.BatchNorm1d(width) if kind == "batchnorm" else nn.Identity()
+
+
+class Head(nn.Module):
+    """Eq. 7: l2(FC(x)). (..., D) -> (..., E), each vector of length 1. norm: see `head_norm_layer`."""
 
     def __init__(self, width: int, embed_dim: int, norm: str = "none") -> None:
         super().__init__()
-        if norm not in HEAD_NORMS:
-            raise ValueError(f"head norm {norm!r}: one of {HEAD_NORMS}")
         self.fc = nn.Linear(width, embed_dim)
-        self.norm = nn.BatchNorm1d(embed_dim) if norm == "batchnorm" else nn.Identity()
+        self.norm = head_norm_layer(norm, embed_dim)
 
     def project(self, x: Tensor) -> Tensor:
-        """What stands before the L2: (..., D) -> (..., E)."""
-        x = self.fc(x).float()  # in mixed precision, what is compared is float32
+        """Compute the head's output before the L2: (..., D) -> (..., E)."""
+        x = self.fc(x).float()  # embeddings are compared in float32, also in mixed precision
         return self.norm(x.flatten(0, -2)).view_as(x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,15 +41,23 @@ class Head(nn.Module):
 
 
 class Outputs(NamedTuple):
-    """What training sees of a model.
+    """What a model gives to the training objective.
 
-    embedding: (B, E) or (B, K, E), which the objective compares. also: further embeddings of the same shape that
-    are compared in the same way. terms: the system's own losses, scalars. Both by name, see `own_losses`.
+    embedding: (B, E) for one condition an image, or (B, K, E) for all. extra: further embeddings by name, of the same
+    shape, to which the objective applies the same loss. terms: the system's own losses by name, as scalars. The names
+    are those of `ConditionalModel.own_losses`.
     """
 
     embedding: Tensor
-    also: dict[str, Tensor]
+    extra: dict[str, Tensor]
     terms: dict[str, Tensor]
+
+    def shaped_for(self, condition: Tensor | None) -> Outputs:
+        """Turn embeddings (B, 1, E) into (B, E) where each image has one condition; None keeps (B, K, E)."""
+        if condition is None:
+            return self
+        extra = {name: embedding[:, 0] for name, embedding in self.extra.items()}
+        return Outputs(self.embedding[:, 0], extra, self.terms)
 
 
 class ConditionalModel(nn.Module):
@@ -56,83 +68,134 @@ class ConditionalModel(nn.Module):
     embeddings = model.spaces(tokens)                (B, K, E): all conditions
     maps       = model.attention(tokens, condition)  (B, H, h, w), for the systems that attend
 
-    own_losses: the losses that belong to the system, by name, with their weights. shares_trunk: whether all
-    conditions of an image share one pass of the trunk.
+    A system is a subclass. It implements `read`, and `attention_rows` if it attends. Its class attributes describe it:
+
+    source: the paper or section that the system comes from. faithfulness: how close the implementation is to it.
+    reads: "map" (of a CNN) or "tokens" (of a vision transformer). options: the constructor's arguments that belong to
+    this system alone. classifies: whether the constructor needs `values`, the number of values of each attribute.
+    own_losses: the weights of the system's own losses, by name. shares_trunk: whether all conditions of an image share
+    one pass of the trunk. if_shared: how a model differs from its source where it shares the trunk and its source
+    does not.
     """
 
+    source: str
+    faithfulness: str
+    reads = "map"
+    options: tuple[str, ...] = ()
+    classifies = False
     own_losses: dict[str, float] = {}
     shares_trunk = True
+    if_shared = ""
 
-    def __init__(self, trunk: FrozenStem, conditions: int, embed_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        trunk: FrozenStem,
+        conditions: int,
+        *,
+        embed_dim: int | None = None,
+        head_norm: str = "none",
+        without: tuple[str, ...] = (),
+    ) -> None:
+        """Create a system on a trunk.
+
+        conditions: K. embed_dim: E, by default the trunk's width. head_norm: see `head_norm_layer`. without: names of
+        own losses to leave out.
+        """
         super().__init__()
         if conditions < 1:
             raise ValueError(f"conditions={conditions}: at least one is needed")
         self.trunk, self.conditions = trunk, conditions
-        self.embed_dim = embed_dim or trunk.embed_dim
+        self.embed_dim, self.head_norm = embed_dim or trunk.embed_dim, head_norm
+        self.own_losses = choose_losses(self.own_losses, without)
+
+    def create_head(self) -> Head:
+        """Create the head of Eq. 7 from the trunk's width to E."""
+        return Head(self.trunk.embed_dim, self.embed_dim, self.head_norm)
+
+    @property
+    def pretrained_cfg(self) -> dict:
+        """The settings of timm that the trunk's images are prepared with."""
+        return self.trunk.pretrained_cfg
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images, in pixels."""
+        return self.trunk.image_size
 
     @property
     def keeps_features(self) -> bool:
-        """Whether the stem's output is all that the model needs of an image, so that it may be kept."""
+        """Whether the model needs nothing of an image but the stem's output, so that this may be kept."""
         return self.trunk.freezes
 
     def stem(self, images: Tensor) -> Tensor:
-        """The frozen part of the trunk, whose output may be kept: (B, 3, height, width) -> features."""
+        """Run the frozen part of the trunk, whose output may be kept: (B, 3, height, width) -> features."""
         return self.trunk.stem(images)
 
     def encode_features(self, features: Tensor) -> Tensor:
-        """What `stem` gave -> tokens (B, P+N, D)."""
+        """Turn the output of `stem` into tokens (B, P+N, D)."""
         return self.trunk.tail(features)
 
     def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, height, width) -> tokens (B, P+N, D): once an image."""
+        """Run the shared trunk, once an image: (B, 3, height, width) -> tokens (B, P+N, D)."""
         return self.encode_features(self.stem(images))
 
     def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        """tokens of B images, condition (B, R) int -> (B, R, E): each image under R conditions."""
+        """Embed each image under R conditions: tokens of B images, condition (B, R) int -> (B, R, E)."""
         raise NotImplementedError
 
     def embed(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        """tokens (B, P+N, D), condition (B,) int -> (B, E)."""
+        """Embed each image under its condition: tokens (B, P+N, D), condition (B,) int -> (B, E)."""
         return self.read(tokens, self.check_condition(condition, tokens)[:, None])[:, 0]
 
     def spaces(self, tokens: Tensor) -> Tensor:
-        """tokens (B, P+N, D) -> (B, K, E): every condition of every image."""
-        return self.read(tokens, self.every(tokens))
+        """Embed each image under every condition: tokens (B, P+N, D) -> (B, K, E)."""
+        return self.read(tokens, self.all_conditions(tokens))
 
-    def attention(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        """tokens (B, P+N, D), condition (B,) int -> (B, H, h, w): the softmax weights on the patches."""
+    def attention_rows(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """Compute the softmax weights on prefix tokens and patches: condition (B,) int -> (B, H, P+N)."""
         raise NotImplementedError(f"{type(self).__name__} does not attend")
 
-    def outputs(self, tokens: Tensor, condition: Tensor | None, labels: Tensor) -> Outputs:
-        """What training compares, and the system's own losses.
+    def attention(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """Compute the softmax weights on the patches: tokens (B, P+N, D), condition (B,) int -> (B, H, h, w)."""
+        return self.patch_map(self.attention_rows(tokens, self.check_condition(condition, tokens)))
 
-        condition (B,): one an image, of a batch of triplets: anchors, positives and negatives, a third each; None:
-        all spaces. labels: (B,), or (B, K) for all spaces; -1 where there is none.
+    def outputs(self, tokens: Tensor, condition: Tensor | None, labels: Tensor) -> Outputs:
+        """Compute the embeddings that training compares, and the system's own losses.
+
+        condition: (B,), for a batch of triplets: a third each of anchors, positives and negatives; None: all spaces.
+        labels: (B,), or (B, K) for all spaces; -1 where an image has no label.
         """
         return Outputs(self.spaces(tokens) if condition is None else self.embed(tokens, condition), {}, {})
 
     def advance(self, share: float) -> None:
-        """Told before each training step how much of the budget is used, 0 to 1, for systems with stages."""
+        """Prepare for the next training step, in systems with stages. share: of the budget used so far, 0 to 1."""
 
     def slow_parameters(self) -> tuple[list[nn.Parameter], float]:
-        """Parameters whose learning rate is a part of the others' at present, and that part."""
+        """Return parameters with a smaller learning rate, and the factor of that rate at present."""
         return [], 1.0
 
-    def all_of(self, condition: int, tokens: Tensor) -> Tensor:
-        """(B,) filled with one condition."""
-        return torch.full((len(tokens),), condition, dtype=torch.long, device=tokens.device)
+    def repeat_condition(self, condition: int, tokens: Tensor) -> Tensor:
+        """Return (B,) filled with one condition."""
+        return torch.full((tokens.shape[0],), condition, dtype=torch.long, device=tokens.device)
 
-    def every(self, tokens: Tensor) -> Tensor:
-        """(B, K): all conditions for each image."""
-        return torch.arange(self.conditions, device=tokens.device).expand(len(tokens), -1)
+    def all_conditions(self, tokens: Tensor) -> Tensor:
+        """Return (B, K): all conditions for each image."""
+        return torch.arange(self.conditions, device=tokens.device).expand(tokens.shape[0], -1)
+
+    def condition_rows(self, tokens: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the conditions of each image as rows: (B, 1) of those given as (B,), or (B, K) of all for None."""
+        return self.all_conditions(tokens) if condition is None else condition[:, None]
 
     def patch_map(self, weights: Tensor) -> Tensor:
-        """Attention rows (B, H, P+N) -> their patch part as a map (B, H, h, w)."""
-        return weights[..., self.trunk.num_prefix_tokens :].unflatten(-1, self.trunk.grid_size)
+        """Arrange the patches, which come last, as a map: (..., P+N) -> (..., h, w)."""
+        height, width = self.trunk.grid_size
+        return weights[..., -height * width :].unflatten(-1, (height, width))
 
     def check_condition(self, condition: Tensor, tokens: Tensor) -> Tensor:
-        if condition.shape != (len(tokens),):
-            raise ValueError(f"condition has shape {tuple(condition.shape)}; one an image, ({len(tokens)},)")
+        """Return `condition` if it holds one condition an image; raise ValueError if not."""
+        if condition.shape != (tokens.shape[0],):
+            expected = f"one an image, ({tokens.shape[0]},)"
+            raise ValueError(f"condition has shape {tuple(condition.shape)}; {expected}")
         return condition
 
     def forward(
@@ -143,10 +206,10 @@ class ConditionalModel(nn.Module):
         cached: bool = False,
         labels: Tensor | None = None,
     ) -> Tensor | Outputs:
-        """`embed(encode(images), condition)`, or all spaces where no condition is given; Outputs given labels.
+        """Embed images under their conditions, or under all where `condition` is None; with labels, give Outputs.
 
-        gather: (B',) indices into the encoded images, so that each distinct image of a batch of triplets is
-        encoded once; `condition` then has B' entries. cached: `inputs` are the stem's output, not images.
+        gather: (B',) indices into the encoded images, so that each distinct image of a batch of triplets is encoded
+        once; `condition` then has B' entries. cached: `inputs` are the stem's output instead of images.
         """
         tokens = self.encode_features(inputs) if cached else self.encode(inputs)
         tokens = tokens if gather is None else tokens[gather]
@@ -156,9 +219,8 @@ class ConditionalModel(nn.Module):
 
 
 def choose_losses(known: dict[str, float], without: tuple[str, ...]) -> dict[str, float]:
-    """A system's own losses but for those named; ValueError for a name it has not."""
+    """Return a system's own losses but those named in `without`; ValueError for an unknown name."""
     if unknown := sorted(set(without) - set(known)):
-        raise ValueError(
-            f"no loss {', '.join(unknown)} to leave out; this system has: {', '.join(known) or 'none'}"
-        )
+        existing = ", ".join(known) or "none"
+        raise ValueError(f"no loss {', '.join(unknown)} to leave out; this system has: {existing}")
     return {name: weight for name, weight in known.items() if name not in without}

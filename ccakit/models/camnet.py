@@ -11,32 +11,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ccakit.models.base import ConditionalModel, Head
+from ccakit.models.base import ConditionalModel
 from ccakit.models.trunks.cnn import MapTrunk
 
 
 class CAMNet(ConditionalModel):
     """l2(FC(spatial attention(map * mask))) under a condition."""
 
-    def __init__(
-        self, trunk: MapTrunk, conditions: int, *, embed_dim: int | None = None, head_norm: str = "none"
-    ) -> None:
-        super().__init__(trunk, conditions, embed_dim)
+    source = "the paper, section 2, Figure 2"
+    faithfulness = (
+        "after the paper, with our choices: K x C x h x w mask, CBAM's spatial attention with a softmax"
+    )
+
+    def __init__(self, trunk: MapTrunk, conditions: int, **options) -> None:
+        super().__init__(trunk, conditions, **options)
         self.mask = nn.Parameter(torch.empty(conditions, trunk.embed_dim, *trunk.grid_size).normal_(0.9, 0.7))
         self.score = nn.Conv2d(2, 1, 7, padding=3)
-        self.head = Head(trunk.embed_dim, self.embed_dim, head_norm)
+        self.head = self.create_head()
 
     def attend(self, tokens: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """-> the masked map (B, R, C, N) and its spatial attention (B, R, N)."""
+        """Give the masked map (B, R, C, N) and its spatial attention (B, R, N)."""
         masked = tokens[:, None] * F.relu(self.mask)[condition]  # (B, R, C, h, w)
-        seen = torch.stack([masked.mean(2), masked.amax(2)], 2).flatten(0, 1)  # (B * R, 2, h, w)
-        return masked.flatten(3), self.score(seen).view(*condition.shape, -1).softmax(-1)
+        pooled = torch.stack([masked.mean(2), masked.amax(2)], 2).flatten(0, 1)  # (B * R, 2, h, w)
+        return masked.flatten(3), self.score(pooled).view(*condition.shape, -1).softmax(-1)
 
     def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        masked, where = self.attend(tokens, condition)
-        return self.head((masked @ where[..., None])[..., 0])  # (B, R, C, N) @ (B, R, N, 1) -> (B, R, C)
+        masked, weights = self.attend(tokens, condition)
+        return self.head((masked @ weights[..., None])[..., 0])  # (B, R, C, N) @ (B, R, N, 1) -> (B, R, C)
 
-    def attention(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        """The spatial attention: (B, 1, h, w)."""
-        _, where = self.attend(tokens, self.check_condition(condition, tokens)[:, None])
-        return where.unflatten(-1, self.trunk.grid_size)
+    def attention_rows(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """Compute the spatial attention, of one head: (B, 1, N)."""
+        return self.attend(tokens, condition[:, None])[1]

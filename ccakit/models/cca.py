@@ -7,7 +7,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ccakit.models.base import ConditionalModel, Head
+from ccakit.models.base import ConditionalModel
 from ccakit.models.last_block import LastBlock
 from ccakit.models.trunks.vit import Trunk
 
@@ -27,10 +27,8 @@ class ConditionToken(nn.Module):
             raise ValueError(f"condition token {kind!r}: one of {TOKEN_TYPES}")
         self.conditions = conditions
         self.mask = None
-        if kind == "type2":
-            self.mask = nn.Parameter(
-                torch.empty(conditions, width).normal_(0.9, 0.7)
-            )  # as CSN's learned mask
+        if kind == "type2":  # begins as CSN's learned mask
+            self.mask = nn.Parameter(torch.empty(conditions, width).normal_(0.9, 0.7))
         self.fc = nn.Linear(conditions if kind == "type1" else width, out)
 
     def forward(self, condition: Tensor | None = None) -> Tensor:
@@ -44,9 +42,14 @@ class ConditionToken(nn.Module):
 class CCA(ConditionalModel):
     """Conditional Cross Attention: q from the condition, k and v from the image, [CLS] read (Fig. 3).
 
-    token: `type1` or `type2`. query: "fc" (the FC of Eq. 2, 3 stands in the place of the block's W_q) or
-    "fc-wq" (it stands before it). residual: keep x_[CLS] beside the attention's output, as in Eq. 1.
+    token: `type1` or `type2`. query: "fc" (the FC of Eq. 2, 3 replaces the block's W_q) or "fc-wq" (it stands before
+    W_q). residual: keep x_[CLS] beside the attention's output, as in Eq. 1.
     """
+
+    source = "the paper, Eq. 2-7"
+    faithfulness = "after the paper; choices in docs/deviations.md"
+    reads = "tokens"
+    options = ("query", "residual")
 
     def __init__(
         self,
@@ -55,44 +58,40 @@ class CCA(ConditionalModel):
         token: str,
         *,
         freeze: str | int = "none",
-        embed_dim: int | None = None,
-        head_norm: str = "none",
         query: str = "fc",
         residual: bool = True,
+        **options,
     ) -> None:
-        super().__init__(Trunk(vit, freeze), conditions, embed_dim)
+        super().__init__(Trunk(vit, freeze), conditions, **options)
         if query not in QUERIES:
             raise ValueError(f"query {query!r}: one of {QUERIES}")
         width, keep_query = self.trunk.embed_dim, query == "fc-wq"
         self.block = LastBlock(vit.blocks[-1], keep_query)
         self.token = ConditionToken(token, conditions, width, width if keep_query else self.block.width)
         self.norm = vit.norm
-        self.head = Head(width, self.embed_dim, head_norm)
+        self.head = self.create_head()
         self.residual = residual
 
     def q_cond(self, condition: Tensor | None = None) -> Tensor:
-        """The attention query of each condition: (B,) -> (B, H*d), or all (K, H*d)."""
+        """Compute the attention query of each condition: (B,) -> (B, H*d), or of all for None: (K, H*d)."""
         q = self.token(condition)
         return q if self.block.q is None else self.block.q(q)
 
-    def _read(self, tokens: Tensor, q: Tensor) -> Tensor:
-        """tokens (B, P+N, D), q (B, R, H*d) -> (B, R, E)."""
+    def _read_queries(self, tokens: Tensor, q: Tensor) -> Tensor:
+        """Read tokens (B, P+N, D) by queries (B, R, H*d) -> (B, R, E)."""
         k, v = self.block.keys_values(tokens)
         x_cls = tokens[:, :1] if self.residual else None
         return self.head(self.norm(self.block.rows(x_cls, q, k, v)))  # Eq. 6, 7
 
     def embed(self, tokens: Tensor, condition: Tensor) -> Tensor:
         q = self.q_cond(self.check_condition(condition, tokens))
-        return self._read(tokens, q[:, None])[:, 0]
+        return self._read_queries(tokens, q[:, None])[:, 0]
 
     def spaces(self, tokens: Tensor) -> Tensor:
-        q = self.q_cond()[None].expand(len(tokens), -1, -1)  # (K, H*d) -> (B, K, H*d)
-        return self._read(tokens, q)
+        q = self.q_cond()[None].expand(tokens.shape[0], -1, -1)  # (K, H*d) -> (B, K, H*d)
+        return self._read_queries(tokens, q)
 
     def attention_rows(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        """The softmax of Eq. 6, which the embedding used: (B, H, P+N), rows summing to 1."""
-        q = self.q_cond(self.check_condition(condition, tokens))
-        return self.block.weights(q[:, None], self.block.keys_values(tokens)[0])[:, :, 0]
-
-    def attention(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        return self.patch_map(self.attention_rows(tokens, condition))
+        """Compute the softmax of Eq. 6 that the embedding used: (B, H, P+N), rows summing to 1."""
+        q = self.q_cond(condition)[:, None]
+        return self.block.weights(q, self.block.keys_values(tokens)[0])[:, :, 0]

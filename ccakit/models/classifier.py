@@ -1,4 +1,4 @@
-"""A classifier of the queried attribute's value, which M2Fashion and ADDE train beside the triplet loss."""
+"""A classifier of the queried attribute's value, which M2Fashion and ADDE-C train beside the triplet loss."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ccakit.models.base import ConditionalModel, Outputs
 from ccakit.processes import all_sum
 
 
 class ValueClassifier(nn.Module):
-    """One linear layer for the values of all attributes, read at those of the condition.
+    """One linear layer for the values of all attributes; a condition uses the logits of its own values.
 
     values: how many values each of the K attributes has.
     """
@@ -21,15 +22,45 @@ class ValueClassifier(nn.Module):
     def __init__(self, width: int, values: Sequence[int]) -> None:
         super().__init__()
         self.fc = nn.Linear(width, sum(values))
-        owner = [condition for condition, count in enumerate(values) for _ in range(count)]
+        owner = []  # the attribute of each logit
+        for condition, count in enumerate(values):
+            owner += [condition] * count
         self.register_buffer("starts", torch.tensor([0, *accumulate(values[:-1])]), persistent=False)
         self.register_buffer("owner", torch.tensor(owner), persistent=False)
 
     def loss(self, x: Tensor, condition: Tensor, labels: Tensor) -> Tensor:
-        """The mean cross entropy over rows with a label: x (..., width), condition and labels (...,), -1 for none."""
+        """Compute the mean cross entropy over the rows that have a label, of all processes.
+
+        x: (..., width); condition and labels: (...,), labels -1 where there is none.
+        """
         known = labels >= 0
         condition, labels = condition[known], labels[known]
         logits = self.fc(x[known]).float().masked_fill(self.owner != condition[:, None], -torch.inf)
         target = self.starts[condition] + labels
         count = int(all_sum(torch.tensor(len(target))))
         return all_sum(F.cross_entropy(logits, target, reduction="sum")) / max(1, count)
+
+
+class ClassifyingModel(ConditionalModel):
+    """A system with a classifier of the condition's values on `project`, the embedding before its L2.
+
+    The cross entropy is added to the triplet loss (`classify`, weight 1). A subclass creates `self.classifier`.
+    """
+
+    classifies = True
+    own_losses = {"classify": 1.0}
+    classifier: ValueClassifier
+
+    def project(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """Compute the embeddings before the L2: tokens (B, C, h, w), condition (B, R) -> (B, R, E)."""
+        raise NotImplementedError
+
+    def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        return F.normalize(self.project(tokens, condition), dim=-1)
+
+    def outputs(self, tokens: Tensor, condition: Tensor | None, labels: Tensor) -> Outputs:
+        rows = self.condition_rows(tokens, condition)
+        projected, terms = self.project(tokens, rows), {}
+        if "classify" in self.own_losses:
+            terms["classify"] = self.classifier.loss(projected, rows, labels.view(rows.shape))
+        return Outputs(F.normalize(projected, dim=-1), {}, terms).shaped_for(condition)

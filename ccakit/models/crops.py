@@ -12,29 +12,25 @@ THRESHOLD = 0.1
 
 
 def attended_boxes(maps: Tensor, side: int, threshold: float = THRESHOLD) -> Tensor:
-    """The square around the places where a map is above `threshold` of its range: (..., h, w) -> (..., 3).
+    """Find the square around the places where a map is above `threshold` of its range: (..., h, w) -> (..., 3).
 
-    x, y and side of the square, fractions of the picture's side, found on `side` x `side` pixels as the authors'
-    code does: the map enlarged, stretched to 0-255, cut at the threshold, its bounding box made square on the longer
-    side around its centre and moved inside.
+    Gives x, y and side of the square as fractions of the picture's side. They are found on `side` x `side` pixels as
+    in the authors' code: the map is enlarged, stretched to 0-255, and cut at the threshold; the bounding box is made
+    square on the longer side around its centre, and moved inside. Leading dimensions: one or more.
     """
-    shape = maps.shape[:-2]
-    large = F.interpolate(maps.reshape(-1, 1, *maps.shape[-2:]).float(), (side, side), mode="bilinear")[:, 0]
+    large = F.interpolate(maps.flatten(0, -3)[:, None].float(), (side, side), mode="bilinear")[:, 0]
     low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
-    bytes_ = ((large - low) / (high - low).clamp(min=1e-12) * 255).floor()
-    inside = bytes_ > math.floor(255 * threshold)
+    levels = ((large - low) / (high - low).clamp(min=1e-12) * 255).floor()
+    inside = levels > math.floor(255 * threshold)
     x, width = _extent(inside.any(1))
     y, height = _extent(inside.any(2))
     d = torch.maximum(width, height)
-    corners = [_corner(start, length, d, side) for start, length in ((x, width), (y, height))]
-    boxes = torch.stack([*corners, d], dim=-1) / side
-    if len(shape) < 2:
-        return boxes.view(*shape, 3)
-    return boxes.unflatten(0, (-1, *shape[1:]))  # -1: for any batch size, also where this is traced
+    boxes = torch.stack([_corner(x, width, d, side), _corner(y, height, d, side), d], dim=-1) / side
+    return boxes.unflatten(0, (-1, *maps.shape[1:-2]))  # -1: any batch size, also in an exported model
 
 
 def _extent(inside: Tensor) -> tuple[Tensor, Tensor]:
-    """First place and length of the run that holds all true places; the whole where there is none."""
+    """Give first place and length of the run that holds all true places of a row; the whole row if none is true."""
     size = inside.shape[1]
     first = inside.int().argmax(1)
     last = size - 1 - inside.flip(1).int().argmax(1)
@@ -43,44 +39,49 @@ def _extent(inside: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _corner(start: Tensor, length: Tensor, d: Tensor, side: int) -> Tensor:
+    """Place a length `d` around the centre of a run, inside 0..side; give where it begins."""
     centre = start + length // 2
     moved = (centre - d // 2).clamp(min=0)
     return torch.where(centre + d // 2 > side, side - d, moved)
 
 
-def cut_picture(picture: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """The square of each picture, enlarged or reduced to `side` as Pillow does, by its antialiased bilinear filter.
+def crop_pictures(picture: Tensor, boxes: Tensor, side: int) -> Tensor:
+    """Cut a square out of each picture and resize it to `side` by Pillow's antialiased bilinear filter.
 
     Nothing outside the square is seen. picture (B, C, h, w), boxes (B, 3) as `attended_boxes` gives them ->
     (B, C, side, side).
     """
     x, y, d = boxes.unbind(-1)
-    lines, columns = (_filter(start, d, side, size) for start, size in zip((y, x), picture.shape[2:]))
-    return torch.einsum("bih,bchw,bjw->bcij", lines.to(picture.dtype), picture, columns.to(picture.dtype))
+    height, width = picture.shape[2:]
+    lines = _resize_weights(y, d, side, height).to(picture.dtype)
+    columns = _resize_weights(x, d, side, width).to(picture.dtype)
+    return torch.einsum("bih,bchw,bjw->bcij", lines, picture, columns)
 
 
-def _filter(start: Tensor, d: Tensor, side: int, size: int) -> Tensor:
-    """How much each of `size` pixels counts in each of `side` new ones, over `d` from `start`: (B, side, size)."""
+def _resize_weights(start: Tensor, d: Tensor, side: int, size: int) -> Tensor:
+    """Compute the weight of each of `size` pixels in each of `side` new ones, which cover `d` from `start`.
+
+    start, d: (B,), fractions of the picture's side. Gives (B, side, size).
+    """
     start, d = start[:, None, None] * size, d[:, None, None] * size
     old = torch.arange(size, device=d.device) + 0.5  # the pixels' centres
     new = start + d * ((torch.arange(side, device=d.device) + 0.5) / side)[:, None]  # (B, side, 1)
-    weight = (1 - (old - new).abs() / (d / side).clamp(min=1)).clamp(
-        min=0
-    )  # a triangle, wider where it reduces
+    scale = (d / side).clamp(min=1)  # above 1 where the picture is reduced
+    weight = (1 - (old - new).abs() / scale).clamp(min=0)  # a triangle, wider where it reduces
     weight = weight * ((old > start) & (old < start + d))
     return weight / weight.sum(-1, keepdim=True)
 
 
-def cut_out(picture: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """The square of each map, enlarged or reduced to `side` by bilinear sampling.
+def crop_maps(maps: Tensor, boxes: Tensor, side: int) -> Tensor:
+    """Cut a square out of each map and resize it to `side` by bilinear sampling.
 
-    picture (B, C, h, w), boxes (B, 3) as `attended_boxes` gives them -> (B, C, side, side).
+    maps (B, C, h, w), boxes (B, 3) as `attended_boxes` gives them -> (B, C, side, side).
     """
     x, y, d = boxes.unbind(-1)
-    # in grid_sample's coordinates, -1 to 1 over the picture, the square's centre is 2x + d - 1
-    at = (2 * torch.arange(side, device=picture.device) + 1) / side - 1  # centres of the new pixels
-    columns, lines = (d[:, None] * at + (2 * start + d - 1)[:, None] for start in (x, y))  # (B, side)
-    grid = torch.stack(
-        torch.broadcast_tensors(columns[:, None, :], lines[:, :, None]), dim=-1
-    )  # (B, side, side, 2)
-    return F.grid_sample(picture, grid.to(picture.dtype), padding_mode="border", align_corners=False)
+    # In grid_sample's coordinates, -1 to 1 over the map, the square's centre is 2x + d - 1.
+    offsets = (2 * torch.arange(side, device=maps.device) + 1) / side - 1  # centres of the new places
+    columns = d[:, None] * offsets + (2 * x + d - 1)[:, None]  # (B, side)
+    lines = d[:, None] * offsets + (2 * y + d - 1)[:, None]
+    both = torch.broadcast_tensors(columns[:, None, :], lines[:, :, None])
+    grid = torch.stack(both, dim=-1).to(maps.dtype)  # (B, side, side, 2)
+    return F.grid_sample(maps, grid, padding_mode="border", align_corners=False)

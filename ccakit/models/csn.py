@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ccakit.models.base import ConditionalModel, Head, Outputs, choose_losses
+from ccakit.models.base import ConditionalModel, Outputs
 from ccakit.models.trunks.frozen import FrozenStem
 from ccakit.processes import gather
 
@@ -43,33 +43,30 @@ class ConditionMask(nn.Module):
 class CSN(ConditionalModel):
     """One general embedding an image; a condition is a mask on it: l2(FC(pool(map)) * mask).
 
-    Its own losses are those of CSN's code: `embedding_norm`, 5e-3 |general embedding|_2 / sqrt(B), and `mask_norm`,
-    5e-4 |mask|_1 / B. (ASEN's comparison trains without them: without=("embedding_norm", "mask_norm").)
+    mask: see `ConditionMask`. Its own losses are those of CSN's code: `embedding_norm`, 5e-3 |general embedding|_2 /
+    sqrt(B), and `mask_norm`, 5e-4 |mask|_1 / B. (ASEN's comparison trains without them:
+    without=("embedding_norm", "mask_norm").)
     """
 
+    source = "Veit et al., CVPR 2017"
+    faithfulness = (
+        "as CSN's code, its two norms included; E = C and cosine distance as in ASEN's comparison, "
+        "which has no norms"
+    )
+    options = ("mask",)
     own_losses = {"embedding_norm": 5e-3, "mask_norm": 5e-4}
 
-    def __init__(
-        self,
-        trunk: FrozenStem,
-        conditions: int,
-        *,
-        embed_dim: int | None = None,
-        head_norm: str = "none",
-        mask: str = "learned",
-        without: tuple[str, ...] = (),
-    ) -> None:
-        super().__init__(trunk, conditions, embed_dim)
-        self.head = Head(trunk.embed_dim, self.embed_dim, head_norm)
+    def __init__(self, trunk: FrozenStem, conditions: int, *, mask: str = "learned", **options) -> None:
+        super().__init__(trunk, conditions, **options)
+        self.head = self.create_head()
         self.mask = ConditionMask(mask, conditions, self.embed_dim)
-        self.own_losses = choose_losses(self.own_losses, without)
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """tokens (B, C, h, w) -> (B, C)."""
+        """Average the map: tokens (B, C, h, w) -> (B, C)."""
         return tokens.mean(dim=(2, 3))
 
     def masked(self, tokens: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Before the L2: the masked embedding (B, R, E), the general one (B, E) and the masks (B, R, E)."""
+        """Give, before the L2, the masked embedding (B, R, E), the general one (B, E) and the masks (B, R, E)."""
         general, mask = self.head.project(self.pool(tokens)), self.mask(condition)
         return general[:, None] * mask, general, mask
 
@@ -77,14 +74,12 @@ class CSN(ConditionalModel):
         return F.normalize(self.masked(tokens, condition)[0], dim=-1)
 
     def outputs(self, tokens: Tensor, condition: Tensor | None, labels: Tensor) -> Outputs:
-        rows = self.every(tokens) if condition is None else condition[:, None]
-        masked, general, mask = self.masked(tokens, rows)
-        embedding = F.normalize(masked, dim=-1)
+        masked, general, mask = self.masked(tokens, self.condition_rows(tokens, condition))
         sides = 1 if condition is None else 3  # CSN's norms are means over anchors, positives and negatives
-        norms = torch.stack([part.norm() / len(part) ** 0.5 for part in map(gather, general.chunk(sides))])
-        terms = {"embedding_norm": norms.mean(), "mask_norm": gather(mask.abs().sum(-1)).mean()}
-        return Outputs(
-            embedding if condition is None else embedding[:, 0],
-            {},
-            {name: terms[name] for name in self.own_losses},
-        )
+        norms = [part.norm() / len(part) ** 0.5 for part in map(gather, general.chunk(sides))]
+        terms = {
+            "embedding_norm": torch.stack(norms).mean(),
+            "mask_norm": gather(mask.abs().sum(-1)).mean(),
+        }
+        own = {name: terms[name] for name in self.own_losses}
+        return Outputs(F.normalize(masked, dim=-1), {}, own).shaped_for(condition)

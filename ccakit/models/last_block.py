@@ -14,7 +14,7 @@ from torch.nn import functional as F
 class LastBlock(nn.Module):
     """A timm `Block` with its fused qkv taken apart, so that the query may come from elsewhere.
 
-    keep_query: whether W_q stays (the plain ViT needs it; CCA's FC stands in its place).
+    keep_query: whether W_q stays. The plain ViT needs it; in CCA an FC replaces it.
     """
 
     def __init__(self, block: Block, keep_query: bool) -> None:
@@ -37,21 +37,21 @@ class LastBlock(nn.Module):
         return self.num_heads * self.head_dim
 
     def keys_values(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, P+N, D) -> k and v of LN(x_{L-1}), each (B, H, P+N, d)."""
+        """Compute k and v of LN(x_{L-1}): (B, P+N, D) -> each (B, H, P+N, d)."""
         kv = self.kv(self.norm1(tokens)).unflatten(-1, (2, self.num_heads, self.head_dim))
         k, v = kv.permute(2, 0, 3, 1, 4)  # (B, P+N, 2, H, d) -> 2 x (B, H, P+N, d)
         return self.k_norm(k), v
 
     def heads(self, q: Tensor) -> Tensor:
-        """(B, R, H*d) -> (B, H, R, d)."""
+        """Split queries into heads: (B, R, H*d) -> (B, H, R, d)."""
         return self.q_norm(q.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2))
 
     def weights(self, q: Tensor, k: Tensor) -> Tensor:
-        """softmax(q k^T / sqrt(d)): (B, R, H*d), (B, H, P+N, d) -> (B, H, R, P+N), rows summing to 1."""
+        """Compute softmax(q k^T / sqrt(d)): (B, R, H*d), (B, H, P+N, d) -> (B, H, R, P+N), rows summing to 1."""
         return (self.heads(q) @ k.transpose(-2, -1) * self.head_dim**-0.5).softmax(dim=-1)
 
     def rows(self, x: Tensor | None, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The block's output at R rows: (B, R, D).
+        """Compute the block's output at R rows: (B, R, D).
 
         x: (B, 1 or R, D), the residual of Eq. 1, or None for none; q: (B, R, H*d).
         """
@@ -63,17 +63,17 @@ class LastBlock(nn.Module):
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
 
     def cls_row(self, tokens: Tensor) -> Tensor:
-        """The plain block's output at [CLS] alone: (B, P+N, D) -> (B, 1, D)."""
+        """Compute the plain block's output at [CLS] alone: (B, P+N, D) -> (B, 1, D)."""
         k, v = self.keys_values(tokens)
         return self.rows(tokens[:, :1], self.q(self.norm1(tokens[:, :1])), k, v)
 
     def cls_weights(self, tokens: Tensor) -> Tensor:
-        """[CLS]'s self-attention: (B, P+N, D) -> (B, H, P+N)."""
+        """Compute [CLS]'s self-attention: (B, P+N, D) -> (B, H, P+N)."""
         return self.weights(self.q(self.norm1(tokens[:, :1])), self.keys_values(tokens)[0])[:, :, 0]
 
 
 def _slice(linear: nn.Linear, start: int, stop: int) -> nn.Linear:
-    """Output rows start..stop of a Linear, as a Linear of its own with the same weights."""
+    """Copy output rows start..stop of a Linear into a Linear of its own."""
     part = nn.Linear(linear.in_features, stop - start, bias=linear.bias is not None)
     part.weight.data.copy_(linear.weight.data[start:stop])
     if linear.bias is not None:

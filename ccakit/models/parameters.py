@@ -1,100 +1,92 @@
-"""Parameters of every part, beside the paper's claims of section 4.4."""
+"""Parameters of every part, beside the paper's claims of section 4.4; the systems and trunks, as text."""
 
 from __future__ import annotations
 
-import torch
+from torch import nn
 
-from ccakit.models.registry import create_model, list_models
+from ccakit.models.base import ConditionalModel
+from ccakit.models.registry import count_parameters, create_on_meta, list_models
 from ccakit.models.trunks.cnn import WORKING_CNNS
 from ccakit.models.trunks.vit import WORKING
+from ccakit.text_table import text_table
 
-CLAIMS = {"vit_base_r50_s16_224": {"triplet": 97_890_112}}
-"""timm's count of the paper's trunk, which section 4.4 rounds to 98M."""
+SYSTEMS = ("triplet", "cca-type1", "cca-type2")
+PAPER_TRUNK, PAPER_COUNT = "vit_base_r50_s16_224", 97_890_112  # timm's count, which section 4.4 rounds to 98M
 
 
 def count_parts(trunk: str, conditions: int) -> tuple[dict, str]:
-    """Counts of each part of the three ViT systems on a trunk, and the text that `ccakit params` prints.
+    """Count the parts of the three ViT systems on a trunk; give the counts, and the text that `ccakit params` prints.
 
     Section 4.4: the ViT has 98M parameters, and "fewer than 0.1M" are added for the condition token. Where the FC
-    of Eq. 2, 3 stands in the place of W_q: Type-2 adds K*D; Type-1 takes D*D - K*D away.
+    of Eq. 2, 3 replaces W_q, Type-2 adds K*D; Type-1 takes D*D - K*D away.
     """
-    width = _width(trunk)
-    counts = {name: _parts(name, trunk, conditions) for name in ("triplet", "cca-type1", "cca-type2")}
-    plain = sum(v for part, v in counts["triplet"].items() if part != "head")
-    expected = {"cca-type1": conditions * width - width * width, "cca-type2": conditions * width}
-    lines = [
-        f"{trunk}, K = {conditions} conditions",
-        f"{'part':<34}" + "".join(f"{name:>14}" for name in counts),
+    models = {name: create_on_meta(name, conditions, trunk) for name in SYSTEMS}
+    counts = {name: _count_parts_of(model) for name, model in models.items()}
+    body = {name: sum(parts.values()) - parts["head"] for name, parts in counts.items()}
+    type1, type2 = (body[name] - body["triplet"] for name in ("cca-type1", "cca-type2"))
+    width = models["triplet"].trunk.embed_dim
+    checks = [
+        ("cca-type1 against the plain ViT", type1, conditions * width - width * width),
+        ("cca-type2 against the plain ViT", type2, conditions * width),
     ]
-    for part in {part: None for of in counts.values() for part in of}:
-        lines.append(f"{part:<34}" + "".join(f"{of.get(part, 0):>14,}" for of in counts.values()))
-    checks = []
-    if conditions == 8 and trunk in CLAIMS:
-        checks.append(("the plain ViT, section 4.4: 98M (97.89M)", plain, CLAIMS[trunk]["triplet"]))
-    for name, want in expected.items():
-        added = sum(v for part, v in counts[name].items() if part != "head") - plain
-        checks.append((f"{name} against the plain ViT", added, want))
-    for text, got, want in checks:
-        lines.append(f"{text}: expected {want:+,}, counted {got:+,}, match: {'yes' if got == want else 'no'}")
-    small = all(abs(got) < 100_000 or got < 0 for _, got, _ in checks[-2:])
-    lines.append(f'"fewer than 0.1M parameters are added": match: {"yes" if small else "no"}')
+    if trunk == PAPER_TRUNK:
+        checks.insert(0, ("the plain ViT, section 4.4: 98M (97.89M)", body["triplet"], PAPER_COUNT))
+    rows = [["part", *SYSTEMS]]
+    for part in counts["cca-type2"]:
+        rows.append([part, *(f"{parts.get(part, 0):,}" for parts in counts.values())])
+    lines = [f"{trunk}, K = {conditions} conditions", text_table(rows)]
+    for text, counted, expected in checks:
+        match = _yes_or_no(counted == expected)
+        lines.append(f"{text}: expected {expected:+,}, counted {counted:+,}, match: {match}")
+    lines.append(f'"fewer than 0.1M parameters are added": match: {_yes_or_no(max(type1, type2) < 100_000)}')
     lines.append("(the head of Eq. 7 is every system's and left out of the comparison)")
-    matches = all(got == want for _, got, want in checks)
-    return {"trunk": trunk, "conditions": conditions, "parts": counts, "match": matches}, "\n".join(lines)
+    match = all(counted == expected for _, counted, expected in checks)
+    return {"trunk": trunk, "conditions": conditions, "parts": counts, "match": match}, "\n".join(lines)
 
 
-def _model(name: str, trunk: str, conditions: int):
-    with torch.device("meta"):  # shapes only: no memory, no time
-        return create_model(name, trunk=trunk, conditions=conditions, pretrained=False)
+def _yes_or_no(answer: bool) -> str:
+    return "yes" if answer else "no"
 
 
-def _width(trunk: str) -> int:
-    return _model("cca-type2", trunk, 1).trunk.embed_dim
-
-
-def _parts(name: str, trunk: str, conditions: int) -> dict[str, int]:
-    model = _model(name, trunk, conditions)
+def _count_parts_of(model: ConditionalModel) -> dict[str, int]:
+    """Count the parameters of each part of a ViT system; parts that it does not have count 0."""
+    trunk, block, token = model.trunk, model.block, getattr(model, "token", None)
     parts = {
-        "patch embedding": model.trunk.patch_embed,
-        "[CLS], position": model.trunk.position,
-        "blocks 1 .. L-1": model.trunk.blocks,
-        "block L: W_q": model.block.q,
-        "block L: W_k, W_v": model.block.kv,
-        "block L: projection": model.block.proj,
-        "block L: FFN": model.block.mlp,
-        "condition token: FC (Eq. 2, 3)": getattr(getattr(model, "token", None), "fc", None),
-        "norms": [model.trunk.norm_pre, model.block.norm1, model.block.norm2, model.norm],
+        "patch embedding": trunk.patch_embed,
+        "[CLS], position": trunk.position,
+        "blocks 1 .. L-1": trunk.blocks,
+        "block L: W_q": block.q,
+        "block L: W_k, W_v": block.kv,
+        "block L: projection": block.proj,
+        "block L: FFN": block.mlp,
+        "condition token: FC (Eq. 2, 3)": getattr(token, "fc", None),
+        "norms": nn.ModuleList([trunk.norm_pre, block.norm1, block.norm2, model.norm]),
         "head": model.head,
     }
-    counts = {part: _count(modules) for part, modules in parts.items()}
-    mask = getattr(getattr(model, "token", None), "mask", None)
+    counts = {name: 0 if part is None else count_parameters(part) for name, part in parts.items()}
+    mask = getattr(token, "mask", None)
     counts["condition token: M (Eq. 3)"] = 0 if mask is None else mask.numel()
-    rest = _count(model) - sum(counts.values())
-    if rest:
+    if rest := count_parameters(model) - sum(counts.values()):
         counts["other (LayerScale, QK norms)"] = rest
     return counts
 
 
-def _count(modules) -> int:
-    if modules is None:
-        return 0
-    modules = modules if isinstance(modules, list) else [modules]
-    return sum(p.numel() for m in modules for p in m.parameters())
-
-
 def list_systems() -> str:
-    """The systems and trunks there are, as text."""
-    lines = [f"{'system':<12}{'parameters':>13}  {'source':<32}how it is built"]
+    """Describe the systems and trunks there are, as text."""
+    rows = [["system", "parameters", "source", "how it is built"]]
     for info in list_models():
-        lines.append(f"{info.name:<12}{info.parameters():>13,}  {info.source:<32}{info.faithfulness}")
-    lines.append(
-        "(parameters for FashionAI's 8 attributes, on resnet50 to its third stage, or vit_base_r50_s16_224)"
-    )
-    lines += ["trunks of triplet, networks, tf-*, cca-*: timm's plain vision transformers, such as", *WORKING]
-    lines += ["trunks of the others: timm's CNNs, such as", *WORKING_CNNS]
-    alone = [
-        info.name + " (unless on kept features)" * bool(info.if_shared)
-        for info in list_models()
-        if not info.shares_trunk
+        rows.append([info.name, f"{info.parameters():,}", info.source, info.faithfulness])
+    lines = [
+        text_table(rows, left=(0, 2, 3)),
+        "(parameters for FashionAI's 8 attributes, on resnet50 to its third stage, or vit_base_r50_s16_224)",
+        "trunks of triplet, networks, tf-*, cca-*: timm's plain vision transformers, such as",
+        *WORKING,
+        "trunks of the others: timm's CNNs, such as",
+        *WORKING_CNNS,
     ]
-    return "\n".join([*lines, f"one pass of the trunk serves all conditions, but not in: {', '.join(alone)}"])
+    separate = []
+    for info in list_models():
+        if not info.shares_trunk:
+            separate.append(f"{info.name} (unless on kept features)" if info.if_shared else info.name)
+    lines.append(f"one pass of the trunk serves all conditions, but not in: {', '.join(separate)}")
+    return "\n".join(lines)

@@ -12,6 +12,10 @@ from ccakit.models.trunks.vit import Trunk
 class TFASEN(ASEN):
     """ASEN on the transformer's output. `tokens` are here those after the last block and the final norm."""
 
+    source = "the paper, section 4.6"
+    faithfulness = "after the paper, with our choices: asen on the last block's [PATCH] tokens"
+    reads = "tokens"
+
     def __init__(
         self, vit: VisionTransformer, conditions: int, *, freeze: str | int = "none", **options
     ) -> None:
@@ -22,6 +26,5 @@ class TFASEN(ASEN):
         return self.norm(self.block(self.trunk.tail(features)))
 
     def as_map(self, tokens: Tensor) -> Tensor:
-        """tokens (B, P+N, D) -> the patches as a map (B, D, h, w)."""
-        patches = tokens[:, self.trunk.num_prefix_tokens :]
-        return patches.transpose(1, 2).unflatten(-1, self.trunk.grid_size)
+        """Arrange the patches as a map: tokens (B, P+N, D) -> (B, D, h, w)."""
+        return self.patch_map(tokens.transpose(1, 2))

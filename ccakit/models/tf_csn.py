@@ -1,4 +1,4 @@
-"""TF-CSN (section 4.6): the vision transformer, and CSN's mask on what [CLS] gives."""
+"""TF-CSN (section 4.6): the vision transformer, and CSN's mask on its [CLS] output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from ccakit.models.trunks.vit import Trunk
 
 
 class TFCSN(CSN):
-    """l2(FC([CLS]) * mask). The last block computes the [CLS] row alone, which is all that is read: exact."""
+    """l2(FC([CLS]) * mask). The last block computes only the [CLS] row, as nothing else is read: exact."""
+
+    source = "the paper, section 4.6"
+    faithfulness = "after the paper, with our choices: learned masks, FC before the mask"
+    reads = "tokens"
 
     def __init__(
         self, vit: VisionTransformer, conditions: int, *, freeze: str | int = "none", **options
@@ -20,10 +24,9 @@ class TFCSN(CSN):
         self.block, self.norm = LastBlock(vit.blocks[-1], keep_query=True), vit.norm
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """tokens (B, P+N, D) -> the transformer's [CLS] output (B, D)."""
+        """Compute the transformer's [CLS] output: tokens (B, P+N, D) -> (B, D)."""
         return self.norm(self.block.cls_row(tokens))[:, 0]
 
-    def attention(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        """[CLS]'s self-attention, the same under every condition: (B, H, h, w)."""
-        self.check_condition(condition, tokens)
-        return self.patch_map(self.block.cls_weights(tokens))
+    def attention_rows(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """Compute [CLS]'s self-attention, the same under every condition: (B, H, P+N)."""
+        return self.block.cls_weights(tokens)

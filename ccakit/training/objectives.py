@@ -131,7 +131,7 @@ def _plain(model):
 
 def _gathered(out: Outputs, sides: int) -> Outputs:
     """The whole batch's embeddings, in which each process's part has so many sides."""
-    also = {name: processes.gather_sides(embedding, sides) for name, embedding in out.also.items()}
+    also = {name: processes.gather_sides(embedding, sides) for name, embedding in out.extra.items()}
     return Outputs(processes.gather_sides(out.embedding, sides), also, out.terms)
 
 
@@ -139,7 +139,7 @@ def _result(model, out: Outputs, compare: Callable[[Tensor], tuple[Tensor, int]]
     """The loss of what `compare` compares, plus the system's own losses at their weights."""
     own = _plain(model).own_losses
     loss, triplets = compare(out.embedding)
-    terms = {name: compare(embeddings)[0] for name, embeddings in out.also.items()} | out.terms
+    terms = {name: compare(embeddings)[0] for name, embeddings in out.extra.items()} | out.terms
     total = loss + sum(own[name] * term for name, term in terms.items())
     return StepResult(total, triplets, width, {name: term.detach() for name, term in terms.items()})
 

@@ -92,7 +92,7 @@ def test_csns_norms_over_triplets(name):
             absolute += float(table[condition[row]].abs().sum())
         embedding_norm += math.sqrt(squares) / math.sqrt(triplets) / 3
         mask_norm += absolute / triplets / 3
-    assert set(out.terms) == set(OWN[name]) and out.also == {}
+    assert set(out.terms) == set(OWN[name]) and out.extra == {}
     close(out.terms["embedding_norm"].detach(), embedding_norm)
     close(out.terms["mask_norm"].detach(), mask_norm, atol=1e-5)
     close(out.embedding, model.embed(tokens, condition))
@@ -201,8 +201,8 @@ def test_asen_pps_losses_over_triplets():
     half = both.shape[1] // 2
     whole, part = F.normalize(both[:, :half], dim=-1), F.normalize(both[:, half:], dim=-1)
     close(out.embedding, whole)
-    assert set(out.also) == {"local"} and set(out.terms) == {"align"}
-    close(out.also["local"], part)
+    assert set(out.extra) == {"local"} and set(out.terms) == {"align"}
+    close(out.extra["local"], part)
     align = (
         sum(
             float(cosine_distance(whole[side * triplets + t], part[side * triplets + t]))
@@ -216,7 +216,7 @@ def test_asen_pps_losses_over_triplets():
     for t in range(triplets):
         near, far = (F.cosine_similarity(part[t], part[side * triplets + t], dim=0) for side in (1, 2))
         total += float(ranking(near[None], far[None], torch.ones(1)))
-    split = out.also["local"].chunk(3)
+    split = out.extra["local"].chunk(3)
     theirs = nn.TripletMarginWithDistanceLoss(distance_function=cosine_distance, margin=0.2)(*split)
     close(theirs.detach(), total / triplets)
 
@@ -226,7 +226,7 @@ def test_asen_pps_first_stage_is_the_global_branch_alone():
     model.advance(0.0)
     tokens, condition = tokens_of(model, 6), torch.tensor([0, 2] * 3)
     for out in (model.outputs(tokens, condition, condition), model.outputs(tokens, None, condition)):
-        assert out.also == {} and out.terms == {}
+        assert out.extra == {} and out.terms == {}
         close(out.embedding.norm(dim=-1), torch.ones(out.embedding.shape[:-1]))
         assert out.embedding.shape[-1] == model.embed_dim // 2
 
@@ -236,11 +236,11 @@ def test_asen_pp_aligns_all_spaces():
     tokens = tokens_of(model, 4)
     out = model.outputs(tokens, None, torch.zeros(4, K, dtype=torch.long))
     rows = [
-        cosine_distance(out.embedding[b, c], out.also["local"][b, c]).item()
+        cosine_distance(out.embedding[b, c], out.extra["local"][b, c]).item()
         for b in range(4)
         for c in range(K)
     ]
-    assert out.also["local"].shape == out.embedding.shape == (4, K, 32)
+    assert out.extra["local"].shape == out.embedding.shape == (4, K, 32)
     close(out.terms["align"].detach(), 3 * sum(rows) / len(rows), atol=1e-5)
 
 
@@ -302,12 +302,12 @@ def stepped(name, mode, split, without=()):
             labels = matrix[torch.from_numpy(order), rows]
             out = model.outputs(tokens, rows, labels)
             base = plain_triplets(out.embedding)
-            terms = {name: plain_triplets(of) for name, of in out.also.items()} | out.terms
+            terms = {name: plain_triplets(of) for name, of in out.extra.items()} | out.terms
         else:
             labels = matrix[torch.from_numpy(images)]
             out = model.outputs(tokens, None, labels)
             base = plain_spaces(out.embedding, labels)
-            terms = {name: plain_spaces(of, labels) for name, of in out.also.items()} | out.terms
+            terms = {name: plain_spaces(of, labels) for name, of in out.extra.items()} | out.terms
         assert (labels >= 0).all() == (mode == "triplets")  # a triplet's condition is labelled
     return result, base, terms
 

@@ -256,8 +256,8 @@ def test_local_weights_are_read_into_the_map_trunk(tmp_path):
 )
 def test_the_map_is_where_the_stride_is_16(name, channels):
     with torch.device("meta"):
-        trunk, settings = create_map_trunk(name, pretrained=False)
-    side = settings["input_size"][1]
+        trunk = create_map_trunk(name, pretrained=False)
+    side = trunk.image_size[1]
     assert trunk.embed_dim == channels and trunk.grid_size == (side // 16, side // 16)
     assert side == (128 if name == "lite" else 224)
 

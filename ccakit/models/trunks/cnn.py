@@ -16,16 +16,18 @@ from torch import Tensor, nn
 
 from ccakit.models.trunks.frozen import FrozenStem, TrunkError
 from ccakit.models.trunks.lite import LITE, create_lite
-from ccakit.models.trunks.timm_weights import build
+from ccakit.models.trunks.timm_weights import create_timm
 
 STRIDE = 16
 WORKING_CNNS = ("resnet50 (the paper's)", "resnet34", "resnet18", "efficientnet_b0", "lite (ours, for CPUs)")
+TRANSFORMERS = ("vision_transformer", "vision_transformer_hybrid", "deit")  # timm's modules of plain ones
 
 
 class MapTrunk(FrozenStem):
     """A CNN and, for `lite`, the 1x1 convolution after it that its transformer has as well.
 
-    freeze: "none", or "backbone" ("all" is the same): the CNN is not trained.
+    channels: C. freeze: "none", or "backbone" ("all" is the same): the CNN is not trained. settings: timm's, of the
+    images.
     """
 
     def __init__(
@@ -35,12 +37,13 @@ class MapTrunk(FrozenStem):
         channels: int,
         image_size: tuple[int, int],
         freeze: str | int = "none",
+        settings: dict | None = None,
     ) -> None:
         super().__init__()
         if freeze not in ("none", "backbone", "all"):
             raise TrunkError(f"freeze={freeze}: a CNN is frozen as a whole (backbone) or not at all (none)")
         self.backbone, self.proj = backbone, proj
-        self.embed_dim = channels
+        self.embed_dim, self.image_size, self.pretrained_cfg = channels, tuple(image_size), settings or {}
         self.grid_size = tuple(math.ceil(side / STRIDE) for side in image_size)
         self.freezes_backbone = freeze != "none"
         self.freeze_stem()
@@ -49,19 +52,15 @@ class MapTrunk(FrozenStem):
         return [self.backbone] if self.freezes_backbone else []
 
     def stem(self, images: Tensor) -> Tensor:
-        """(B, 3, height, width) -> the frozen CNN's map; the images themselves where nothing is frozen."""
+        """Run the CNN if it is frozen: (B, 3, height, width) -> its map; give the images themselves if not."""
         if not self.freezes_backbone:
             return images
         with torch.no_grad():
             return self.backbone(images)
 
     def tail(self, features: Tensor) -> Tensor:
-        """The stem's output -> tokens (B, C, h, w)."""
+        """Turn the stem's output into tokens (B, C, h, w)."""
         return self.proj(features if self.freezes_backbone else self.backbone(features))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, height, width) -> tokens (B, C, h, w)."""
-        return self.tail(self.stem(images))
 
 
 class CnnBackbone(nn.Module):
@@ -83,42 +82,34 @@ def create_map_trunk(
     image_size: int | None = None,
     freeze: str | int = "none",
     **options,
-) -> tuple[MapTrunk, dict]:
-    """A CNN trunk and timm's settings of its images.
+) -> MapTrunk:
+    """Create a CNN trunk.
 
     name: a timm CNN, or `lite`. pretrained, weights, image_size: as in `ccakit.models.trunks.vit.create_vit`.
     options: `lite`'s width (C); its depth and heads are the transformer's. Raises TrunkError for anything else.
     """
     if name == LITE:
-        vit = create_lite(image_size=image_size or 128, pretrained=pretrained, weights=weights, **options)
-        embed = vit.patch_embed
-        size = vit.pretrained_cfg["input_size"][1:]
-        return MapTrunk(embed.backbone, embed.proj, vit.embed_dim, size, freeze), dict(vit.pretrained_cfg)
-    stage = _stage(name)
-    net = build(
-        name,
-        ", ".join(WORKING_CNNS),
-        pretrained=pretrained,
-        weights=weights,
-        features_only=True,
-        out_indices=(stage,),
-        **options,
-    )
-    settings = dict(net.pretrained_cfg)
-    size = (image_size,) * 2 if image_size else tuple(settings["input_size"][1:])
-    channels = net.feature_info.channels()[-1]
-    return MapTrunk(CnnBackbone(net), nn.Identity(), channels, size, freeze), settings
+        vit = create_lite(image_size=image_size, pretrained=pretrained, weights=weights, **options)
+        embed, settings = vit.patch_embed, dict(vit.pretrained_cfg)
+        backbone, proj, channels = embed.backbone, embed.proj, vit.embed_dim
+    else:
+        options.update(features_only=True, out_indices=(_stage(name),))
+        works = ", ".join(WORKING_CNNS)
+        net = create_timm(name, works, pretrained=pretrained, weights=weights, **options)
+        settings = dict(net.pretrained_cfg)
+        backbone, proj, channels = CnnBackbone(net), nn.Identity(), net.feature_info.channels()[-1]
+    size = (image_size, image_size) if image_size else settings["input_size"][1:]
+    return MapTrunk(backbone, proj, channels, size, freeze, settings)
 
 
 def _stage(name: str) -> int:
-    """The index of the last feature map of stride 16 that a timm CNN offers; TrunkError where there is none."""
+    """Find the index of the last feature map of stride 16 that a timm CNN offers; TrunkError if it offers none."""
     works = f"what works: {', '.join(WORKING_CNNS)}, and timm's other CNNs"
     if not timm.is_model(name):
         raise TrunkError(f"no trunk {name!r}; {works}")
     if is_transformer(name):
-        raise TrunkError(
-            f"{name} is a vision transformer, and this system reads a CNN's feature map; {works}"
-        )
+        problem = "is a vision transformer, and this system reads a CNN's feature map"
+        raise TrunkError(f"{name} {problem}; {works}")
     try:
         with torch.device("meta"):
             net = timm.create_model(name, pretrained=False, features_only=True)
@@ -136,8 +127,4 @@ def _stage(name: str) -> int:
 
 def is_transformer(name: str) -> bool:
     """Whether timm builds a plain vision transformer, or a hybrid one, by this name."""
-    return timm.is_model(name) and timm.model_entrypoint(name).__module__.split(".")[-1] in (
-        "vision_transformer",
-        "vision_transformer_hybrid",
-        "deit",
-    )
+    return timm.is_model(name) and timm.model_entrypoint(name).__module__.split(".")[-1] in TRANSFORMERS

