@@ -1,116 +1,110 @@
-"""The command line: `ccakit demo | train | evaluate | embed | export | audit | random | params`. Heavy imports wait."""
+"""The command line: find a command, read its settings, run it. Heavy imports wait until it runs."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from argparse import ArgumentError, ArgumentParser
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from ccakit import settings
+from ccakit.version import __version__
 
-COMMANDS = ("demo", "train", "evaluate", "embed", "export", "benchmark", "audit", "random", "params")
-HELP = """ccakit: conditional cross attention for attribute-specific retrieval
+COMMANDS = {
+    "demo": "ccakit.commands.demo",
+    "train": "ccakit.commands.train",
+    "evaluate": "ccakit.commands.evaluate",
+    "embed": "ccakit.commands.embed",
+    "export": "ccakit.commands.export",
+    "benchmark": "ccakit.commands.benchmark",
+    "audit": "ccakit.commands.audit",
+    "random": "ccakit.commands.random",
+    "params": "ccakit.commands.params",
+}
+USAGE = """ccakit: conditional cross attention for attribute-specific retrieval
 
 usage: ccakit COMMAND [--preset NAME] [--config FILE.yaml] [flags]
 
 {commands}
 
-`ccakit COMMAND --help` lists a command's flags; every command ends with one machine-readable line under --json.
-Presets: {presets}."""
+`ccakit COMMAND --help` lists its flags. With --json, a command ends with one machine-readable line.
+Presets: demo: smoke, demo; train: smoke, demo, paper."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit code. One clear line on stderr where something is wrong with the input."""
+    """Run a command; returns the exit code. Errors of the input are one clear line on stderr."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0
     if argv[0] == "--version":
-        import ccakit
-
-        print(ccakit.__version__)
+        print(__version__)
         return 0
-    if argv[0] not in COMMANDS:
-        print(f"ccakit: no command {argv[0]!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+    name, *flags = argv
+    if name not in COMMANDS:
+        print(f"ccakit: no command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
         if os.environ.get("RANK", "0") != "0":
-            sys.stdout = open(os.devnull, "w")  # one of several processes speaks for all
-        config = parse(argv[0], argv[1:])
-        result = command(argv[0]).run(config)
+            sys.stdout = open(os.devnull, "w")  # of several processes, the main one prints
+        config = parse(name, flags)
+        result = command(name).run(config)
         if config.json:
             print(json.dumps(result))
         return int(getattr(config, "strict", False) and bool(result.get("breaks")))
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"ccakit {argv[0]}: {error}", file=sys.stderr)
+        print(f"ccakit {name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        again = "; the same command begins the training again" if argv[0] == "demo" else ""
-        print(f"ccakit {argv[0]}: {str(stop) or 'stopped' + again}", file=sys.stderr)
+        again = "; the same command begins the training again" if name == "demo" else ""
+        print(f"ccakit {name}: {str(stop) or 'stopped' + again}", file=sys.stderr)
         return 130
 
 
 def command(name: str):
-    """The module of a command: its settings `Config`, and `run(config)`."""
-    return import_module(f"ccakit.commands.{name}")
+    """Import the module of a command: its settings `Config`, and `run(config)`."""
+    return import_module(COMMANDS[name])
 
 
 def usage() -> str:
-    """What `ccakit --help` prints."""
+    """Write the text of `ccakit --help`."""
     lines = [f"  {name:<10}{command(name).Config.__doc__.splitlines()[0]}" for name in COMMANDS]
-    presets = "demo: smoke, demo; train: smoke, demo, paper"
-    return HELP.format(commands="\n".join(lines), presets=presets)
+    return USAGE.format(commands="\n".join(lines))
 
 
 def parse(name: str, argv: list[str]):
-    """A command's config: the preset, then the YAML file, then the flags."""
+    """Read a command's settings: the preset, then the YAML file, then the flags."""
     import tyro
 
     kind = command(name).Config
-    argv = _data_flag(kind, argv) if name == "audit" else argv
-    preset, argv = _take("--preset", argv)
-    file, argv = _take("--config", argv)
-    config = settings.from_preset(kind, preset)
-    if file is not None:
-        config = settings.from_yaml(config, Path(file))
-    return tyro.cli(kind, args=argv, default=config, prog=f"ccakit {name}", use_underscores=False)
-
-
-def _data_flag(kind: type, argv: list[str]) -> list[str]:
-    """`argv` with --data before a word that is neither a flag nor a flag's value: the data set's folder."""
-    switches = {"--help", "-h"} | {
-        f"--{no}{name}"
-        for name, field in kind.__dataclass_fields__.items()
-        if field.type == "bool"
-        for no in ("", "no-")
-    }
-    for place, word in enumerate(argv):
-        value = place and argv[place - 1].startswith("-") and argv[place - 1] not in switches
-        if not word.startswith("-") and not (value and "=" not in argv[place - 1]):
-            return [*argv[:place], "--data", *argv[place:]]
-    return argv
-
-
-def _take(flag: str, argv: list[str]) -> tuple[str | None, list[str]]:
-    """The value of `flag` in `argv`, and `argv` without it."""
-    for place, word in enumerate(argv):
-        if word == flag:
-            if place + 1 == len(argv):
-                raise ValueError(f"{flag} needs a value")
-            return argv[place + 1], argv[:place] + argv[place + 2 :]
-        if word.startswith(flag + "="):
-            return word[len(flag) + 1 :], argv[:place] + argv[place + 1 :]
-    return None, argv
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset")
+    parser.add_argument("--config", type=Path)
+    try:
+        given, argv = parser.parse_known_args(argv)
+    except ArgumentError as error:
+        raise ValueError(f"{error.argument_name} needs a value") from None
+    config = settings.from_preset(kind, given.preset)
+    if given.config is not None:
+        config = settings.from_yaml(config, given.config)
+    options = dict(default=config, prog=f"ccakit {name}", use_underscores=False)
+    if name == "audit":  # `ccakit audit DIR` is short for `ccakit audit --data DIR`
+        config, words = tyro.cli(kind, args=argv, return_unknown_args=True, **options)
+        if len(words) == 1 and not words[0].startswith("-"):
+            return replace(config, data=Path(words[0]))
+    return tyro.cli(kind, args=argv, **options)
 
 
 def entry() -> None:
     """Run the console script.
 
-    Waiting OpenMP threads go to sleep soon, in place of spinning. Measured for a training step of the demo on 2 threads:
-    0.05 s either way on a quiet machine; beside another program with 2 threads 0.10 s so, and 0.67 s with spinning. It
-    counts only if it is set before torch is first imported; the Makefile sets it for notebooks and tests.
+    Waiting OpenMP threads sleep soon instead of spinning. Measured for a training step of the demo on 2
+    threads: 0.05 s either way on a quiet machine; beside another program with 2 threads 0.10 s, and 0.67 s
+    with spinning. The setting counts only if it is made before torch is first imported; the Makefile makes it
+    for notebooks and tests.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")

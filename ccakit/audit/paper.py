@@ -111,7 +111,7 @@ def ceilings(facts: dict, split: str = "test") -> dict:
 
 
 def restated_gain(tables: dict, row: dict) -> dict:
-    """Compute CCA (Type-2)'s gain over a row that does not fit, as printed and with the row's weighted mean."""
+    """Compute CCA (Type-2)'s gain over a row that does not fit, as printed and by the row's weighted mean."""
     ours = overall(tables, row["dataset"], "CCA (Type-2)")
     printed, restated = ours - row["printed"], ours - row["map_weighted"]
     place = {"dataset": row["dataset"], "table": row["table"], "over": row["method"]}

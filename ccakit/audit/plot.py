@@ -9,48 +9,43 @@ from ccakit.show.plots import plt
 from ccakit.show.style import STYLE, WRONG, attribute_colors, ink, new_figure
 
 LINES = {"train": "-", "test": "--", "valid": ":"}
-FEW = 2  # images a value needs, to be anchor and positive, or query and answer
+FEW = 2  # images that a value needs, to be anchor and positive, or query and answer
 
 
 def plot(result: dict) -> Figure:
-    """Images per value, a panel an attribute, from the result of `audit`: values by rank, a line a split, log scale.
+    """Draw the images per value, from the result of `audit`: a panel an attribute, a line a split, log scale.
 
-    Values with fewer than two images are marked; one without any stands at 0.
+    The values stand by rank, most images first. Values with fewer than two images are marked; one without any
+    stands at 0.
     """
-    names, splits = list(result["attributes"]), result["splits"]
+    names = list(result["attributes"])
+    splits = {name: result["splits"][name]["attributes"] for name in LINES if name in result["splits"]}
+    counts = {name: {split: facts[name]["images"] for split, facts in splits.items()} for name in names}
+    most = max(max(images) for by_split in counts.values() for images in by_split.values())
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    most = 1.5 * max(max(of["images"]) for split in splits.values() for of in split["attributes"].values())
     with plt.rc_context(STYLE):
         figure = new_figure(2.5 * columns + 0.3, 1.55 * rows + 0.5)
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        for c, (ax, name) in enumerate(zip(grid.flat, names)):
-            counts = {
-                split: splits[split]["attributes"][name]["images"] for split in LINES if split in splits
-            }
-            color = ink(attribute_colors(len(names))[c])
-            _panel(ax, counts, color)
-            ax.set_title(name.replace("_", " "), color=color, fontweight="bold")
-            ax.set_xlabel(f"{len(result['attributes'][name])} values, most images first")
-            ax.set_ylim(0, most)
+        for ax, name, color in zip(grid.flat, names, attribute_colors(len(names))):
+            _panel(ax, counts[name], ink(color))
+            ax.set_title(name.replace("_", " "), color=ink(color), fontweight="bold")
+            ax.set(
+                xlabel=f"{len(result['attributes'][name])} values, most images first", ylim=(0, 1.5 * most)
+            )
         for ax in grid.flat[len(names) :]:
             ax.remove()
         for ax in grid[:, 0]:
             ax.set_ylabel("images")
-        handles = [
-            plt.Line2D([], [], color="0.3", linestyle=LINES[split], label=split)
-            for split in LINES
-            if split in splits
-        ]
-        handles.append(
-            plt.Line2D([], [], color=WRONG, marker="o", markersize=3, linestyle="", label="0 or 1 image")
-        )
+        handles = [plt.Line2D([], [], color="0.3", linestyle=LINES[split], label=split) for split in splits]
+        few = plt.Line2D([], [], color=WRONG, marker="o", markersize=3, linestyle="", label="0 or 1 image")
+        handles.append(few)
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
 
 
 def _panel(ax, counts: dict[str, list[int]], color: str) -> None:
-    """A line a split: images against the value's rank, most first."""
+    """Draw a line a split: images against the value's rank, most first."""
     for split, images in counts.items():
         ordered = np.sort(images)[::-1]
         rank = np.arange(1, len(ordered) + 1)

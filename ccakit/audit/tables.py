@@ -13,13 +13,13 @@ ASEN_DARN = 214_619  # images in ASEN's release of DARN, which the splits are ma
 
 @cache
 def paper_tables() -> dict:
-    """Return the paper's Tables 1-5 as printed (paper.json). All callers share the result: do not change it."""
+    """Return the paper's Tables 1-5 as printed (paper.json). All callers share it: leave it as it is."""
     return json.loads(files("ccakit.audit").joinpath("paper.json").read_text())
 
 
 @cache
 def label_counts() -> dict:
-    """Return the counts of ASEN's split files (protocol.json). All callers share the result: do not change it.
+    """Return the counts of ASEN's split files (protocol.json). All callers share it: leave it as it is.
 
     "datasets": by name, the attributes, how many values each has, and the counts of each split by attribute
     and value. "sha256": the checksum of each file.

@@ -14,56 +14,56 @@ from ccakit.training.config import parse_budget
 
 @dataclass
 class BenchmarkConfig:
-    """Train systems under one protocol, all seeds, and compare them: one table a data set, resumable."""
+    """Train systems with several seeds under one protocol, and compare them in a table; can be resumed."""
 
     data: Path = Path("data/garments")
     """The data set's folder."""
     out: Path = Path("runs/benchmark")
-    """Where runs are kept; a benchmark that was stopped goes on from here."""
+    """The folder of the runs; a benchmark that was stopped continues from it."""
     results: Optional[Path] = None
-    """The CSV file; OUT/DATASET.csv by default."""
+    """The CSV file to write; OUT/DATASET.csv by default."""
     models: str = "all"
-    """Systems, separated by commas (`ccakit params --list`), or all."""
+    """The systems, separated by commas (`ccakit params --list`), or all."""
     seeds: str = "0,1,2"
-    """Seeds of training, separated by commas."""
+    """The seeds of training, separated by commas."""
     modes: tuple[Literal["triplets", "spaces"], ...] = ("spaces", "triplets")
-    """The paper's triplets, all spaces of every image, or both."""
+    """Train on the paper's triplets, on all spaces of every image, or on each in turn."""
     variants: tuple[str, ...] = ("",)
-    """Settings of `ccakit train` to vary, such as "query=fc-wq" or "lite_depth=2 lite_heads=8"; "" is none."""
+    """Settings of `ccakit train` to change: "query=fc-wq", "lite_depth=2 lite_heads=8"; "" changes none."""
     budget: str = "epochs=10"
-    """Of each run: epochs=N (equal images) or a time such as 4m (equal seconds)."""
+    """The length of each run: epochs=N (equal images) or a time such as 4m (equal seconds)."""
     trunk: str = "lite"
-    """Of the systems that read a vision transformer's tokens."""
+    """The trunk of systems that read a vision transformer's tokens."""
     cnn_trunk: str = "lite"
-    """Of the systems that read a CNN's map."""
+    """The trunk of systems that read a CNN's map."""
     freeze: str = "backbone"
-    """As in `ccakit train`; what is frozen is computed once an image and kept."""
+    """What is frozen, as in `ccakit train`; frozen features are computed once an image and kept."""
     pretrained: bool = True
     """Start the trunks from ImageNet weights."""
     weights: Optional[Path] = None
-    """A local weights file for the trunk in the place of the download."""
+    """A local weights file for the trunk, instead of the download."""
     cnn_weights: Optional[Path] = None
-    """The same for the CNN trunk; WEIGHTS where both trunks are of one name."""
+    """The same for the CNN trunk; WEIGHTS where both trunks have the same name."""
     image_size: Optional[Positive] = None
     """Pixels a side; the trunk's own by default."""
     batch_size: Annotated[int, Ge(2)] = 64
-    """Triplets (mode triplets) or images (mode spaces) a step."""
+    """Triplets (mode triplets) or images (mode spaces) in a step."""
     lr: NotNegative = 1e-3
     """AdamW's learning rate."""
     evaluate_every: Positive = 2
     """Epochs between evaluations on valid."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    """For GPUs."""
+    """The number format of training, for GPUs."""
     workers: Annotated[int, Ge(0)] = 0
-    """Loader processes."""
+    """Processes that load images."""
     max_unreadable: Share = 0.01
     """The share of training images that may be unreadable; they are left out, and counted."""
     skip_unreadable: bool = False
-    """Leave unreadable images of valid and test out, and count them; without, runs that meet one fail."""
+    """Leave out unreadable images of valid and test, and count them; otherwise their runs fail."""
     jobs: Positive = 1
-    """Runs at the same time, each with its part of the threads."""
+    """Runs at the same time, each with its share of the threads."""
     speed: bool = True
-    """Measure what each system costs when the runs are done."""
+    """Measure the cost of each system when the runs are done."""
     json: bool = False
     """End with one machine-readable line."""
 
@@ -80,7 +80,7 @@ class BenchmarkConfig:
                 raise ValueError(f'variant {variant!r}: settings such as "query=fc-wq lite_depth=2"')
 
     def model_names(self) -> list[str]:
-        """The systems, in the order given."""
+        """List the systems in the order given."""
         if self.models == "all":
             from ccakit.models.registry import list_models
 
@@ -88,12 +88,12 @@ class BenchmarkConfig:
         return list(dict.fromkeys(name.strip() for name in self.models.split(",") if name.strip()))
 
     def seed_list(self) -> list[int]:
-        """The seeds as numbers."""
+        """List the seeds as numbers."""
         try:
             return [int(seed) for seed in self.seeds.split(",")]
         except ValueError:
             raise ValueError(f"seeds {self.seeds!r}: whole numbers separated by commas") from None
 
     def results_file(self, dataset: str) -> Path:
-        """Where the rows go."""
+        """Name the CSV file of a data set."""
         return self.results or self.out / f"{dataset}.csv"

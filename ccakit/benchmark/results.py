@@ -34,7 +34,7 @@ def at_chance(row: dict) -> bool:
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
-    """Write the results as CSV, a line a run: COLUMNS, then the rows' other columns; floats with four decimals."""
+    """Write the results as CSV, a line a run: COLUMNS, then other columns; floats have four decimals."""
     rounded = [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     frame = pd.DataFrame(rounded, dtype=object)
     frame = frame.reindex(columns=[*COLUMNS, *(name for name in frame if name not in COLUMNS)])

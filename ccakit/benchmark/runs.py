@@ -1,8 +1,7 @@
-"""Every system under one protocol: the same sampler, trunk class, budget and evaluation; one row a run.
+"""Every system under one protocol: the same sampler, trunk class, budget and evaluation; a row for each run.
 
-A run is (mode, variant, model, seed). What a finished run found is in its folder's `result.json`, and all of
-them together in one CSV file. A benchmark that was stopped goes on from either, so that the CSV file alone is
-enough.
+A run is a trial: (mode, variant, model, seed). Its row is in its folder's `result.json`, and all rows are in
+one CSV file. A benchmark that was stopped continues from either, so that the CSV file alone is enough.
 """
 
 from __future__ import annotations
@@ -12,18 +11,20 @@ import json
 import logging
 import platform
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 
 import torch
 
 from ccakit.benchmark.config import BenchmarkConfig
 from ccakit.benchmark.plan import Trial, plan, settings_of
-from ccakit.benchmark.results import MEASURED, PER_ATTRIBUTE, at_chance, read_rows, write_rows
+from ccakit.benchmark.results import MEASURED, PER_ATTRIBUTE, TRAINED, at_chance, read_rows, write_rows
+from ccakit.benchmark.speed import measure_speed
 from ccakit.data.inputs import inputs_for
 from ccakit.data.layout import read_dataset
-from ccakit.data.split import Dataset
+from ccakit.data.split import SPLITS, Dataset
 from ccakit.disk import write_json
 from ccakit.errors import DataError
 from ccakit.evaluation.evaluate import evaluate
@@ -32,102 +33,90 @@ from ccakit.models.saved import SavedModel
 from ccakit.settings import to_dict
 from ccakit.training.config import TrainConfig
 from ccakit.training.run_folder import data_facts, versions
-from ccakit.training.trainer import train
+from ccakit.training.trainer import Trainer, train
 
 log = logging.getLogger("ccakit")
-NOT_COMPARED = (  # settings that change no result, but for whether there is one
-    "resume",
-    "json",
-    "out",
-    "data",
-    "workers",
-    "max_unreadable",
-    "skip_unreadable",
-)
-PROTOCOL = 1  # raise it when a default of TrainConfig changes: rows of before are then of another protocol
+# Settings that do not change a result; some decide whether there is one.
+NOT_COMPARED = ("resume", "json", "out", "data", "workers", "max_unreadable", "skip_unreadable")
+PROTOCOL = 1  # raise it when a default of TrainConfig changes: earlier rows then belong to another protocol
 
 
 def benchmark(config: BenchmarkConfig) -> list[dict]:
-    """Run what is missing, measure speed, write the CSV file; returns its rows.
+    """Train what is missing, measure speed, write the CSV file; returns its rows.
 
-    A run that fails is a row that says so and is tried again the next time. Raises DataError where the folder
-    holds runs with other settings.
+    A run that fails is a row that says so, and is tried again the next time. Raises DataError where the
+    folder holds runs with other settings.
     """
     dataset = read_dataset(config.data)
-    runs, started, file = plan(config), time.perf_counter(), config.results_file(dataset.name)
-    done = finished(config, runs, dataset)
-    others = [row for row in read_rows(file) if _run_of(row) not in runs] if file.exists() else []
-    todo = [run for run in runs if run not in done]
-    print(f"{dataset.name}: {len(runs)} runs, {len(done)} of them done; {config.budget} each", flush=True)
+    trials, started, file = plan(config), time.perf_counter(), config.results_file(dataset.name)
+    done = finished(config, trials, dataset)
+    others = [row for row in read_rows(file) if _trial_of(row) not in trials] if file.exists() else []
+    todo = [trial for trial in trials if trial not in done]
+    print(f"{dataset.name}: {len(trials)} runs, {len(done)} of them done; {config.budget} each", flush=True)
     if todo:
         _keep_features(config, todo, dataset)
-    for count, (run, row) in enumerate(zip(todo, _all(config, todo, dataset)), 1):
-        done[run] = row
-        print(f"{count}/{len(todo)} {describe(row)}", flush=True)
-        write_rows(file, others + _in_order(runs, done))
-    if todo:
+        for count, (trial, row) in enumerate(zip(todo, _run_all(config, todo, dataset)), 1):
+            done[trial] = row
+            print(f"{count}/{len(todo)} {describe(row)}", flush=True)
+            write_rows(file, others + _in_order(trials, done))
         print(f"{len(todo)} runs in {(time.perf_counter() - started) / 60:.1f} min", flush=True)
     if config.speed:
-        from ccakit.benchmark.speed import measure_speed
-
-        todo = [run for run in runs if done[run].get("embed_ms") is None and not _failed(done[run])]
-        speeds = measure_speed(config, todo, dataset)
-        for run in runs:
-            done[run].update(speeds.get((run.mode, run.variant, run.model), {}))
-    rows = _in_order(runs, done)
+        unmeasured = [t for t in trials if done[t].get("embed_ms") is None and not _failed(done[t])]
+        speeds = measure_speed(config, unmeasured, dataset)
+        for trial in trials:
+            done[trial].update(speeds.get((trial.mode, trial.variant, trial.model), {}))
+    rows = _in_order(trials, done)
     write_rows(file, others + rows)
     return rows
 
 
-def _all(config: BenchmarkConfig, todo: list[Trial], dataset: Dataset):
-    """Results of the runs, as they come."""
+def _run_all(config: BenchmarkConfig, trials: list[Trial], dataset: Dataset) -> Iterator[dict]:
+    """Yield the trials' rows, in order."""
     if config.jobs == 1:
-        yield from (run_one(config, run, dataset) for run in todo)
+        yield from (run_one(config, trial, dataset) for trial in trials)
         return
     threads = max(1, torch.get_num_threads() // config.jobs)
     with ProcessPoolExecutor(config.jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        yield from pool.map(_in_process, [config] * len(todo), todo)
+        yield from pool.map(_run_in_process, [config] * len(trials), trials)
 
 
-def _in_process(config: BenchmarkConfig, run: Trial) -> dict:
-    return run_one(config, run, read_dataset(config.data))
+def _run_in_process(config: BenchmarkConfig, trial: Trial) -> dict:
+    return run_one(config, trial, read_dataset(config.data))
 
 
-def _keep_features(config: BenchmarkConfig, runs: list[Trial], dataset: Dataset) -> None:
+def _keep_features(config: BenchmarkConfig, trials: list[Trial], dataset: Dataset) -> None:
     """Compute the features of frozen trunks once, before several processes want them."""
-    from ccakit.training.trainer import Trainer
-
     seen = set()
-    for run in runs:
-        settings = settings_of(config, run, dataset)
+    for trial in trials:
+        settings = settings_of(config, trial, dataset)
         if settings.cache and (settings.trunk, settings.weights) not in seen:
             try:
                 saved = Trainer(settings, dataset, quiet=True).saved
                 seen.add((settings.trunk, settings.weights))
-                for name in ("train", "valid", "test"):
+                for name in SPLITS:
                     _inputs(settings, saved, dataset, name)
-            except (ValueError, RuntimeError) as error:  # its run will be a row that says so
+            except (ValueError, RuntimeError) as error:  # the row of its run will say so
                 log.warning("features are not kept: %s", error)
 
 
 def _inputs(settings: TrainConfig, saved: SavedModel, dataset: Dataset, split: str, progress: bool = True):
-    """A split's inputs, of which as many images may be unreadable as the settings say."""
+    """A split's inputs, of which as many images may be unreadable as the settings allow."""
     share = settings.max_unreadable if split == "train" else float(settings.skip_unreadable)
     options = dict(cache=settings.cache, progress=progress, max_unreadable=share)
     return inputs_for(saved.model, dataset[split], saved.transform, **options)
 
 
-def run_one(config: BenchmarkConfig, run: Trial, dataset: Dataset) -> dict:
-    """Train and rank the test split; the row, which `result.json` keeps. What fails is a row, too.
+def run_one(config: BenchmarkConfig, trial: Trial, dataset: Dataset) -> dict:
+    """Train a trial and rank the test split; returns its row, kept in `result.json`. A failure is a row.
 
-    DataError where the folder holds something else than this run.
+    Raises DataError where the folder holds another run.
     """
-    folder = config.out / run.folder
+    folder = config.out / trial.folder
     begun = (folder / "config.json").exists()
-    settings = replace(settings_of(config, run, dataset), resume=begun)
-    about = {
+    settings = replace(settings_of(config, trial, dataset), resume=begun)
+    row = {
         "dataset": dataset.name,
-        **vars(run),
+        **asdict(trial),
         "trunk": settings.trunk,
         "budget": settings.budget,
         **machine(),
@@ -136,26 +125,25 @@ def run_one(config: BenchmarkConfig, run: Trial, dataset: Dataset) -> dict:
     try:
         saved, facts = train(settings, dataset, quiet=True)
         inputs = _inputs(settings, saved, dataset, "test", progress=False)
-        metrics = evaluate(Run(folder, saved, dataset, inputs))
+        row |= _results(saved, facts, evaluate(Run(folder, saved, dataset, inputs)))
     except (ValueError, RuntimeError, FloatingPointError) as error:
         if isinstance(error, DataError) and begun and error.path.is_relative_to(folder):
             raise
-        row = {**about, "status": f"failed: {str(error).splitlines()[0]}"}
+        row["status"] = f"failed: {str(error).splitlines()[0]}"
         folder.mkdir(parents=True, exist_ok=True)
-    else:
-        row = {**about, **_found(saved, facts, metrics)}
     write_json(folder / "result.json", row)
     return row
 
 
-def _found(saved: SavedModel, facts: dict, metrics: dict) -> dict:
-    """What a finished run's row says of it. unreadable: images left out of training and of test."""
+def _results(saved: SavedModel, facts: dict, metrics: dict) -> dict:
+    """The results in a finished run's row. unreadable: images left out of training and of test."""
     parameters = list(saved.model.parameters())
+    chance = "at chance" if at_chance(metrics) else "ok"
     return {
-        "status": "collapsed" if facts["collapsed"] else "at chance" if at_chance(metrics) else "ok",
+        "status": "collapsed" if facts["collapsed"] else chance,
         **{name: metrics.get(name) for name in MEASURED},
         "unreadable": facts["unreadable"] + metrics["unreadable"],
-        **{name: facts[name] for name in ("best_epoch", "epochs", "images", "train_seconds")},
+        **{name: facts[name] for name in TRAINED},
         "parameters": sum(p.numel() for p in parameters),
         "shares_trunk": saved.model.shares_trunk,
         "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
@@ -164,30 +152,30 @@ def _found(saved: SavedModel, facts: dict, metrics: dict) -> dict:
 
 
 def machine() -> dict:
-    """What a run was made on."""
+    """Describe the machine that a run was made on."""
     facts = versions()
     device = facts["device"] if torch.cuda.is_available() else f"CPU {platform.machine()}"
     return {"threads": facts["threads"], "torch": facts["torch"], "device": device}
 
 
-def finished(config: BenchmarkConfig, runs: list[Trial], dataset: Dataset) -> dict[Trial, dict]:
-    """The rows of the runs that are done: from their folders, else from the results file if the settings are equal.
+def finished(config: BenchmarkConfig, trials: list[Trial], dataset: Dataset) -> dict[Trial, dict]:
+    """Find the rows of the trials that are done: in their folders, else with equal settings in the results.
 
-    DataError for a folder of other settings. What failed is not done.
+    A trial that failed is not done. Raises DataError for a folder of other settings.
     """
     file, done = config.results_file(dataset.name), {}
     kept = read_rows(file) if file.exists() else []
-    for run in runs:
-        digest = settings_digest(settings_of(config, run, dataset), dataset)
-        result = config.out / run.folder / "result.json"
-        row = next((r for r in kept if _run_of(r) == run and r["settings"] == digest), None)
+    for trial in trials:
+        digest = settings_digest(settings_of(config, trial, dataset), dataset)
+        rows = [row for row in kept if _trial_of(row) == trial and row["settings"] == digest]
+        row, result = rows[0] if rows else {}, config.out / trial.folder / "result.json"
         if result.exists():
-            row = {**(row or {}), **json.loads(result.read_text())}
+            row = {**row, **json.loads(result.read_text())}
             if row["settings"] != digest:
                 remedy = "Choose another --out, or delete it."
                 raise DataError(result, "is of a benchmark with other settings, or other data", remedy)
         if row and not _failed(row):
-            done[run] = row
+            done[trial] = row
     return done
 
 
@@ -195,31 +183,32 @@ def _failed(row: dict) -> bool:
     return row["status"].startswith("failed")
 
 
-def _run_of(row: dict) -> Trial:
+def _trial_of(row: dict) -> Trial:
     return Trial(row["mode"], row["variant"] or "", row["model"], row["seed"])
 
 
 def settings_digest(settings: TrainConfig, dataset: Dataset) -> str:
-    """Eight digits that tell one protocol from another: the settings that are not the defaults, and the data."""
+    """Name a protocol by eight hexadecimal digits, from the data and the settings that are not defaults."""
     usual = to_dict(TrainConfig())
     values = {k: v for k, v in to_dict(settings).items() if k not in NOT_COMPARED and v != usual[k]}
     values |= {"dataset": data_facts(dataset)["digest"], "protocol": PROTOCOL}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _in_order(runs: list[Trial], done: dict[Trial, dict]) -> list[dict]:
-    """The rows that there are: by mode, variant, system and seed, each in the order asked for."""
-    first = {
-        part: list(dict.fromkeys(getattr(run, part) for run in runs)) for part in ("mode", "variant", "model")
-    }
-    order = sorted(runs, key=lambda r: (*(first[p].index(getattr(r, p)) for p in first), r.seed))
-    return [done[run] for run in order if run in done]
+def _in_order(trials: list[Trial], done: dict[Trial, dict]) -> list[dict]:
+    """The rows that are done, by mode, variant and system in the order of the plan, then by seed."""
+    modes, variants, models = ([getattr(t, part) for t in trials] for part in ("mode", "variant", "model"))
+
+    def place(trial: Trial) -> tuple:
+        return modes.index(trial.mode), variants.index(trial.variant), models.index(trial.model), trial.seed
+
+    return [done[trial] for trial in sorted(trials, key=place) if trial in done]
 
 
 def describe(row: dict) -> str:
-    """One run in a line."""
+    """Describe a run in a line."""
     name = " ".join(filter(None, (row["mode"], row["variant"], row["model"], f"seed {row['seed']:g}")))
     if row.get("map_weighted") is None:
         return f"{name}: {row['status']}"
-    told = "" if row["status"] == "ok" else f" ({row['status']})"
-    return f"{name}: weighted mAP {row['map_weighted']:.2f}{told}, {row['train_seconds']:.0f} s"
+    status = "" if row["status"] == "ok" else f" ({row['status']})"
+    return f"{name}: weighted mAP {row['map_weighted']:.2f}{status}, {row['train_seconds']:.0f} s"

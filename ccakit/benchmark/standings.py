@@ -53,11 +53,11 @@ def problems(line: dict) -> str:
     return "; ".join([*parts, *line["failed"][:1]])
 
 
-def mean_and_std(line: dict, name: str) -> str:
-    """Write a figure's mean ± its standard deviation over seeds, the one value, or a dash."""
+def mean_and_std(line: dict, name: str, missing: str = "-") -> str:
+    """Write a figure's mean ± its standard deviation over seeds, the one value, or `missing`."""
     mean, std = line["mean"].get(name, np.nan), line["std"].get(name, np.nan)
     if np.isnan(mean):
-        return "-"
+        return missing
     return f"{mean:.1f}" if np.isnan(std) else f"{mean:.1f} ± {std:.1f}"
 
 
@@ -81,7 +81,7 @@ def footnotes(lines: list[dict]) -> dict[str, str]:
 
 
 def report(rows: list[dict], color: bool = False) -> str:
-    """Write the benchmark for a terminal: for each mode and variant overall figures and costs, then attributes.
+    """Write the benchmark for a terminal: by mode and variant, overall figures and costs, then attributes.
 
     The paper's figures stand beside ours or below them, in grey if `color`.
     """
@@ -112,16 +112,14 @@ def _foot(rows: list[dict], lines: list[dict]) -> list[str]:
 
 def _overall(lines: list[dict]) -> list[list[str]]:
     """A line a system: its figures and the paper's, its costs, and what went wrong."""
-    figures = [name for name in OVERALL if any(mean_and_std(line, name) != "-" for line in lines)]
+    figures = [name for name in OVERALL if any(mean_and_std(line, name, "") for line in lines)]
     figures = figures or ["map_weighted"]
-    head = ["system"]
-    for name in figures:
-        head += [OVERALL[name], "paper"]
-    table = [[*head, "parameters", "embedding", "training", ""]]
+    heads = [head for name in figures for head in (OVERALL[name], "paper")]
+    table = [["system", *heads, "parameters", "embedding", "training", ""]]
     for line in lines:
         cells, theirs, row = [_starred(line)], paper_row(line), line["rows"][-1]
         for name in figures:
-            cells += [mean_and_std(line, name), _grey(_printed(theirs.get(PRINTED.get(name))))]
+            cells += [mean_and_std(line, name), _grey(_number(theirs, PRINTED.get(name), digits=2))]
         table.append([*cells, _number(row, "parameters"), *_costs(row, digits=2), problems(line)])
     return table
 
@@ -129,14 +127,13 @@ def _overall(lines: list[dict]) -> list[list[str]]:
 def _attributes(lines: list[dict]) -> list[list[str]]:
     """A line a system: the mAP of each attribute; below it, the paper's."""
     names = [name for name in lines[0]["mean"] if name.startswith(PER_ATTRIBUTE)]
-    names = [name for name in names if any(not np.isnan(line["mean"][name]) for line in lines)]
     titles = [name.removeprefix(PER_ATTRIBUTE) for name in names]
     table = [["system", *(title.replace("_", " ") for title in titles)]]
     for line in lines:
         table.append([_starred(line), *(mean_and_std(line, name) for name in names)])
         theirs = {bare_name(name): value for name, value in paper_row(line).get("per_attribute", {}).items()}
         if theirs:
-            printed = [_printed(theirs.get(bare_name(title))) for title in titles]
+            printed = [_number(theirs, bare_name(title), digits=2) for title in titles]
             table.append([_grey(cell) for cell in ["  paper", *printed]])
     return table if names else []
 
@@ -149,11 +146,7 @@ def _grey(text: str) -> str:
     return text and f"{GREY}{text}{RESET}"
 
 
-def _printed(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
-def _number(row: dict, name: str, unit: str = "", digits: int = 0) -> str:
+def _number(row: dict, name: str | None, unit: str = "", digits: int = 0) -> str:
     return "" if row.get(name) is None else f"{row[name]:,.{digits}f}{unit}"
 
 
@@ -185,14 +178,10 @@ def markdown(rows: list[dict]) -> str:
         theirs, row = paper_row(first), first["rows"][-1]
         cells = [f"`{model}`" + (r" \*" if model in notes else "")]
         cells += [_score(by_mode[mode]) if mode in by_mode else "" for mode in modes]
-        cells += [_printed(theirs.get("mAP"))]
-        cells += [_accuracy(by_mode[mode]) if mode in by_mode else "" for mode in modes]
-        cells += [
-            _printed(theirs.get("accuracy")),
-            _number(row, "trained_parameters"),
-            *_costs(row, digits=1),
-        ]
-        table.append(cells)
+        cells.append(_number(theirs, "mAP", digits=2))
+        cells += [mean_and_std(by_mode[m], "triplet_accuracy", "") if m in by_mode else "" for m in modes]
+        cells.append(_number(theirs, "accuracy", digits=2))
+        table.append([*cells, _number(row, "trained_parameters"), *_costs(row, digits=1)])
     foot = "".join(f"\n\n\\* `{name}`: {what}" for name, what in notes.items())
     return _markdown_table(_without_empty_columns(table)) + foot
 
@@ -232,8 +221,3 @@ def _mode_head(mode: str, lines: list[dict]) -> str:
 def _score(line: dict) -> str:
     text, wrong = mean_and_std(line, "map_weighted"), problems(line)
     return f"{text} ({wrong})" if wrong else text
-
-
-def _accuracy(line: dict) -> str:
-    text = mean_and_std(line, "triplet_accuracy")
-    return "" if text == "-" else text

@@ -1,4 +1,4 @@
-"""The commands: each has its settings, `Config`, and `run(config)`, which prints and returns what --json prints."""
+"""The commands: a module each, with settings `Config` and `run(config)`, which returns what --json prints."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import sys
 
 
 def print_findings(dataset) -> None:
-    """Say on stderr what was odd about a data set when it was read."""
+    """Print on stderr what was odd about a data set when it was read."""
     for finding in dataset.findings:
         print(f"note: {finding}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`ccakit audit`: of a data set, or of the paper's tables."""
+"""`ccakit audit`: check a data set, or the paper's tables."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ccakit.settings import check_limits
 
 @dataclass
 class Config:
-    """Audit a data set: counts, broken and doubled images, leakage, ceilings; or, with --paper, the paper's tables."""
+    """Check a data set: counts, broken or equal images, leakage, ceilings; or the paper's tables."""
 
     data: Path = Path("data/garments")
     """The data set's folder; `ccakit audit DIR` is short for `ccakit audit --data DIR`."""
     paper: bool = False
-    """Audit the tables of the paper instead, from label counts that come with ccakit."""
+    """Check the paper's tables instead, from label counts that come with ccakit."""
     images: bool = True
-    """Look at every image; without, the lists alone."""
+    """Look at every image, not at the lists alone."""
     threads: Annotated[int, Ge(0)] = 0
-    """Images looked at at the same time; 0 is one a core, at most 8."""
+    """Threads that look at images; 0 is one a core, at most 8."""
     plot: Optional[Path] = None
     """Draw images per value to this file (PNG or PDF)."""
     strict: bool = False
-    """Exit with 1 if something breaks training or evaluation: images missing or unreadable, splits that share some."""
+    """Exit with 1 if something breaks training or evaluation: missing or unreadable images, shared images."""
     json: bool = False
     """End with one machine-readable line."""
 
@@ -37,6 +37,7 @@ class Config:
 
 
 def run(config: Config) -> dict:
+    """Print the tables and findings of the audit."""
     if config.paper:
         from ccakit.audit import paper
 

@@ -10,27 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+SMALL = dict(train=800, valid=200, test=400, budget="epochs=6")
+
 
 @dataclass
 class Config:
     """Draw the default data, train CCA on it, print the table and write the pictures."""
 
     presets: ClassVar[dict[str, dict]] = {
-        "smoke": dict(
-            out=Path("runs/smoke"),
-            data=Path("data/garments-smoke"),
-            train=800,
-            valid=200,
-            test=400,
-            budget="epochs=6",
-        ),
+        "smoke": dict(SMALL, out=Path("runs/smoke"), data=Path("data/garments-smoke")),
         "demo": {},
     }
 
     out: Path = Path("runs/demo")
     """The run folder."""
     data: Path = Path("data/garments")
-    """Where the drawn data set is, or goes."""
+    """The folder of the drawn data; it is drawn unless it is there."""
     train: int = 6000
     """Images to draw for training."""
     valid: int = 1000
@@ -40,13 +35,13 @@ class Config:
     model: str = "cca-type2"
     """A name of `ccakit params --list`."""
     budget: str = "epochs=15"
-    """How long to train."""
+    """How long to train: epochs=N, steps=N, or a time such as 4m."""
     labels: Literal["all", "one"] = "all"
-    """Images carry all their labels or, as in FashionAI, one."""
+    """Give an image all its labels or, as in FashionAI, one."""
     pictures: bool = True
-    """Draw heatmaps, t-SNE and ranking."""
+    """Draw heatmaps, t-SNE and rankings."""
     seed: int = 0
-    """Of the data and of training."""
+    """The seed of the data and of training."""
     json: bool = False
     """End with one machine-readable line."""
 
@@ -54,7 +49,8 @@ class Config:
 def run(config: Config) -> dict:
     """Run the demo into `config.out`; returns what metrics.json holds.
 
-    A run folder that holds the same demo already is not trained again; another one's is refused.
+    Where the folder holds the same demo already, nothing is trained. Raises DataError where it holds another
+    run.
     """
     from ccakit.data.inputs import inputs_for
     from ccakit.data.layout import read_dataset
@@ -62,41 +58,39 @@ def run(config: Config) -> dict:
     from ccakit.evaluation.evaluate import evaluate, table, targets
     from ccakit.evaluation.run import Run
 
-    started = time.perf_counter()
-    print(
-        f"drawing {config.train} + {config.valid} + {config.test} garments in {config.data} (kept there)",
-        flush=True,
-    )
+    started, images = time.perf_counter(), f"{config.train} + {config.valid} + {config.test}"
+    print(f"drawing {images} garments in {config.data} (kept there)", flush=True)
     _draw(config)
     dataset = read_dataset(config.data)
-    saved, facts = _trained(config, dataset)
+    saved, facts = _train_once(config, dataset)
     print("ranking the test split and scoring the heatmaps", flush=True)
     inputs = inputs_for(saved.model, dataset["test"], saved.transform, cache=True)
     demo = Run(config.out, saved, dataset, inputs)
     metrics = {**evaluate(demo), **facts}
     write_json(config.out / "metrics.json", metrics)
     if config.pictures:
-        _pictures(config, demo)
+        _draw_pictures(config, demo)
     seconds = time.perf_counter() - started
     title = f"{config.model} on {dataset.name}, test, mAP in percent (drawn data, not the paper's)"
     print("\n" + table(metrics, title))
     print("\n".join(targets(metrics)))
-    print(
-        f"trained for {metrics['train_seconds']:.0f} s, {seconds:.0f} s in all; everything is in {config.out}"
-    )
+    training = f"trained for {metrics['train_seconds']:.0f} s"
+    print(f"{training}, {seconds:.0f} s in all; everything is in {config.out}")
     return metrics
 
 
 def _draw(config: Config) -> None:
     from ccakit.data.drawn import write_garments
 
-    write_garments(
-        config.data, config.train, config.valid, config.test, seed=config.seed, labels=config.labels
-    )
+    counts = (config.train, config.valid, config.test)
+    write_garments(config.data, *counts, seed=config.seed, labels=config.labels)
 
 
-def _trained(config: Config, dataset):
-    """The trained model and its facts; from the folder, where this very demo has been trained before."""
+def _train_once(config: Config, dataset):
+    """Train the model, or load it where the folder holds this very demo; returns it and the facts of training.
+
+    demo.json in the folder holds the demo's settings and, once trained, its facts.
+    """
     from ccakit.disk import write_json
     from ccakit.errors import DataError
     from ccakit.models.saved import load_model
@@ -104,45 +98,38 @@ def _trained(config: Config, dataset):
     from ccakit.training.config import TrainConfig
     from ccakit.training.trainer import train
 
-    settings = TrainConfig(
-        data=config.data, out=config.out, model=config.model, budget=config.budget, seed=config.seed
-    )
-    wanted = json.loads(
-        json.dumps({**to_dict(settings), "about": dataset.about})
-    )  # as JSON has it, as is the kept one
-    kept = config.out / "demo.json"
-    del wanted["data"], wanted["out"]
-    before = json.loads(kept.read_text()) if kept.exists() else None
-    if before and before["facts"] and before["demo"] == wanted:
-        print(
-            f"{config.out} holds this demo's model already; delete the folder to train it again", flush=True
-        )
-        return load_model(config.out), before["facts"]
-    if before and before["facts"]:
-        raise DataError(config.out, "holds a demo with other settings", "Choose another --out, or delete it.")
-    if before:  # broken off while it trained
-        _remove_own(config.out)
+    shared = {name: getattr(config, name) for name in ("data", "out", "model", "budget", "seed")}
+    settings, file = TrainConfig(**shared), config.out / "demo.json"
+    demo = json.loads(json.dumps({**to_dict(settings), "about": dataset.about}))  # as JSON has it
+    del demo["data"], demo["out"]
+    remedy = "Choose another --out, or delete it."
+    kept = json.loads(file.read_text()) if file.exists() else None
+    if kept and kept["facts"]:
+        if kept["demo"] != demo:
+            raise DataError(config.out, "holds a demo with other settings", remedy)
+        print(f"{config.out} holds this demo's model already; delete it to train again", flush=True)
+        return load_model(config.out), kept["facts"]
+    if kept:
+        _remove_interrupted(config.out)
     elif config.out.is_dir() and any(config.out.iterdir()):
-        raise DataError(
-            config.out, "already holds a run, or other files", "Choose another --out, or delete it."
-        )
+        raise DataError(config.out, "already holds a run, or other files", remedy)
     config.out.mkdir(parents=True, exist_ok=True)
-    write_json(kept, {"demo": wanted, "facts": None})
+    write_json(file, {"demo": demo, "facts": None})
     print(f"training {config.model} on {settings.trunk}, {settings.budget}", flush=True)
     saved, facts = train(settings, dataset)
-    write_json(kept, {"demo": wanted, "facts": facts})
+    write_json(file, {"demo": demo, "facts": facts})
     return saved, facts
 
 
-def _remove_own(out: Path) -> None:
-    """Remove what a demo broken off has written, and nothing else."""
+def _remove_interrupted(out: Path) -> None:
+    """Remove what an interrupted demo has written, and nothing else."""
     for name in ("checkpoints", "tensorboard"):
         shutil.rmtree(out / name, ignore_errors=True)
     for name in ("config.json", "versions.json", "log.csv", "train.log", "model.json", "model.safetensors"):
         (out / name).unlink(missing_ok=True)
 
 
-def _pictures(config: Config, demo) -> None:
+def _draw_pictures(config: Config, demo) -> None:
     from ccakit.show import pictures
     from ccakit.show.style import save
 
@@ -154,10 +141,10 @@ def _pictures(config: Config, demo) -> None:
 
 
 def open_demo(preset: str | None = None):
-    """Open the demo's run on its test split: `runs/demo` if it is there, else a smoke run, made on the spot.
+    """Open the demo's run on its test split: `runs/demo` if it is there, else a smoke run made on the spot.
 
-    preset: "smoke" or "demo", by default the value of the environment variable CCAKIT_PRESET. Paths are those of the
-    project's folder, wherever the caller was started. Returns a `ccakit.evaluation.run.Run`.
+    preset: "smoke" or "demo"; by default the environment variable CCAKIT_PRESET. Paths are in the project's
+    folder, wherever the caller was started. Returns a `ccakit.evaluation.run.Run`.
     """
     from ccakit.data.split import SPLITS
     from ccakit.evaluation.run import open_run, project_folder

@@ -14,14 +14,15 @@ class Config(RunConfig):
     """Write the embedding of every image of a split under every condition."""
 
     split: Literal["train", "valid", "test"] = "test"
-    """Which split to embed."""
+    """The split to embed."""
     skip_unreadable: bool = False
-    """Give unreadable images embeddings of NaN, and list them, in the place of an error."""
+    """Give unreadable images embeddings of NaN, and list them, instead of an error."""
     out: Optional[Path] = None
-    """The file to write; RUN/embeddings_SPLIT.safetensors by default, with a .json of file names beside it."""
+    """The file to write; RUN/embeddings_SPLIT.safetensors by default. File names go to a .json beside it."""
 
 
 def run(config: Config) -> dict:
+    """Write the embeddings; returns their facts."""
     from ccakit import processes
     from ccakit.evaluation.embedding import embed_images, save_embeddings
 
@@ -39,7 +40,6 @@ def run(config: Config) -> dict:
         save_embeddings(out, embeddings, {**facts, "filenames": opened.split.filenames})
     print(f"{embeddings.shape[0]} images x {embeddings.shape[1]} spaces x {embeddings.shape[2]} in {out}")
     if inputs.unreadable:
-        print(
-            f"unreadable: {len(inputs.unreadable)} images, whose embeddings are NaN; {out.with_suffix('.json')}"
-        )
+        lists = out.with_suffix(".json")
+        print(f"unreadable: {len(inputs.unreadable)} images, whose embeddings are NaN; listed in {lists}")
     return facts

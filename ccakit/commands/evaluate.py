@@ -9,26 +9,25 @@ from typing import Literal, Optional
 
 @dataclass
 class RunConfig:
-    """What commands on a trained model share."""
+    """The settings that commands on a trained model share."""
 
     run: Path = Path("runs/demo")
     """A run folder, or any folder with model.safetensors and model.json."""
     data: Optional[Path] = None
     """The data set; the run's own by default."""
     batch_size: int = 64
-    """Images a forward pass."""
+    """Images in a forward pass."""
     json: bool = False
     """End with one machine-readable line."""
 
 
 def open_for(config: RunConfig):
-    """Open the run that a command's settings name, and say what is odd about its data."""
+    """Open the run that a command's settings name, and print what is odd about its data."""
     from ccakit.commands import print_findings
     from ccakit.evaluation.run import open_run
 
-    opened = open_run(
-        config.run, config.split, data=config.data, skip_unreadable=config.skip_unreadable, progress=True
-    )
+    options = dict(data=config.data, skip_unreadable=config.skip_unreadable)
+    opened = open_run(config.run, config.split, progress=True, **options)
     print_findings(opened.dataset)
     return opened
 
@@ -38,14 +37,15 @@ class Config(RunConfig):
     """Rank a split under every condition by a trained model: mAP as in Tables 2-4, heatmaps scored."""
 
     split: Literal["valid", "test"] = "test"
-    """Which split to rank."""
+    """The split to rank."""
     seed: int = 0
-    """Of the bootstrap."""
+    """The seed of the bootstrap."""
     skip_unreadable: bool = False
-    """Leave queries and candidates of unreadable images out, and count them, in the place of an error."""
+    """Leave out queries and candidates of unreadable images, and count them, instead of an error."""
 
 
 def run(config: Config) -> dict:
+    """Print the metrics, and write them into the run's folder."""
     from ccakit import processes
     from ccakit.disk import write_json
     from ccakit.evaluation.evaluate import evaluate, table

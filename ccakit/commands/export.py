@@ -16,9 +16,9 @@ class Config:
     out: Path = Path("runs/export")
     """The folder to write, which may not be a run's."""
     onnx: bool = False
-    """Write encode, spaces and embed as ONNX files as well, checked with onnxruntime (pip install 'ccakit[export]')."""
+    """Write encode, spaces and embed as ONNX files too; needs pip install 'ccakit[export]'."""
     card: bool = True
-    """Write the model card README.md; one that is there is replaced."""
+    """Write the model card README.md; it replaces one that is there."""
     licence: Optional[str] = None
     """The saved model's licence, for the card, such as apache-2.0."""
     json: bool = False
@@ -26,18 +26,9 @@ class Config:
 
 
 def run(config: Config) -> dict:
-    facts = export_run(config)
-    told = "".join(
-        f"; {part}.onnx differs from torch by {value:.1e}" for part, value in facts["onnx"].items()
-    )
-    print(f"{facts['system']} with {len(facts['conditions'])} conditions in {config.out}{told}")
-    return facts
+    """Write a run's model into `config.out`; returns what was written.
 
-
-def export_run(config: Config) -> dict:
-    """`ccakit export`: a run's model for others, in `config.out`; returns what was written, for people and machines.
-
-    ONNX files that an earlier export left there go, as they may be of another model.
+    ONNX files that an earlier export left there are removed, as they may be of another model.
     """
     from ccakit.hub.onnx import PARTS, export_onnx
     from ccakit.hub.pretrained import PretrainedModel, refuse_run
@@ -51,14 +42,12 @@ def export_run(config: Config) -> dict:
         onnx = {part: values["max_difference"] for part, values in parts.items()}
     had_card = card.is_file()
     text = model.generate_model_card(source=str(config.out), licence=config.licence, onnx=config.onnx).content
-    model.save_pretrained(config.out)
+    model.save_pretrained(config.out)  # writes a card, too
     if config.card:
         card.write_text(text)
     elif not had_card:
         card.unlink()
-    return {
-        "out": str(config.out),
-        "system": model.saved.recipe["name"],
-        "conditions": list(model.conditions),
-        "onnx": onnx,
-    }
+    system, conditions = model.saved.recipe["name"], list(model.conditions)
+    differences = "".join(f"; {part}.onnx differs from torch by {value:.1e}" for part, value in onnx.items())
+    print(f"{system} with {len(conditions)} conditions in {config.out}{differences}")
+    return {"out": str(config.out), "system": system, "conditions": conditions, "onnx": onnx}

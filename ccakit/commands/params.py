@@ -1,4 +1,4 @@
-"""`ccakit params`: parameters counted, and the systems that there are."""
+"""`ccakit params`: parameters counted, and the list of systems."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class Config:
     """Count the parameters of every part, beside the paper's claims of section 4.4."""
 
     trunk: str = "vit_base_r50_s16_224"
-    """A trunk; the paper's by default."""
+    """The trunk; the paper's by default."""
     conditions: int = 8
-    """K."""
+    """The number of conditions, K."""
     list: bool = False
     """List the systems and trunks instead."""
     json: bool = False
@@ -20,6 +20,7 @@ class Config:
 
 
 def run(config: Config) -> dict:
+    """Print the counts, or the list."""
     from ccakit.models.parameters import count_parts, list_systems
 
     if config.list:

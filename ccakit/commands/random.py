@@ -11,16 +11,16 @@ from ccakit.settings import Positive, check_limits
 
 @dataclass
 class Config:
-    """The paper's random baseline, from labels alone: what a random ranking scores."""
+    """Score random rankings of a split, from labels alone: the paper's random baseline."""
 
     data: Path = Path("data/garments")
-    """The data set's folder; images are not needed."""
+    """The data set's folder; its images are not needed."""
     split: Literal["valid", "test"] = "test"
-    """Which split to rank."""
+    """The split to rank."""
     repeats: Positive = 1
     """Random rankings a query; the paper's row is one."""
     seed: int = 0
-    """Of the rankings."""
+    """The seed of the rankings."""
     json: bool = False
     """End with one machine-readable line."""
 
@@ -29,65 +29,57 @@ class Config:
 
 
 def run(config: Config) -> dict:
+    """Print random rankings beside their exact expectation and, for the paper's data, beside its row."""
     from ccakit.commands import print_findings
     from ccakit.data.layout import read_dataset
 
     dataset = read_dataset(config.data, splits=(config.split,))
     print_findings(dataset)
-    result, text = random_baseline(config, dataset)
-    print(text)
+    result = random_baseline(config, dataset)
+    print(_table(result))
     return result
 
 
-def random_baseline(config: Config, dataset) -> tuple[dict, str]:
-    """Random rankings of a split's candidates, their exact expectation, and the paper's row where it is theirs."""
+def random_baseline(config: Config, dataset) -> dict:
+    """Score random rankings of a split's candidates; returns what --json prints."""
     import numpy as np
 
     from ccakit.audit.tables import paper_rows
     from ccakit.metrics import random_aps, random_map
 
-    split = dataset[config.split]
-    drawn = [
-        random_aps(split.queries, split.candidates, split.attributes, seed=config.seed + r)
-        for r in range(config.repeats)
-    ]
-    exact = random_map(split.queries, split.candidates, split.attributes)
-    paper = paper_rows(dataset.name).get("Random baseline")
-    result = {
+    split, seeds = dataset[config.split], range(config.seed, config.seed + config.repeats)
+    lists = (split.queries, split.candidates, split.attributes)
+    drawn, exact = [random_aps(*lists, seed=seed) for seed in seeds], random_map(*lists)
+    paper = paper_rows(dataset.name).get("Random baseline", {})
+
+    def named(values: np.ndarray) -> dict[str, float]:
+        pairs = zip(split.attributes.names, values)
+        return {name: 100 * float(value) for name, value in pairs if not np.isnan(value)}  # NaN: no queries
+
+    return {
         "dataset": dataset.name,
         "split": config.split,
         "repeats": config.repeats,
         "seed": config.seed,
-        "map_weighted": 100 * float(np.mean([d.map_weighted for d in drawn])),
+        "map_weighted": 100 * float(np.mean([aps.map_weighted for aps in drawn])),
         "expected_map_weighted": 100 * exact.map_weighted,
-        "map_per_attribute": _named(split, np.mean([d.map_per_attribute for d in drawn], axis=0)),
-        "expected_map_per_attribute": _named(split, exact.map_per_attribute),
-        "paper": paper,
+        "map_per_attribute": named(np.mean([aps.map_per_attribute for aps in drawn], axis=0)),
+        "expected_map_per_attribute": named(exact.map_per_attribute),
+        "paper": paper if "mAP" in paper else None,  # Table 5 has no mAP
     }
-    return result, _text(result)
 
 
-def _named(split, values) -> dict[str, float]:
-    return {
-        name: 100 * float(v) for name, v in zip(split.attributes.names, values) if v == v
-    }  # NaN: no queries
+def _table(result: dict) -> str:
+    from ccakit.text_table import text_table
 
-
-def _text(result: dict) -> str:
-    paper = result["paper"]
-    lines = [
-        f"a random ranking of {result['dataset']}, {result['split']} (mAP, percent)",
-        f"{'attribute':<20}{'drawn':>9}{'expected':>10}"
-        + (f"{'paper':>9}{'drawn - paper':>15}" if paper else ""),
-    ]
-    rows = [
-        (n, v, result["expected_map_per_attribute"][n], paper and paper["per_attribute"].get(n))
-        for n, v in result["map_per_attribute"].items()
-    ]
-    rows.append(
-        ("weighted by query", result["map_weighted"], result["expected_map_weighted"], paper and paper["mAP"])
-    )
-    for name, drawn, expected, printed in rows:
-        beside = f"{printed:>9.2f}{drawn - printed:>+15.2f}" if printed is not None else ""
-        lines.append(f"{name.replace('_', ' '):<20}{drawn:>9.2f}{expected:>10.2f}{beside}")
-    return "\n".join(lines)
+    paper, rows = result["paper"], [["attribute", "drawn", "expected"]]
+    drawn = {**result["map_per_attribute"], "weighted by query": result["map_weighted"]}
+    expected = {**result["expected_map_per_attribute"], "weighted by query": result["expected_map_weighted"]}
+    rows += [[name.replace("_", " "), f"{drawn[name]:.2f}", f"{expected[name]:.2f}"] for name in drawn]
+    if paper:
+        rows[0] += ["paper", "drawn - paper"]
+        printed = {**paper["per_attribute"], "weighted by query": paper["mAP"]}
+        for row, name in zip(rows[1:], drawn):
+            known = name in printed
+            row += [f"{printed[name]:.2f}", f"{drawn[name] - printed[name]:+.2f}"] if known else ["", ""]
+    return f"a random ranking of {result['dataset']}, {result['split']} (mAP, percent)\n{text_table(rows)}"

@@ -13,12 +13,9 @@ def run(config: Config) -> dict:
     dataset = read_dataset(config.data)
     print_findings(dataset)
     _, facts = train(config, dataset)
-    print(
-        f"{config.model}: {facts['epochs']} epochs in {facts['train_seconds']:.0f} s; best weighted mAP on valid "
-        f"{facts['best_valid_map_weighted']:.2f} (epoch {facts['best_epoch']}); model in {config.out}"
-    )
-    if facts["unreadable"]:
-        print(
-            f"unreadable: {facts['unreadable']} training images, left out; see {config.out / 'unreadable.json'}"
-        )
+    length = f"{facts['epochs']} epochs in {facts['train_seconds']:.0f} s"
+    best = f"best weighted mAP on valid {facts['best_valid_map_weighted']:.2f} (epoch {facts['best_epoch']})"
+    print(f"{config.model}: {length}; {best}; model in {config.out}")
+    if n := facts["unreadable"]:
+        print(f"unreadable: {n} training images, left out; see {config.out / 'unreadable.json'}")
     return facts

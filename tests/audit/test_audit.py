@@ -42,7 +42,7 @@ def noise(seed: int, size: int = 12) -> np.ndarray:
 
 
 def write_toy(root: Path, names: dict | None = None, rows: dict | None = None, images: bool = True) -> Path:
-    """A clean data set of 6 train, 5 valid and 5 test images, half PNG and half JPEG; `rows` and `names` change it."""
+    """A clean data set of 6 + 5 + 5 images, half PNG and half JPEG; `rows` and `names` change it."""
     rows, splits = {**ROWS, **(rows or {})}, []
     for s, split in enumerate(("train", "valid", "test")):
         files = [f"{split}/{i}.{'jpg' if i % 2 else 'png'}" for i in range(6 if split == "train" else 5)]

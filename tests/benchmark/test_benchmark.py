@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_benchmarks import MODELS, MODES, SEEDS, SMALL, config, status_of, watch_training
+from small_benchmarks import MODELS, MODES, SEEDS, SMALL, config, status_of, trained_before, watch_training
 
+from ccakit.benchmark import speed
 from ccakit.benchmark.config import BenchmarkConfig
 from ccakit.benchmark.plan import Trial, plan, settings_of
 from ccakit.benchmark.results import COLUMNS, PER_ATTRIBUTE, read_rows, write_rows
@@ -27,56 +28,12 @@ from ccakit.training.trainer import Trainer
 ORDER = [info.name for info in list_models()]
 
 
-@pytest.fixture(scope="module")
-def garments(draw):
-    return draw(64, 20, 30)
-
-
-@pytest.fixture()
-def trained(monkeypatch):
-    return watch_training(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def finished(garments, tmp_path_factory):
-    """The folder of a whole benchmark by the command line, its speeds measured."""
-    out = tmp_path_factory.mktemp("benchmark") / "out"
-    flags = [
-        "--data",
-        garments,
-        "--out",
-        out,
-        "--models",
-        ",".join(MODELS),
-        "--seeds",
-        "0,1",
-        "--budget",
-        "epochs=1",
-        "--image-size",
-        64,
-        "--batch-size",
-        16,
-        "--lr",
-        3e-3,
-        "--json",
-    ]
-    assert main(["benchmark", *map(str, flags)]) == 0
-    return out
-
-
-@pytest.fixture()
-def folder(finished, tmp_path):
-    """A copy of it, to go on from."""
-    shutil.copytree(finished, tmp_path / "out")
-    return tmp_path / "out"
-
-
 def without_row(file: Path, mode: str, model: str, seed: int) -> None:
     rows = [r for r in read_rows(file) if (r["mode"], r["model"], r["seed"]) != (mode, model, seed)]
     write_rows(file, rows)
 
 
-# -------------------------------------------------------------------------------------------------- one whole benchmark
+# a finished benchmark
 
 
 def test_the_file_holds_a_row_a_run(finished, garments):
@@ -172,7 +129,7 @@ def test_rows_without_a_count_of_unreadable_images_are_read(folder, garments, tr
     assert {row["unreadable"] for row in read_rows(file)} == {None}
 
 
-# ---------------------------------------------------------------------------------------------------------- resuming
+# resuming
 
 
 def test_what_is_done_is_not_done_again(folder, garments, trained):
@@ -246,7 +203,8 @@ def test_other_settings_in_the_same_folder_are_refused(folder, garments):
     assert main(["benchmark", *out, "--models", "csn,triplet", "--no-speed"]) == 1
 
 
-def test_rows_of_other_settings_in_a_file_do_not_count(finished, garments, tmp_path, trained):
+def test_rows_of_other_settings_in_a_file_do_not_count(finished, garments, tmp_path, monkeypatch):
+    trained = watch_training(monkeypatch, trained_before(finished))
     kept = tmp_path / "results.csv"
     shutil.copy(finished / "garments.csv", kept)
     one = dict(models="csn", modes=("spaces",), seeds="0", results=kept)
@@ -292,7 +250,7 @@ def test_the_digest_follows_what_changes_a_result(garments):
     assert len({*same, *others}) == 1 + len(others)
 
 
-# ------------------------------------------------------------------------------------------------------ plan, variants
+# plan, variants
 
 
 def test_the_plan_is_all_systems_of_a_seed_first():
@@ -368,17 +326,10 @@ def test_each_trunk_has_its_own_weights(garments):
     assert (parse("benchmark", flags).weights, parse("benchmark", flags).cnn_weights) == (vit, cnn)
 
 
-def test_a_varied_budget_is_the_rows_budget(garments, tmp_path):
-    rows = benchmark(
-        config(
-            garments,
-            tmp_path / "out",
-            models="csn",
-            modes=("spaces",),
-            seeds="0",
-            variants=("", "budget=steps=2"),
-        )
-    )
+def test_a_varied_budget_is_the_rows_budget(finished, garments, tmp_path, monkeypatch):
+    watch_training(monkeypatch, trained_before(finished))
+    one = dict(models="csn", modes=("spaces",), seeds="0", variants=("", "budget=steps=2"))
+    rows = benchmark(config(garments, tmp_path / "out", **one))
     assert [row["budget"] for row in rows] == ["epochs=1", "steps=2"]
 
 
@@ -456,11 +407,18 @@ def test_two_jobs_find_what_one_does(finished, garments, tmp_path):
         )
 
 
-# -------------------------------------------------------------------------------------------------------------- speed
+# speed
+
+
+@pytest.fixture()
+def quick_speed(monkeypatch):
+    """Few and small batches to measure."""
+    monkeypatch.setattr(speed, "STEPS", 2)
+    monkeypatch.setattr(speed, "BATCH", 4)
 
 
 @pytest.mark.slow
-def test_what_systems_cost(garments, tmp_path, monkeypatch):
+def test_what_systems_cost(garments, tmp_path, monkeypatch, quick_speed):
     dataset = read_dataset(garments)
     names = ("triplet", "networks", "asen-pp", "cca-type2")
     given = config(garments, tmp_path / "out", models=",".join(names))
@@ -487,7 +445,7 @@ def test_what_systems_cost(garments, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_last_stage_is_measured_under_a_time_budget(garments, tmp_path, monkeypatch):
+def test_the_last_stage_is_measured_under_a_time_budget(garments, tmp_path, monkeypatch, quick_speed):
     seen, real = set(), Trainer.step
 
     def step(self, inputs, extra):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from small_benchmarks import MODELS, SMALL, config, status_of, watch_training
+from small_benchmarks import SMALL, config, status_of, trained_before, watch_training
 
 from ccakit.benchmark import runs as module
 from ccakit.benchmark.config import BenchmarkConfig
@@ -18,33 +18,24 @@ from ccakit.cli import main
 from ccakit.data.layout import read_dataset
 
 
-@pytest.fixture(scope="module")
-def garments(draw):
-    return draw(64, 20, 30)
+def fail_for(name):
+    """The changed facts of `trained_before`: training this system fails."""
 
-
-@pytest.fixture()
-def trained(monkeypatch):
-    return watch_training(monkeypatch)
-
-
-def fail_for(monkeypatch, name):
-    real = module.train
-
-    def train(settings, dataset=None, quiet=False):
-        if settings.model == name:
+    def changed(model):
+        if model == name:
             raise FloatingPointError(f"the loss is nan at step 3 of {name}\nand more")
-        return real(settings, dataset, quiet=quiet)
+        return {}
 
-    monkeypatch.setattr(module, "train", train)
+    return changed
 
 
-def test_a_failing_system_is_a_row_and_is_tried_again(garments, tmp_path, monkeypatch, trained):
+def test_a_failing_system_is_a_row_and_is_tried_again(finished, garments, tmp_path, monkeypatch):
     one = dict(modes=("spaces",), seeds="0")
     with monkeypatch.context() as patch:
-        fail_for(patch, "csn")
+        tried = watch_training(patch, trained_before(finished, fail_for("csn")))
         benchmark(config(garments, tmp_path / "out", **one))
-    assert trained == [("spaces", "triplet", 0)]
+    assert tried == [("spaces", "csn", 0), ("spaces", "triplet", 0)]
+    trained = watch_training(monkeypatch)
     rows = {r["model"]: r for r in read_rows(tmp_path / "out" / "garments.csv")}
     assert (
         rows["csn"]["status"] == "failed: the loss is nan at step 3 of csn"
@@ -54,14 +45,13 @@ def test_a_failing_system_is_a_row_and_is_tried_again(garments, tmp_path, monkey
     assert describe(rows["csn"]) == "spaces csn seed 0: failed: the loss is nan at step 3 of csn"
     for table in (report(list(rows.values())), markdown(list(rows.values()))):
         assert "failed: the loss is nan at step 3 of csn" in table
-    trained.clear()
     rows = benchmark(config(garments, tmp_path / "out", **one))
     assert trained == [("spaces", "csn", 0)]
     assert all(r["status"] == status_of(r) for r in rows)
 
 
-def test_a_failing_system_is_shown_by_the_command(garments, tmp_path, monkeypatch, capsys):
-    fail_for(monkeypatch, "csn")
+def test_a_failing_system_is_shown_by_the_command(finished, garments, tmp_path, monkeypatch, capsys):
+    watch_training(monkeypatch, trained_before(finished, fail_for("csn")))
     flags = [
         "--data",
         garments,
@@ -91,14 +81,23 @@ def test_a_failing_system_is_shown_by_the_command(garments, tmp_path, monkeypatc
         pytest.param(dict(speed=False), "csn,asen-v2", id="neither"),
     ],
 )
-def test_a_system_that_cannot_be_built_does_not_stop_the_others(options, models, garments, tmp_path):
+def test_a_system_that_cannot_be_built_does_not_stop_the_others(
+    options, models, finished, garments, tmp_path, monkeypatch
+):
+    real, before = module.train, trained_before(finished)
+
+    def train(settings, dataset=None, quiet=False):
+        return (before if settings.model == "csn" else real)(settings, dataset, quiet=quiet)
+
+    watch_training(monkeypatch, train)
     one = dict(modes=("spaces",), seeds="0", models=models, variants=(f"embed_dim=16 {SMALL}",))
     rows = {r["model"]: r for r in benchmark(config(garments, tmp_path / "out", **one, **options))}
     assert rows["csn"]["status"] == status_of(rows["csn"]) and rows["csn"]["map_weighted"] > 0
     assert rows["asen-v2"]["status"].startswith("failed: embed_dim=16: asen-v2 has no FC")
 
 
-def test_a_run_at_chance_is_shown_as_that(garments, tmp_path, monkeypatch):
+def test_a_run_at_chance_is_shown_as_that(finished, garments, tmp_path, monkeypatch):
+    watch_training(monkeypatch, trained_before(finished))
     real = module.evaluate
 
     def evaluate(run):
@@ -115,14 +114,9 @@ def test_a_run_at_chance_is_shown_as_that(garments, tmp_path, monkeypatch):
     )
 
 
-def test_a_collapsed_run_is_shown_as_that(garments, tmp_path, monkeypatch):
-    real = module.train
-
-    def train(settings, dataset=None, quiet=False):
-        saved, facts = real(settings, dataset, quiet=quiet)
-        return saved, {**facts, "collapsed": settings.model == "csn"}
-
-    monkeypatch.setattr(module, "train", train)
+def test_a_collapsed_run_is_shown_as_that(finished, garments, tmp_path, monkeypatch):
+    train = trained_before(finished, lambda model: {"collapsed": model == "csn"})
+    watch_training(monkeypatch, train)
     rows = benchmark(config(garments, tmp_path / "out", modes=("spaces",), seeds="0"))
     assert rows[0]["status"] == "collapsed" and rows[1]["status"] == status_of(rows[1])
     assert "(collapsed)" in describe(rows[0]) and "collapsed" not in describe(rows[1])
@@ -146,13 +140,13 @@ def spoilt(garments, tmp_path):
 
 
 def test_an_unreadable_image_fails_a_run_and_not_the_benchmark(spoilt, tmp_path, trained):
-    out, one = tmp_path / "out", dict(modes=("spaces",), seeds="0", max_unreadable=0.05)
+    out, one = tmp_path / "out", dict(models="csn", modes=("spaces",), seeds="0,1", max_unreadable=0.05)
     for _ in range(2):  # the second time on what the first has begun
         rows = benchmark(config(spoilt, out, **one))
-        assert [r["model"] for r in rows] == list(MODELS)
+        assert [r["seed"] for r in rows] == [0, 1]
         for r in rows:
             assert r["status"].startswith("failed: ") and "filenames_test.txt, line 1" in r["status"]
-    rows = benchmark(config(spoilt, out, skip_unreadable=True, **one))  # they go on: the training is there
+    rows = benchmark(config(spoilt, out, skip_unreadable=True, **one))  # they continue: the training is there
     assert all(r["status"] == status_of(r) for r in rows) and [r["unreadable"] for r in rows] == [3, 3]
     assert [r["unreadable"] for r in read_rows(out / "garments.csv")] == [3, 3]
     assert rows[0]["epochs"] == 1 and len(trained) == 6

@@ -58,7 +58,7 @@ def row(model, seed, weighted, mode="spaces", variant="", dataset="garments", st
     }
 
 
-def test_the_ablation_table_tells_the_distance_from_the_system_as_it_is():
+def test_the_ablation_table_holds_the_gain_over_the_system_as_it_is():
     rows = [row("csn", seed, 40.0 + seed) for seed in range(3)]
     rows += [row("csn", 0, 45.0, variant="lite_depth=2")]
     rows += [row("csn", 1, None, variant="lite_depth=2", status="failed: x")]
@@ -158,7 +158,7 @@ def test_the_order_is_that_of_the_papers_tables(dataset):
 
 
 def blocks(text):
-    """The overall lines, and those of attributes: {system: cells}, the paper's as {system + " paper": cells}."""
+    """The heads and cells of the overall and of the attributes' lines; {system + " paper": the paper's}."""
     found = []
     for part in text.split("\n\n")[:2]:
         lines = part.splitlines()
@@ -288,7 +288,7 @@ def test_runs_at_chance_are_shown_as_that():
     assert problems(scratch[0]) == "1 of 1 at chance"
 
 
-def test_unreadable_images_are_told_of():
+def test_unreadable_images_are_counted():
     rows = [
         row("csn", 0, 40.0, unreadable=2),
         row("csn", 1, 40.0, unreadable=0),

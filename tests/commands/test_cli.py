@@ -18,7 +18,7 @@ def test_help_needs_no_heavy_import():
     code = "import sys; from ccakit.cli import main; main(['--help']); print(sorted(m for m in sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = run.stdout.splitlines()[-1]
-    assert all(f"'{m}'" not in loaded for m in ("torch", "timm", "numpy", "matplotlib", "sklearn"))
+    assert all(f"'{m}'" not in loaded for m in ("torch", "timm", "numpy", "matplotlib", "sklearn", "pandas"))
     assert all(command in run.stdout for command in COMMANDS)
 
 
@@ -68,6 +68,7 @@ def test_a_bad_yaml_file_is_named(tmp_path, capsys, text, message):
     [
         (["fly"], "no command 'fly'; there are: demo, train"),
         (["train", "--preset", "huge"], "smoke, demo, paper"),
+        (["train", "--preset"], "--preset needs a value"),
         (["random", "--preset", "demo"], "none"),
         (["train", "--config", "absent.yaml"], "absent.yaml: cannot be read"),
         (["train", "--data", "absent"], "absent"),

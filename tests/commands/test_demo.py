@@ -73,7 +73,7 @@ def test_other_settings_are_refused_and_lose_nothing(flags, capsys):
     assert model.read_bytes() == before
 
 
-def test_a_training_broken_off_is_begun_anew(flags, capsys):
+def test_an_interrupted_training_begins_again(flags, capsys):
     out = Path(flags[1]).parent / "broken"
     argv = ["demo", *flags, "--out", str(out), "--no-pictures"]
     assert main([*argv, "--budget", "steps=1"]) == 0
@@ -100,7 +100,7 @@ def test_files_of_others_are_never_removed(flags, capsys):
     (out / "thesis/a.txt").write_text("precious")
     argv = ["demo", *flags, "--out", str(out), "--no-pictures", "--budget", "steps=1"]
     assert main(argv) == 1 and "other files" in capsys.readouterr().err
-    (out / "demo.json").write_text(json.dumps({"demo": {}, "facts": None}))  # broken off, beside other files
+    (out / "demo.json").write_text(json.dumps({"demo": {}, "facts": None}))  # interrupted, beside other files
     assert main(argv) == 0
     assert (out / "thesis/a.txt").read_text() == "precious"
 
