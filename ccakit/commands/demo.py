@@ -87,7 +87,7 @@ def _draw(config: Config) -> None:
 
 
 def _train_once(config: Config, dataset):
-    """Train the model, or load it where the folder holds this very demo; returns it and the facts of training.
+    """Train the model, or load it where the folder holds this demo already; returns it and training's facts.
 
     demo.json in the folder holds the demo's settings and, once trained, its facts.
     """
