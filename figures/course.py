@@ -333,6 +333,11 @@ def points_of(ax: Axes) -> np.ndarray:
     return np.asarray(ax.collections[0].get_offsets())
 
 
+def count_points(ax: Axes) -> int:
+    """Return how many points the scatters of an axes hold."""
+    return sum(len(points.get_offsets()) for points in ax.collections)
+
+
 def matrix_of(ax: Axes) -> np.ndarray:
     """Return the matrix that an axes shows, NaN where it is unknown."""
     return ax.images[0].get_array().filled(np.nan)
@@ -534,4 +539,112 @@ def spread_and_loss(runs: Mapping[str, np.ndarray]) -> Figure:
     finish(left, yscale="log", xlabel="step", ylabel="spread (log)", ylim=(1e-4, 1.5))
     finish(right, xlabel="step", ylabel="loss (Eq. 9)", ylim=(0, 0.4))
     right.axhline(0.2, color=GREY, linestyle=":")
+    return figure
+
+
+# ---- data
+
+
+def exact_picture(picture: np.ndarray) -> Figure:
+    """Draw a picture without borders, pixel for pixel at 110 dpi."""
+    height, width = picture.shape[:2]
+    figure = plt.figure(figsize=(width / 110, height / 110))
+    plt.close(figure)
+    axes = figure.add_axes([0, 0, 1, 1])
+    axes.imshow(picture)
+    axes.set_axis_off()
+    return figure
+
+
+def titled_pictures(rows: Sequence[Sequence[tuple[np.ndarray, str]]]) -> Figure:
+    """Draw rows of pictures, each with its title above it."""
+    figure, axes = panels(PAGE, 2 * len(rows), len(rows), max(map(len, rows)), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for row, cells in zip(axes, rows):
+        for ax, (picture, title) in zip(row, cells):
+            ax.imshow(picture)
+            ax.set_title(title, fontsize=8)
+    return figure
+
+
+def share_panels(
+    shares: Sequence[np.ndarray], wanted: Sequence[np.ndarray], attributes: Attributes
+) -> Figure:
+    """Draw each attribute's shares (0..1) by label as bars, the wanted ones as black marks."""
+    figure, axes = panels(PAGE, 3.3, 2, -(-len(shares) // 2))
+    colors = style.attribute_colors(len(attributes))
+    for condition, (ax, share, mark) in enumerate(zip(axes.flat, shares, wanted)):
+        ax.bar(range(len(share)), 100 * share, color=colors[condition])
+        ax.plot(range(len(mark)), 100 * mark, "k_", markersize=9)
+        ax.set_title(attributes.title(condition))
+    figure.supylabel("share of labels (%)", fontsize=8)
+    figure.supxlabel("label (0: Invisible)", fontsize=8)
+    return figure
+
+
+def frequency_curves(counts: Mapping[str, Mapping[str, Sequence[int]]]) -> Figure:
+    """Draw how many candidates each value has, most frequent first: a panel a data set, a line an attribute."""
+    figure, axes = panels(PAGE, 4.1, columns=len(counts), sharey=True)
+    for ax, (name, attributes) in zip(axes, counts.items()):
+        colors = style.attribute_colors(8) if len(attributes) == 8 else style.value_colors(len(attributes))
+        for (attribute, numbers), color in zip(attributes.items(), colors):
+            ordered = np.sort(numbers)[::-1]
+            ax.plot(np.arange(1, len(ordered) + 1), ordered, color=color, label=titled(attribute))
+        ax.set(title=name, xlabel="values, most frequent first", xscale="log")
+        ax.set_yscale("symlog", linthresh=1)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=8)
+    axes[0].set_ylabel("candidates")
+    return figure
+
+
+def patch_grids(pictures: Sequence[np.ndarray], grid: tuple[int, int]) -> Figure:
+    """Draw pictures, cut by white lines into a grid (rows, columns) of patches."""
+    figure, axes = panels(PAGE, 2.3, columns=len(pictures))
+    for ax, picture in zip(axes, pictures):
+        height, width = picture.shape[:2]
+        ax.imshow(picture)
+        ax.hlines(np.arange(1, grid[0]) * height / grid[0], 0, width - 1, color="w", linewidth=0.6)
+        ax.vlines(np.arange(1, grid[1]) * width / grid[1], 0, height - 1, color="w", linewidth=0.6)
+        ax.set_axis_off()
+    return figure
+
+
+def condition_tables(tables: Mapping[str, np.ndarray], attributes: Attributes) -> Figure:
+    """Draw tables with a row a condition side by side, colours even around 0, each on its own scale."""
+    figure, axes = panels(9.6, 2.6, columns=len(tables), sharey=True, width_ratios=[3, 3, 2])
+    for ax, (title, table) in zip(axes, tables.items()):
+        top = 1 if title.startswith("cosine") else abs(table).max()
+        options = dict(aspect="auto", cmap="RdBu_r", interpolation="nearest")
+        image = ax.imshow(table, vmin=-top, vmax=top, **options)
+        ax.set(title=title, xticks=[])
+        figure.colorbar(image, ax=ax, fraction=0.05)
+    names = [attributes.title(c) for c in range(len(attributes))]
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    return figure
+
+
+def similarity_tables(tables: Sequence[np.ndarray], names: Sequence[str], attributes: Attributes) -> Figure:
+    """Draw a table of cosines for each condition, side by side."""
+    figure, axes = panels(9.4, 1.7, columns=len(tables))
+    colors = style.attribute_colors(len(attributes))
+    ticks = range(len(names))
+    for condition, (ax, table) in enumerate(zip(axes, tables)):
+        image = ax.imshow(table, vmin=-1, vmax=1, cmap="RdBu_r")
+        ax.set_title(two_lines(attributes, condition), color=style.ink(colors[condition]))
+        ax.set(xticks=ticks, xticklabels=names, yticks=ticks, yticklabels=[] if condition else names)
+        ax.tick_params(length=0, labelsize=8)
+    bar = figure.colorbar(image, ax=axes, ticks=[-1, 0, 1], fraction=0.02, pad=0.01)
+    bar.set_label("cosine", fontsize=8)
+    return figure
+
+
+def map_bars(maps: Mapping[str, float], chance: Mapping[str, float]) -> Figure:
+    """Draw mAP (%) by attribute as bars, a random ranking's as strokes."""
+    figure, ax = panels(7.2, 2.8)
+    ax.barh([titled(name) for name in maps], list(maps.values()), color=style.attribute_colors(len(maps)))
+    ax.plot(list(chance.values()), range(len(chance)), "k|", markersize=14, label="random ranking")
+    ax.set(xlim=(0, 100), xlabel="mAP (%)")
+    ax.invert_yaxis()
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
     return figure
