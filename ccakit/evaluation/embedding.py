@@ -33,28 +33,17 @@ def _batches(
     hidden = None if progress and processes.is_main() else True  # None: shown on a terminal, not in a log
     for start in tqdm(starts, desc=progress, disable=hidden, leave=False):
         batch = images[start : start + batch_size]
-        pixels = inputs.load(batch).to(device)
-        yield (
-            slice(start, start + len(batch)),
-            model.encode_features(pixels) if inputs.cached else model.encode(pixels),
-        )
+        encode = model.encode_features if inputs.cached else model.encode
+        yield slice(start, start + len(batch)), encode(inputs.load(batch).to(device))
     model.train(training)
 
 
 @torch.inference_mode()
-def _fill(
-    rows: np.ndarray,
-    fill_batch: Callable[[slice, Tensor], None],
-    model,
-    inputs,
-    images: np.ndarray,
-    batch_size: int,
-    progress: str | None,
-) -> np.ndarray:
+def _fill(rows: np.ndarray, fill_batch: Callable, inputs, batches: Iterator) -> np.ndarray:
     """Call `fill_batch` for every batch, to fill its part of `rows`; return what all processes filled."""
     processes.start()
     with processes.raise_in_all():
-        for batch, tokens in _batches(model, inputs, images, batch_size, progress):
+        for batch, tokens in batches:
             fill_batch(batch, tokens)
     return processes.sum_arrays(rows)
 
@@ -77,7 +66,7 @@ def embed_images(
     def fill_batch(batch: slice, tokens: Tensor) -> None:
         embeddings[batch] = model.spaces(tokens).float().cpu().numpy()
 
-    embeddings = _fill(embeddings, fill_batch, model, inputs, images, batch_size, progress)
+    embeddings = _fill(embeddings, fill_batch, inputs, _batches(model, inputs, images, batch_size, progress))
     embeddings[is_unreadable(images, inputs)] = np.nan
     return embeddings
 
@@ -96,7 +85,7 @@ def embed_rows(
         chosen = order[starts[batch.start] : starts[batch.stop]]
         embeddings[chosen] = spaces[image_of_row[chosen] - batch.start, rows[chosen, 1]]
 
-    embeddings = _fill(embeddings, fill_batch, model, inputs, images, batch_size, progress)
+    embeddings = _fill(embeddings, fill_batch, inputs, _batches(model, inputs, images, batch_size, progress))
     embeddings[is_unreadable(rows[:, 0], inputs)] = np.nan
     return embeddings
 
@@ -116,7 +105,7 @@ def attention_maps(
             attn = model.attention(tokens, model.repeat_condition(condition, tokens))  # (b, H, h, w)
             maps[batch, condition] = attn.mean(dim=1).float().cpu().numpy()
 
-    maps = _fill(maps, fill_batch, model, inputs, images, batch_size, progress)
+    maps = _fill(maps, fill_batch, inputs, _batches(model, inputs, images, batch_size, progress))
     maps[is_unreadable(images, inputs)] = np.nan
     return maps
 

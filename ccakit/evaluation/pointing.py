@@ -150,26 +150,17 @@ def pointing_scores(
     row = np.array([row_of[i] for i in image.tolist()])
     views = np.broadcast_to(views, (len(maps), 4))[row]
     seen = [_in_view(np.array(boxes[pair]), view) for pair, view in zip(pairs, views)]
-    return _score(maps, seen, image, row, condition, attributes.names)
-
-
-def _score(
-    maps: np.ndarray,
-    boxes: list[np.ndarray],
-    image: np.ndarray,
-    row: np.ndarray,
-    condition: np.ndarray,
-    names: tuple[str, ...],
-) -> PointingResult:
     points = peaks(maps)[row]  # (N, K, 2) -> (P, K, 2): all conditions' peaks, on each pair's image
     fixed = peaks(maps.mean(axis=0))[condition]  # (K, 2) -> (P, 2)
     points = np.concatenate([points, fixed[:, None]], axis=1)  # (P, K+1, 2)
-    inside = np.array([_inside(p, b) for p, b in zip(points, boxes)])  # (P, K+1) bool
+    inside = np.array([_inside(p, b) for p, b in zip(points, seen)])  # (P, K+1) bool
     game = np.take_along_axis(inside, condition[:, None], axis=1)[:, 0].astype(float)
-    others = len(names) - 1
+    others = len(attributes) - 1
     other = (inside[:, :-1].sum(axis=1) - game) / others if others else np.full(len(game), np.nan)
-    chance = np.array([region_area(b) for b in boxes])
-    return PointingResult(names, image, condition, game, chance, other, inside[:, -1].astype(float))
+    chance = np.array([region_area(b) for b in seen])
+    return PointingResult(
+        attributes.names, image, condition, game, chance, other, inside[:, -1].astype(float)
+    )
 
 
 def _in_view(boxes: np.ndarray, view: np.ndarray) -> np.ndarray:

@@ -57,12 +57,4 @@ def rankings(run: Run, *, top: int = 3, seed: int = 0) -> Figure:
         if len(rows):
             queries.append(rows[rng.integers(len(rows))])
     found = [nearest(run, query, top) for query in queries]
-    images, conditions, labels = np.array(queries).T.tolist()
-    return plots.ranking_grid(
-        [run.picture(image) for image in images],
-        [[run.picture(image) for image in rows[:, 0]] for rows in found],
-        conditions,
-        labels,
-        [rows[:, 2].tolist() for rows in found],
-        run.attributes,
-    )
+    return plots.ranking_grid(run.picture, np.array(queries), found, run.attributes)

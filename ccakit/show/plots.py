@@ -17,22 +17,8 @@ from matplotlib.figure import Figure
 
 from ccakit.attributes import Attributes
 from ccakit.evaluation import pointing
+from ccakit.show import style
 from ccakit.show.heat import faded, heatmap, outline, overlay, view_of
-from ccakit.show.style import (
-    PALETTE,
-    RIGHT,
-    STYLE,
-    WRONG,
-    attribute_colors,
-    bare_axes,
-    ink,
-    new_figure,
-    show_picture,
-    title_attribute,
-    tsne,
-    value_colors,
-    wrapped,
-)
 
 
 def heatmap_grid(
@@ -56,11 +42,11 @@ def heatmap_grid(
     """
     maps = pointing.to_numpy(maps)
     image_ids = range(len(images)) if image_ids is None else image_ids
-    with plt.rc_context(STYLE):
-        figure = new_figure(1.1 * (len(attributes) + 1), 1.35 * len(images) + 0.3)
+    with plt.rc_context(style.STYLE):
+        figure = style.new_figure(1.1 * (len(attributes) + 1), 1.35 * len(images) + 0.3)
         grid = figure.subplots(len(images), len(attributes) + 1, squeeze=False)
         for row, (axes, image, image_id) in enumerate(zip(grid, images, image_ids)):
-            show_picture(axes[0], image)
+            style.show_picture(axes[0], image)
             view = view_of(transform, image.shape[:2])
             for condition, ax in enumerate(axes[1:]):
                 heat = heatmap(maps[row, condition], image.shape[:2], view=view)
@@ -72,9 +58,9 @@ def heatmap_grid(
                     shown, text = faded(shown), unlabelled
                 elif labels is not None:
                     text = attributes.value(condition, int(labels[row, condition]))
-                show_picture(ax, shown, text)
+                style.show_picture(ax, shown, text)
         for condition, ax in enumerate(grid[0, 1:]):
-            title_attribute(ax, attributes, condition, width=12)
+            style.title_attribute(ax, attributes, condition, width=12)
     return figure
 
 
@@ -85,14 +71,14 @@ def map_steps(image: np.ndarray, maps: np.ndarray) -> Figure:
     colours follow the square root of the weights, from their own least to their own largest.
     """
     weights = pointing.one_map(maps)
-    with plt.rc_context(STYLE):
-        figure = new_figure(6.4, 2.2)
+    with plt.rc_context(style.STYLE):
+        figure = style.new_figure(6.4, 2.2)
         axes = figure.subplots(1, 3)
-        show_picture(axes[0], image)
+        style.show_picture(axes[0], image)
         drawn = axes[1].imshow(weights, cmap="inferno", norm=PowerNorm(0.5, weights.min(), weights.max()))
-        bare_axes(axes[1])
+        style.bare_axes(axes[1])
         figure.colorbar(drawn, ax=axes[1], ticks=[weights.min(), weights.max()], format="%.2g", fraction=0.05)
-        show_picture(axes[2], overlay(image, heatmap(weights, image.shape[:2])))
+        style.show_picture(axes[2], overlay(image, heatmap(weights, image.shape[:2])))
         height, width = weights.shape
         for ax, title in zip(axes, ("picture", f"weights, {height} x {width}", "heat over the picture")):
             ax.set_title(title)
@@ -100,33 +86,30 @@ def map_steps(image: np.ndarray, maps: np.ndarray) -> Figure:
 
 
 def ranking_grid(
-    queries: Sequence[np.ndarray],
-    candidates: Sequence[Sequence[np.ndarray]],
-    conditions: Sequence[int],
-    query_labels: Sequence[int],
-    candidate_labels: Sequence[Sequence[int]],
+    picture: Callable[[int], np.ndarray],
+    queries: np.ndarray,
+    found: Sequence[np.ndarray],
     attributes: Attributes,
 ) -> Figure:
-    """Draw the paper's Figure A2: a row a query, the picture first, then its best candidates in order.
+    """Draw the paper's Figure A2: a row a query, its picture first, then its best candidates in order.
 
-    queries: n uint8 RGB pictures; candidates: n lists of pictures; conditions: n, one a query; the labels
-    under that condition: n, and n lists. A right candidate (with the query's label) has a green frame and a
-    tick, a wrong one an orange frame and a cross.
+    picture: gives the uint8 RGB picture of an image. queries: (n, 3) rows of image, condition, label; found:
+    the same rows of each query's candidates, best first, (t, 3) each. A right candidate (with the query's
+    label) has a green frame and a tick, a wrong one an orange frame and a cross.
     """
-    ranks = max(len(row) for row in candidates)
-    with plt.rc_context(STYLE):
-        figure = new_figure(1.25 * (ranks + 1) + 0.5, 1.5 * len(queries) + 0.2)
+    ranks = max(map(len, found))
+    with plt.rc_context(style.STYLE):
+        figure = style.new_figure(1.25 * (ranks + 1) + 0.5, 1.5 * len(queries) + 0.2)
         grid = figure.subplots(len(queries), ranks + 1, squeeze=False)
-        for axes, query, found, condition, label, found_labels in zip(
-            grid, queries, candidates, conditions, query_labels, candidate_labels
-        ):
-            show_picture(axes[0], query, attributes.value(condition, label))
+        for axes, (query, condition, label), candidates in zip(grid, queries, found):
+            style.show_picture(axes[0], picture(query), attributes.value(condition, label))
             label_row(axes[0], attributes, condition, width=1)
-            for ax in axes[1 + len(found) :]:
+            for ax in axes[1 + len(candidates) :]:
                 ax.set_axis_off()
-            for ax, candidate, value in zip(axes[1:], found, found_labels):
-                mark, frame = ("✓", RIGHT) if value == label else ("✗", WRONG)
-                show_picture(ax, candidate, f"{mark} {attributes.value(condition, value)}", frame)
+            for ax, (candidate, _, value) in zip(axes[1:], candidates):
+                mark, frame = ("✓", style.RIGHT) if value == label else ("✗", style.WRONG)
+                text = f"{mark} {attributes.value(condition, value)}"
+                style.show_picture(ax, picture(candidate), text, frame)
         for ax, title in zip(grid[0], ["query", *(f"rank {k}" for k in range(1, ranks + 1))]):
             ax.set_title(title)
     return figure
@@ -134,10 +117,10 @@ def ranking_grid(
 
 def label_row(ax: Axes, attributes: Attributes, condition: int, width: int, **options) -> None:
     """Write the attribute's name left of a row's first axes, in its colour, in lines of `width` letters."""
-    color = ink(attribute_colors(len(attributes))[condition])
-    name = wrapped(attributes.title(condition), width)
-    style = {"fontweight": "bold", "rotation": 0, "ha": "right", "va": "center", **options}
-    ax.set_ylabel(name, color=color, **style)
+    color = style.ink(style.attribute_colors(len(attributes))[condition])
+    name = style.wrapped(attributes.title(condition), width)
+    options = {"fontweight": "bold", "rotation": 0, "ha": "right", "va": "center", **options}
+    ax.set_ylabel(name, color=color, **options)
 
 
 def tsne_spaces(
@@ -153,25 +136,25 @@ def tsne_spaces(
     rng = np.random.default_rng(seed)
     labelled = [np.flatnonzero(label_matrix[:, c] >= 0) for c in range(k)]
     chosen = [rng.permutation(rows)[:points] for rows in labelled]
-    colors, rows_a_side = attribute_colors(k), -(-k // 2)
-    with plt.rc_context(STYLE):
-        figure = new_figure(10, max(4.6, 1.75 * rows_a_side))
+    colors, rows_a_side = style.attribute_colors(k), -(-k // 2)
+    with plt.rc_context(style.STYLE):
+        figure = style.new_figure(10, max(4.6, 1.75 * rows_a_side))
         grid = figure.add_gridspec(rows_a_side, 3, width_ratios=[1, 2.0, 1])
         for c, rows in enumerate(chosen):
             left = c < rows_a_side
             ax = figure.add_subplot(grid[c % rows_a_side, 0 if left else 2])
-            title_attribute(ax, attributes, c)
-            bare_axes(ax, colors[c])
+            style.title_attribute(ax, attributes, c)
+            style.bare_axes(ax, colors[c])
             _scatter_values(
-                ax, tsne(embeddings[rows, c], seed), label_matrix[rows, c], attributes.values[c], left
+                ax, style.tsne(embeddings[rows, c], seed), label_matrix[rows, c], attributes.values[c], left
             )
         middle = figure.add_subplot(grid[:, 1])
-        joint = tsne(np.concatenate([embeddings[rows, c] for c, rows in enumerate(chosen)]), seed)
+        joint = style.tsne(np.concatenate([embeddings[rows, c] for c, rows in enumerate(chosen)]), seed)
         parts = np.split(joint, np.cumsum([len(rows) for rows in chosen])[:-1])
         for c, part in enumerate(parts):
             middle.scatter(*part.T, s=7, color=colors[c], linewidth=0, label=attributes.title(c))
         middle.set_title("all spaces together, by attribute", fontsize=9)
-        bare_axes(middle).set_box_aspect(1)
+        style.bare_axes(middle).set_box_aspect(1)
         middle.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.01),
@@ -187,7 +170,7 @@ def _scatter_values(
     ax: Axes, points: np.ndarray, labels: np.ndarray, values: Sequence[str], left: bool
 ) -> None:
     """Draw one space, coloured by value; at most 12 values are named beside it, at the left or the right."""
-    for label, color in enumerate(value_colors(len(values))):
+    for label, color in enumerate(style.value_colors(len(values))):
         if (labels == label).any():
             name = textwrap.shorten(values[label], 24, placeholder="…")
             ax.scatter(*points[labels == label].T, s=7, color=color, linewidth=0, label=name)
@@ -219,10 +202,10 @@ def entanglement_matrix(result, title: str = "") -> Figure:
     dash stands for an entry that cannot be normalised. `title` names the system; the scores follow it.
     """
     k, names = len(result.names), [name.replace("_", " ") for name in result.names]
-    columns = [wrapped(name, 8) for name in names]
+    columns = [style.wrapped(name, 8) for name in names]
     slanted = max(len(line) for name in columns for line in name.split("\n")) > 9
-    with plt.rc_context(STYLE):
-        figure = new_figure(0.5 * k + 1.75, 0.42 * k + 1.45)
+    with plt.rc_context(style.STYLE):
+        figure = style.new_figure(0.5 * k + 1.75, 0.42 * k + 1.45)
         ax = figure.subplots()
         colors = plt.get_cmap("Blues").with_extremes(bad="0.88")
         image = ax.imshow(np.ma.masked_invalid(result.normalised), cmap=colors, vmin=0, vmax=1, aspect="auto")
@@ -237,7 +220,7 @@ def entanglement_matrix(result, title: str = "") -> Figure:
         ax.spines[:].set_visible(False)
         for own in range(k):
             corner = own - 0.48, own - 0.48
-            ax.add_patch(plt.Rectangle(corner, 0.96, 0.96, fill=False, color=PALETTE[3], lw=1.5))
+            ax.add_patch(plt.Rectangle(corner, 0.96, 0.96, fill=False, color=style.PALETTE[3], lw=1.5))
         lines = textwrap.wrap(_score_text(result), int(14 * figure.get_figwidth()))
         unit = {"map": "mAP", "knn": "k-NN", "linear": "linear probe"}[result.probe]
         lines.insert(0, f"{title}, {unit}" if title else unit)
@@ -263,11 +246,11 @@ def _write_entry(ax: Axes, row: int, column: int, value: float, explained: float
     def decimals(number: float) -> str:
         return f"{number:.2f}".replace("-0.00", "0.00").replace("-", "−")
 
-    style, known = dict(color="white" if value > 0.7 else "black", ha="center"), not np.isnan(explained)
+    look, known = dict(color="white" if value > 0.7 else "black", ha="center"), not np.isnan(explained)
     text = "–" if np.isnan(value) else decimals(value)
-    ax.text(column, row, text, va="bottom" if known else "center", fontsize=7, **style)
+    ax.text(column, row, text, va="bottom" if known else "center", fontsize=7, **look)
     if known:
-        ax.text(column, row + 0.08, f"({decimals(explained)})", va="top", fontsize=5.5, **style)
+        ax.text(column, row + 0.08, f"({decimals(explained)})", va="top", fontsize=5.5, **look)
 
 
 def training_curve(rows: Sequence[dict]) -> Figure:
@@ -282,19 +265,19 @@ def training_curve(rows: Sequence[dict]) -> Figure:
         return np.array(pairs, float).reshape(-1, 2)
 
     loss, score = measured("loss"), measured("valid_map_weighted")
-    with plt.rc_context(STYLE):
-        figure = new_figure(5, 3.4)
+    with plt.rc_context(style.STYLE):
+        figure = style.new_figure(5, 3.4)
         top, bottom = figure.subplots(2, 1, sharex=True)
-        top.plot(*loss.T, color=PALETTE[0], linewidth=1.2)
+        top.plot(*loss.T, color=style.PALETTE[0], linewidth=1.2)
         top.set(ylabel="triplet loss (Eq. 9)", ylim=(0, None))
-        bottom.plot(*score.T, color=PALETTE[6], linewidth=1.2, marker="o", markersize=3)
+        bottom.plot(*score.T, color=style.PALETTE[6], linewidth=1.2, marker="o", markersize=3)
         bottom.set(xlabel="step", ylabel="map_weighted, valid (%)")
         if len(score):
             step, best = score[score[:, 1].argmax()]
-            bottom.plot(step, best, "o", markersize=7, markerfacecolor="none", color=PALETTE[4])
+            bottom.plot(step, best, "o", markersize=7, markerfacecolor="none", color=style.PALETTE[4])
             side = "right" if step > np.median(score[:, 0]) else "left"
             below = dict(xytext=(0, -12), textcoords="offset points", ha=side)
-            bottom.annotate(f"best {best:.2f}", (step, best), color=PALETTE[4], **below)
+            bottom.annotate(f"best {best:.2f}", (step, best), color=style.PALETTE[4], **below)
         for ax in (top, bottom):
             ax.grid(axis="y", color="0.9", linewidth=0.6)
     return figure

@@ -116,7 +116,7 @@ class SwitcherEngine:
         self.candidates, self.keep, self.own = candidates, keep, None
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self._seen: OrderedDict[int, _Encoded] = OrderedDict()
-        self.thumbnail = lru_cache(1024)(self._thumbnail)
+        self.thumbnail = lru_cache(1024)(lambda row: thumbnail(candidates.picture(row)))
 
     # ---- looking
 
@@ -236,9 +236,6 @@ class SwitcherEngine:
         rows = rows[np.argsort(-cosine[rows], kind="stable")][:top]
         return [Neighbour(int(row), int(self.candidates.ids[row]), float(cosine[row])) for row in rows]
 
-    def _thumbnail(self, row: int) -> bytes:
-        return encode_jpeg(reduced(self.candidates.picture(row), THUMB))
-
     # ---- without a widget
 
     def static(self, images: Sequence[int] = (0,), head: int | None = None, opacity: float = 0.8):
@@ -313,9 +310,9 @@ def encode_png(picture: np.ndarray) -> bytes:
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), PNG)[1].tobytes()
 
 
-def encode_jpeg(picture: np.ndarray) -> bytes:
-    """Encode uint8 RGB as a JPEG file's bytes, for thumbnails."""
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+def thumbnail(picture: np.ndarray) -> bytes:
+    """Reduce uint8 RGB to a thumbnail, as a JPEG file's bytes."""
+    bgr = cv2.cvtColor(reduced(picture, THUMB), cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
 
 

@@ -13,16 +13,7 @@ import traitlets
 
 from ccakit.errors import DataError
 from ccakit.evaluation.embedding import embed_images
-from ccakit.show.switcher import (
-    MAX_BYTES,
-    THUMB,
-    Candidates,
-    Look,
-    SwitcherEngine,
-    encode_jpeg,
-    read_upload,
-    reduced,
-)
+from ccakit.show.switcher import MAX_BYTES, Candidates, Look, SwitcherEngine, read_upload, thumbnail
 
 __all__ = ["Candidates", "ConditionSwitcher", "show"]
 
@@ -147,7 +138,7 @@ class ConditionSwitcher(widgets.VBox):
         """Write the style sheet, which holds the thumbnails' pictures."""
         rules = []
         for index in range(len(self.thumbs)):
-            data = base64.b64encode(encode_jpeg(reduced(self.engine.images[index], THUMB))).decode()
+            data = base64.b64encode(thumbnail(self.engine.images[index])).decode()
             rules.append(
                 f".{self._prefix}-{index} {{background-image: url(data:image/jpeg;base64,{data})}}\n"
             )

@@ -146,9 +146,8 @@ def test_map_steps_draws_the_weights_on_their_own_scale(pictures):
 
 
 def test_ranking_grid_marks_right_and_wrong(pictures):
-    figure = plots.ranking_grid(
-        pictures[:2], [pictures[2:5], pictures[3:5]], [1, 0], [2, 0], [[2, 0, 2], [1, 0]], THREE
-    )
+    found = [np.array([(2, 1, 2), (3, 1, 0), (4, 1, 2)]), np.array([(3, 0, 1), (4, 0, 0)])]
+    figure = plots.ranking_grid(pictures.__getitem__, np.array([(0, 1, 2), (1, 0, 0)]), found, THREE)
     grid = np.array(figure.axes).reshape(2, 4)
     assert [ax.get_xlabel() for ax in grid.ravel()] == [
         "light",
@@ -161,7 +160,7 @@ def test_ranking_grid_marks_right_and_wrong(pictures):
         "",
     ]
     for ax, color in zip(grid.ravel()[[1, 2, 3, 5, 6]], ["RIGHT", "WRONG", "RIGHT", "WRONG", "RIGHT"]):
-        assert to_hex(ax.spines["top"].get_edgecolor()).upper() == getattr(plots, color)
+        assert to_hex(ax.spines["top"].get_edgecolor()).upper() == getattr(style, color)
     assert grid[0, 0].get_ylabel() == "tone" and grid[1, 0].get_ylabel() == "sleeve\nlength"
     np.testing.assert_array_equal(shown(grid[1, 2]), pictures[4])
     assert not grid[1, 3].axison
