@@ -9,14 +9,14 @@ MINING = ("all", "active")
 
 
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
-    """1 - cos of L2-normalised vectors: (..., E), (..., E) -> (...)."""
+    """Compute 1 - cos of L2-normalised vectors: (..., E), (..., E) -> (...)."""
     return 1 - (a * b).sum(dim=-1)
 
 
 def triplet_loss(
     anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 0.2, mining: str = "all"
 ) -> Tensor:
-    """max(0, DIST(a, p | c) - DIST(a, n | c) + m), the mean over T triplets. Source: Eq. 9.
+    """Compute max(0, DIST(a, p | c) - DIST(a, n | c) + m), the mean over T triplets. Source: Eq. 9.
 
     anchor, positive, negative: (T, E), L2-normalised embeddings under each triplet's condition.
     mining: "all" takes the mean over all triplets (as Eq. 9), "active" over those whose loss is above 0.
@@ -26,9 +26,9 @@ def triplet_loss(
 
 
 def same_value(labels: Tensor) -> Tensor:
-    """How images of a batch relate under each condition: (B, K) labels, -1 unlabelled -> (K, B, B) int8.
+    """Relate the images of a batch under each condition: (B, K) labels, -1 unlabelled -> (K, B, B) int8.
 
-    1: the same value; -1: another value; 0: one of the two has no label there.
+    1: the same value; -1: another value; 0: one of the two images has no label.
     """
     columns = labels.T  # (K, B)
     known = (columns[:, :, None] >= 0) & (columns[:, None, :] >= 0)
@@ -39,7 +39,7 @@ def same_value(labels: Tensor) -> Tensor:
 def spaces_loss(
     embeddings: Tensor, relation: Tensor, margin: float = 0.2, mining: str = "all"
 ) -> tuple[Tensor, int]:
-    """Eq. 9 over every valid triplet that a batch holds under any condition (Eq. 8).
+    """Compute Eq. 9 over every valid triplet that a batch holds under any condition (Eq. 8).
 
     embeddings: (B, K, E), L2-normalised. relation: (K, B, B), see `same_value`. Returns the mean (see
     `triplet_loss` for mining) and the number of valid triplets; without any, the loss is 0 with a gradient.
@@ -61,7 +61,7 @@ def _mean(loss: Tensor, weight: Tensor, mining: str) -> Tensor:
 
 
 def spread(embeddings: Tensor) -> float:
-    """How far a batch is from one single point, in the narrowest space: 0 collapsed, up to 1. (B, K, E) -> float.
+    """Measure how far a batch is from one point, in the narrowest space: (B, K, E) -> 0 (collapsed) to 1.
 
     1 - |mean embedding|^2, which is the mean cosine distance of two embeddings drawn at random.
     """

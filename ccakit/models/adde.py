@@ -1,9 +1,9 @@
-"""ADDE-C (Hou et al., ICCV 2021), the encoder part: one MLP and one classifier an attribute on a shared trunk.
+"""ADDE-C (Hou et al., ICCV 2021), the encoder: one MLP and one classifier an attribute on a shared trunk.
 
 The public code has an AlexNet or a ResNet-18, 340 dimensions an attribute, and trains by classification; its
-Zappos50K variant, which Table 5 cites, is not public. Ours: a two-layer MLP an attribute on the pooled map, whose
-L2-normalised output is the attribute's space; the triplet loss, and the classifiers' cross entropy beside it
-(`classify`, weight 1).
+Zappos50K variant, which Table 5 cites, is not public. Ours: a two-layer MLP an attribute on the pooled map,
+whose L2-normalised output is the attribute's space; the triplet loss, and the classifiers' cross entropy
+beside it (`classify`, weight 1).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ccakit.models.trunks.cnn import MapTrunk
 
 
 class ADDE(ClassifyingModel):
-    """l2(MLP_c(mean over places)). embed_dim: of one space; ADDE's code has 340. values: of each attribute."""
+    """l2(MLP_c(mean over places)). embed_dim: of one space, 340 in ADDE's code. values: of each attribute."""
 
     source = "Hou et al., ICCV 2021"
     faithfulness = (

@@ -13,8 +13,8 @@ from ccakit.models.trunks.frozen import FrozenStem
 class AttributeAttention(nn.Module):
     """ASEN's two attentions on a map: where to look under a condition, then which channels to keep.
 
-    (B, C, h, w), condition (B, R) int -> (B, R, C). common: the width in which image and condition meet, C / 2 as
-    in the authors' code (512 of 1024).
+    (B, C, h, w), condition (B, R) int -> (B, R, C). common: the width in which image and condition meet, C /
+    2 as in the authors' code (512 of 1024).
     """
 
     def __init__(self, channels: int, conditions: int, common: int | None = None) -> None:

@@ -1,10 +1,11 @@
-"""ASEN++ (Dong et al., TIP 2021): ASEN's second version looks twice, at the picture and at the place it attends to.
+"""ASEN++ (Dong et al., TIP 2021): ASEN's second version looks at the picture, then where it attends.
 
-Two stages, as in the authors' code: the global branch alone (50 of 70 epochs), then a local branch beside it, which
-sees the part of the picture where the global branch's map is above a tenth of its peak. Both read one embedding of
-the condition. Losses of the second stage: the triplet loss on the global branch (1), on the local one (`local`, 0.1),
-and 1 - cos between the two (`align`, 0.1, summed over anchor, positive and negative); the global branch then learns at
-a tenth of the rate. An image's embedding is [sqrt(0.6) global, sqrt(0.4) local], in the first stage [global, 0].
+Two stages, as in the authors' code: the global branch alone (50 of 70 epochs), then a local branch beside it,
+which sees the part of the picture where the global branch's map is above a tenth of its peak. Both read one
+embedding of the condition. Losses of the second stage: the triplet loss on the global branch (1), on the
+local one (`local`, 0.1), and 1 - cos between the two (`align`, 0.1, summed over anchor, positive and
+negative); the global branch then learns at a tenth of the rate. An image's embedding is [sqrt(0.6) global,
+sqrt(0.4) local], in the first stage [global, 0].
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ class TokensWithImages:
 class ASENPP(ConditionalModel):
     """The global and the local branch.
 
-    crop: "image" cuts the place out of the picture and sends it through a CNN of its own, `local` (a trunk whose
-    images have half the side), as the authors do; the local branch then cannot share the trunk. "map" cuts it out of
-    the trunk's feature map, for kept features without a picture; a 3x3 convolution then stands for the second CNN.
+    crop: "image" cuts the place out of the picture and sends it through a CNN of its own, `local` (a trunk
+    whose images have half the side), as the authors do; the local branch then cannot share the trunk. "map"
+    cuts it out of the trunk's feature map, for kept features without a picture; a 3x3 convolution then stands
+    for the second CNN.
     """
 
     source = "Dong et al., TIP 2021"
@@ -103,7 +105,7 @@ class ASENPP(ConditionalModel):
         return tokens if self.crop == "map" else TokensWithImages(tokens, images)
 
     def branches(self, tokens: Tensor | TokensWithImages, condition: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute the global embedding (B, R, E/2) and, in the second stage, the local one, each of length 1."""
+        """Embed (B, R, E/2) by the global branch and, in the second stage, by the local one; normalised."""
         x, picture = (tokens, tokens) if self.crop == "map" else (tokens.tokens, tokens.images)
         query = self.condition(condition)
         out, weights = self.attend(x, query)
@@ -116,7 +118,7 @@ class ASENPP(ConditionalModel):
         return self.head(out), self._local_branch(picture, boxes, query)
 
     def _local_branch(self, picture: Tensor, boxes: Tensor, query: Tensor) -> Tensor:
-        """Embed the box of each row: picture (B, C, h, w), boxes (B, R, 3), query (B, R, A) -> (B, R, E/2)."""
+        """Embed each row's box: picture (B, C, h, w), boxes (B, R, 3), query (B, R, A) -> (B, R, E/2)."""
         rows, side = query.shape[1], picture.shape[-1] // 2
         repeated = (
             picture[:, None].expand(-1, rows, -1, -1, -1).flatten(0, 1)

@@ -11,10 +11,11 @@ from ccakit.models.trunks.cnn import MapTrunk
 
 
 class ScaledAttention(nn.Module):
-    """The two attentions from a condition's embedding: a scaled dot product for the places, then the channels.
+    """The two attentions from a condition's embedding: a scaled dot product for places, then the channels.
 
     (B, C, h, w), condition embeddings (B, R, A) -> (B, R, C). common: the width in which image and condition
-    meet. norm: whether a BatchNorm follows the image's convolution, as in ASEN's second version but not in ASEN++.
+    meet. norm: whether a BatchNorm follows the image's convolution, as in ASEN's second version but not in
+    ASEN++.
     """
 
     def __init__(self, channels: int, condition_width: int, common: int, norm: bool) -> None:

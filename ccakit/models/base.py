@@ -43,9 +43,9 @@ class Head(nn.Module):
 class Outputs(NamedTuple):
     """What a model gives to the training objective.
 
-    embedding: (B, E) for one condition an image, or (B, K, E) for all. extra: further embeddings by name, of the same
-    shape, to which the objective applies the same loss. terms: the system's own losses by name, as scalars. The names
-    are those of `ConditionalModel.own_losses`.
+    embedding: (B, E) for one condition an image, or (B, K, E) for all. extra: further embeddings by name, of
+    the same shape, to which the objective applies the same loss. terms: the system's own losses by name, as
+    scalars. The names are those of `ConditionalModel.own_losses`.
     """
 
     embedding: Tensor
@@ -68,14 +68,15 @@ class ConditionalModel(nn.Module):
     embeddings = model.spaces(tokens)                (B, K, E): all conditions
     maps       = model.attention(tokens, condition)  (B, H, h, w), for the systems that attend
 
-    A system is a subclass. It implements `read`, and `attention_rows` if it attends. Its class attributes describe it:
+    A system is a subclass. It implements `read`, and `attention_rows` if it attends. Its class attributes
+    describe it:
 
-    source: the paper or section that the system comes from. faithfulness: how close the implementation is to it.
-    reads: "map" (of a CNN) or "tokens" (of a vision transformer). options: the constructor's arguments that belong to
-    this system alone. classifies: whether the constructor needs `values`, the number of values of each attribute.
-    own_losses: the weights of the system's own losses, by name. shares_trunk: whether all conditions of an image share
-    one pass of the trunk. if_shared: how a model differs from its source where it shares the trunk and its source
-    does not.
+    source: the paper or section that the system comes from. faithfulness: how close the implementation is to
+    it. reads: "map" (of a CNN) or "tokens" (of a vision transformer). options: the constructor's arguments
+    that belong to this system alone. classifies: whether the constructor needs `values`, the number of values
+    of each attribute. own_losses: the weights of the system's own losses, by name. shares_trunk: whether all
+    conditions of an image share one pass of the trunk. if_shared: how a model differs from its source where
+    it shares the trunk and its source does not.
     """
 
     source: str
@@ -98,8 +99,8 @@ class ConditionalModel(nn.Module):
     ) -> None:
         """Create a system on a trunk.
 
-        conditions: K. embed_dim: E, by default the trunk's width. head_norm: see `head_norm_layer`. without: names of
-        own losses to leave out.
+        conditions: K. embed_dim: E, by default the trunk's width. head_norm: see `head_norm_layer`. without:
+        names of own losses to leave out.
         """
         super().__init__()
         if conditions < 1:
@@ -156,19 +157,19 @@ class ConditionalModel(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} does not attend")
 
     def attention(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        """Compute the softmax weights on the patches: tokens (B, P+N, D), condition (B,) int -> (B, H, h, w)."""
+        """Compute the softmax weights on the patches: tokens (B, P+N, D), condition (B,) -> (B, H, h, w)."""
         return self.patch_map(self.attention_rows(tokens, self.check_condition(condition, tokens)))
 
     def outputs(self, tokens: Tensor, condition: Tensor | None, labels: Tensor) -> Outputs:
         """Compute the embeddings that training compares, and the system's own losses.
 
-        condition: (B,), for a batch of triplets: a third each of anchors, positives and negatives; None: all spaces.
-        labels: (B,), or (B, K) for all spaces; -1 where an image has no label.
+        condition: (B,), for a batch of triplets: a third each of anchors, positives and negatives; None: all
+        spaces. labels: (B,), or (B, K) for all spaces; -1 where an image has no label.
         """
         return Outputs(self.spaces(tokens) if condition is None else self.embed(tokens, condition), {}, {})
 
     def advance(self, share: float) -> None:
-        """Prepare for the next training step, in systems with stages. share: of the budget used so far, 0 to 1."""
+        """Prepare for the next training step, in systems with stages. share: of the budget used, 0 to 1."""
 
     def slow_parameters(self) -> tuple[list[nn.Parameter], float]:
         """Return parameters with a smaller learning rate, and the factor of that rate at present."""
@@ -183,7 +184,7 @@ class ConditionalModel(nn.Module):
         return torch.arange(self.conditions, device=tokens.device).expand(tokens.shape[0], -1)
 
     def condition_rows(self, tokens: Tensor, condition: Tensor | None) -> Tensor:
-        """Return the conditions of each image as rows: (B, 1) of those given as (B,), or (B, K) of all for None."""
+        """Return the conditions of each image as rows: (B,) -> (B, 1), or None -> (B, K), all conditions."""
         return self.all_conditions(tokens) if condition is None else condition[:, None]
 
     def patch_map(self, weights: Tensor) -> Tensor:
@@ -206,10 +207,11 @@ class ConditionalModel(nn.Module):
         cached: bool = False,
         labels: Tensor | None = None,
     ) -> Tensor | Outputs:
-        """Embed images under their conditions, or under all where `condition` is None; with labels, give Outputs.
+        """Embed images under their conditions, or under all for None; with labels, give Outputs.
 
-        gather: (B',) indices into the encoded images, so that each distinct image of a batch of triplets is encoded
-        once; `condition` then has B' entries. cached: `inputs` are the stem's output instead of images.
+        gather: (B',) indices into the encoded images, so that each distinct image of a batch of triplets is
+        encoded once; `condition` then has B' entries. cached: `inputs` are the stem's output instead of
+        images.
         """
         tokens = self.encode_features(inputs) if cached else self.encode(inputs)
         tokens = tokens if gather is None else tokens[gather]

@@ -1,8 +1,8 @@
 """CAMNet, after the paper's description: CSN's mask made three-dimensional, spatial attention after it.
 
 No code is public. The paper: "Unlike CSN, CAMNet was extended to 3D feature maps and applied to the spatial
-attention mechanism." Ours: a mask of K x C x h x w through ReLU, begun as CSN's; a 7x7 convolution over the masked
-map's channel mean and maximum, as in CBAM, then a softmax over places; the weighted sum, FC and L2.
+attention mechanism." Ours: a mask of K x C x h x w through ReLU, begun as CSN's; a 7x7 convolution over the
+masked map's channel mean and maximum, as in CBAM, then a softmax over places; the weighted sum, FC and L2.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ class ConditionToken(nn.Module):
 class CCA(ConditionalModel):
     """Conditional Cross Attention: q from the condition, k and v from the image, [CLS] read (Fig. 3).
 
-    token: `type1` or `type2`. query: "fc" (the FC of Eq. 2, 3 replaces the block's W_q) or "fc-wq" (it stands before
-    W_q). residual: keep x_[CLS] beside the attention's output, as in Eq. 1.
+    token: `type1` or `type2`. query: "fc" (the FC of Eq. 2, 3 replaces the block's W_q) or "fc-wq" (it stands
+    before W_q). residual: keep x_[CLS] beside the attention's output, as in Eq. 1.
     """
 
     source = "the paper, Eq. 2-7"

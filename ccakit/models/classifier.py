@@ -44,7 +44,8 @@ class ValueClassifier(nn.Module):
 class ClassifyingModel(ConditionalModel):
     """A system with a classifier of the condition's values on `project`, the embedding before its L2.
 
-    The cross entropy is added to the triplet loss (`classify`, weight 1). A subclass creates `self.classifier`.
+    The cross entropy is added to the triplet loss (`classify`, weight 1). A subclass creates
+    `self.classifier`.
     """
 
     classifies = True

@@ -12,11 +12,12 @@ THRESHOLD = 0.1
 
 
 def attended_boxes(maps: Tensor, side: int, threshold: float = THRESHOLD) -> Tensor:
-    """Find the square around the places where a map is above `threshold` of its range: (..., h, w) -> (..., 3).
+    """Find the square where a map is above `threshold` of its range: (..., h, w) -> (..., 3).
 
-    Gives x, y and side of the square as fractions of the picture's side. They are found on `side` x `side` pixels as
-    in the authors' code: the map is enlarged, stretched to 0-255, and cut at the threshold; the bounding box is made
-    square on the longer side around its centre, and moved inside. Leading dimensions: one or more.
+    Gives x, y and side of the square as fractions of the picture's side. They are found on `side` x `side`
+    pixels as in the authors' code: the map is enlarged, stretched to 0-255, and cut at the threshold; the
+    bounding box is made square on the longer side around its centre, and moved inside. Leading dimensions:
+    one or more.
     """
     large = F.interpolate(maps.flatten(0, -3)[:, None].float(), (side, side), mode="bilinear")[:, 0]
     low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
@@ -30,7 +31,7 @@ def attended_boxes(maps: Tensor, side: int, threshold: float = THRESHOLD) -> Ten
 
 
 def _extent(inside: Tensor) -> tuple[Tensor, Tensor]:
-    """Give first place and length of the run that holds all true places of a row; the whole row if none is true."""
+    """Give start and length of the run with all true places of a row; the entire row if none is true."""
     size = inside.shape[1]
     first = inside.int().argmax(1)
     last = size - 1 - inside.flip(1).int().argmax(1)

@@ -16,8 +16,8 @@ MASKS = ("learned", "preset", "fixed")
 class ConditionMask(nn.Module):
     """A mask over the embedding for each condition: (...,) int -> (..., E).
 
-    learned: drawn from normal(0.9, 0.7), through ReLU. preset: 1 on the condition's own part and 0.1 elsewhere,
-    then learned, through ReLU. fixed: 1 on the condition's own part, 0 elsewhere, not trained.
+    learned: drawn from normal(0.9, 0.7), through ReLU. preset: 1 on the condition's own part and 0.1
+    elsewhere, then learned, through ReLU. fixed: 1 on the condition's own part, 0 elsewhere, not trained.
     """
 
     def __init__(self, kind: str, conditions: int, width: int) -> None:
@@ -43,8 +43,8 @@ class ConditionMask(nn.Module):
 class CSN(ConditionalModel):
     """One general embedding an image; a condition is a mask on it: l2(FC(pool(map)) * mask).
 
-    mask: see `ConditionMask`. Its own losses are those of CSN's code: `embedding_norm`, 5e-3 |general embedding|_2 /
-    sqrt(B), and `mask_norm`, 5e-4 |mask|_1 / B. (ASEN's comparison trains without them:
+    mask: see `ConditionMask`. Its own losses are those of CSN's code: `embedding_norm`, 5e-3 |general
+    embedding|_2 / sqrt(B), and `mask_norm`, 5e-4 |mask|_1 / B. (ASEN's comparison trains without them:
     without=("embedding_norm", "mask_norm").)
     """
 
@@ -66,7 +66,7 @@ class CSN(ConditionalModel):
         return tokens.mean(dim=(2, 3))
 
     def masked(self, tokens: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give, before the L2, the masked embedding (B, R, E), the general one (B, E) and the masks (B, R, E)."""
+        """Give, before the L2, the masked embedding (B, R, E), the general (B, E), the masks (B, R, E)."""
         general, mask = self.head.project(self.pool(tokens)), self.mask(condition)
         return general[:, None] * mask, general, mask
 

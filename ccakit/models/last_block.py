@@ -47,7 +47,7 @@ class LastBlock(nn.Module):
         return self.q_norm(q.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2))
 
     def weights(self, q: Tensor, k: Tensor) -> Tensor:
-        """Compute softmax(q k^T / sqrt(d)): (B, R, H*d), (B, H, P+N, d) -> (B, H, R, P+N), rows summing to 1."""
+        """Compute softmax(q k^T / sqrt(d)): (B, R, H*d), (B, H, P+N, d) -> (B, H, R, P+N), rows sum to 1."""
         return (self.heads(q) @ k.transpose(-2, -1) * self.head_dim**-0.5).softmax(dim=-1)
 
     def rows(self, x: Tensor | None, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """M2Fashion, after the paper's description: "adds a classifier to the ASEN base".
 
-No code is public. Ours: ASEN's first version, and a linear classifier of the condition's values on the embedding
-before its L2, whose cross entropy is added to the triplet loss (`classify`, weight 1).
+No code is public. Ours: ASEN's first version, and a linear classifier of the condition's values on the
+embedding before its L2, whose cross entropy is added to the triplet loss (`classify`, weight 1).
 """
 
 from __future__ import annotations

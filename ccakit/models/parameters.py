@@ -15,10 +15,10 @@ PAPER_TRUNK, PAPER_COUNT = "vit_base_r50_s16_224", 97_890_112  # timm's count, w
 
 
 def count_parts(trunk: str, conditions: int) -> tuple[dict, str]:
-    """Count the parts of the three ViT systems on a trunk; give the counts, and the text that `ccakit params` prints.
+    """Count the parts of the three ViT systems on a trunk; give the counts, and `ccakit params`'s text.
 
-    Section 4.4: the ViT has 98M parameters, and "fewer than 0.1M" are added for the condition token. Where the FC
-    of Eq. 2, 3 replaces W_q, Type-2 adds K*D; Type-1 takes D*D - K*D away.
+    Section 4.4: the ViT has 98M parameters, and "fewer than 0.1M" are added for the condition token. Where
+    the FC of Eq. 2, 3 replaces W_q, Type-2 adds K*D; Type-1 takes D*D - K*D away.
     """
     models = {name: create_on_meta(name, conditions, trunk) for name in SYSTEMS}
     counts = {name: _count_parts_of(model) for name, model in models.items()}

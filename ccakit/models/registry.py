@@ -39,9 +39,10 @@ LOCAL_TRUNK = "resnet34"
 class ModelInfo:
     """A system that can be created. All but name, title and build are described at `ConditionalModel`.
 
-    name: for `create_model`. title: its row in the paper's tables, or a title of ours where no row fits. build: creates
-    it on a trunk. options: those that `create_model` takes for this system. shares_trunk: of the system as its source
-    has it; a model says by its own `shares_trunk` what it does (ASEN++ with crop "map" shares the trunk).
+    name: for `create_model`. title: its row in the paper's tables, or a title of ours where no row fits.
+    build: creates it on a trunk. options: those that `create_model` takes for this system. shares_trunk: of
+    the system as its source has it; a model says by its own `shares_trunk` what it does (ASEN++ with crop
+    "map" shares the trunk).
     """
 
     name: str
@@ -139,10 +140,11 @@ def create_model(
 
     name: one of `list_models()`. conditions: K. trunk, pretrained, weights, image_size, trunk_options: see
     `ccakit.models.trunks.vit.create_vit` and, for systems that read a CNN's map,
-    `ccakit.models.trunks.cnn.create_map_trunk`. freeze: see `Trunk`. embed_dim: E of Eq. 7, D by default. head_norm: see
-    `head_norm_layer`. values: the number of values of each attribute, for systems that classify. options: the system's
-    own (CCA: query, residual; CSN: mask; asen-pp: crop, local; `without`: names of own losses to leave out).
-    Raises ValueError for an unknown name or option, TrunkError for a trunk that does not work.
+    `ccakit.models.trunks.cnn.create_map_trunk`. freeze: see `Trunk`. embed_dim: E of Eq. 7, D by default.
+    head_norm: see `head_norm_layer`. values: the number of values of each attribute, for systems that
+    classify. options: the system's own (CCA: query, residual; CSN: mask; asen-pp: crop, local; `without`:
+    names of own losses to leave out). Raises ValueError for an unknown name or option, TrunkError for a trunk
+    that does not work.
     """
     info = model_info(name)
     if unknown := sorted(set(options) - set(info.options)):
@@ -165,14 +167,14 @@ def create_model(
 
 
 def reads_on(name: str, trunk: str) -> str:
-    """Say what a system reads on a trunk, "tokens" or "map"; only the triplet network runs on both kinds of trunk."""
+    """Say what a system reads on a trunk, "tokens" or "map"; only the triplet network runs on both."""
     if name == "triplet" and trunk != LITE and not is_transformer(trunk):
         return "map"
     return model_info(name).reads
 
 
 def _with_local_trunk(cnn: FrozenStem, trunk: str, source: dict, freeze: str | int, options: dict) -> dict:
-    """Complete ASEN++'s options: the crop, and the local branch's trunk (`local` names it) for pictures of half the side.
+    """Complete ASEN++'s options: the crop, and the trunk named `local` for pictures of half the side.
 
     The crop is "map" on a frozen CNN, whose output may be kept without the picture, else "image".
     """

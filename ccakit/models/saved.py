@@ -74,7 +74,7 @@ def load_model(folder: str | Path) -> SavedModel:
 
 
 def _parse(description: dict) -> tuple[Attributes, ImageTransform, dict]:
-    """Read attributes, transform and recipe out of model.json; raise an exception of some kind if it is invalid."""
+    """Read attributes, transform and recipe out of model.json; raise some exception if it is invalid."""
     recipe, names = description["recipe"], description["attributes"]
     if description.get("format", FORMAT) != FORMAT:
         raise ValueError(f"its format is {description['format']}, and this ccakit reads {FORMAT}")

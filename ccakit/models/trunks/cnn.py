@@ -1,4 +1,4 @@
-"""The trunk of the systems that read a CNN's feature map: a timm CNN cut where its stride is 16, or `lite`'s CNN.
+"""The trunk of systems that read a CNN's feature map: a timm CNN cut at stride 16, or `lite`'s CNN.
 
     images -> stem (the CNN, if frozen; may be cached) -> features -> tail -> tokens
 
@@ -26,8 +26,8 @@ TRANSFORMERS = ("vision_transformer", "vision_transformer_hybrid", "deit")  # ti
 class MapTrunk(FrozenStem):
     """A CNN and, for `lite`, the 1x1 convolution after it that its transformer has as well.
 
-    channels: C. freeze: "none", or "backbone" ("all" is the same): the CNN is not trained. settings: timm's, of the
-    images.
+    channels: C. freeze: "none", or "backbone" ("all" is the same): the CNN is not trained. settings: timm's,
+    of the images.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class MapTrunk(FrozenStem):
         return [self.backbone] if self.freezes_backbone else []
 
     def stem(self, images: Tensor) -> Tensor:
-        """Run the CNN if it is frozen: (B, 3, height, width) -> its map; give the images themselves if not."""
+        """Run the CNN if it is frozen: (B, 3, height, width) -> its map; give the images back if not."""
         if not self.freezes_backbone:
             return images
         with torch.no_grad():
@@ -64,7 +64,7 @@ class MapTrunk(FrozenStem):
 
 
 class CnnBackbone(nn.Module):
-    """A timm CNN cut after the stage whose stride is 16: (B, 3, height, width) -> (B, C, height/16, width/16)."""
+    """A timm CNN cut where its stride is 16: (B, 3, height, width) -> (B, C, height/16, width/16)."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -86,7 +86,8 @@ def create_map_trunk(
     """Create a CNN trunk.
 
     name: a timm CNN, or `lite`. pretrained, weights, image_size: as in `ccakit.models.trunks.vit.create_vit`.
-    options: `lite`'s width (C); its depth and heads are the transformer's. Raises TrunkError for anything else.
+    options: `lite`'s width (C); its depth and heads are the transformer's. Raises TrunkError for anything
+    else.
     """
     if name == LITE:
         vit = create_lite(image_size=image_size, pretrained=pretrained, weights=weights, **options)
@@ -103,7 +104,7 @@ def create_map_trunk(
 
 
 def _stage(name: str) -> int:
-    """Find the index of the last feature map of stride 16 that a timm CNN offers; TrunkError if it offers none."""
+    """Find the index of the last feature map of stride 16 of a timm CNN; TrunkError if it has none."""
     works = f"what works: {', '.join(WORKING_CNNS)}, and timm's other CNNs"
     if not timm.is_model(name):
         raise TrunkError(f"no trunk {name!r}; {works}")

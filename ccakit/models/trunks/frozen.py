@@ -17,9 +17,9 @@ class TrunkError(ValueError):
 class FrozenStem(nn.Module):
     """A trunk in two parts, `stem` and `tail`; the modules that `frozen_modules` lists are not trained.
 
-    freezes_backbone: whether the stem is the CNN. frozen_blocks: how many blocks the stem has after the embedding; None
-    if it has no block. embed_dim, grid_size: width and patches (rows, columns) of the
-    tokens. image_size: in pixels (height, width). pretrained_cfg: timm's settings of the images.
+    freezes_backbone: whether the stem is the CNN. frozen_blocks: how many blocks the stem has after the
+    embedding; None if it has no block. embed_dim, grid_size: width and patches (rows, columns) of the tokens.
+    image_size: in pixels (height, width). pretrained_cfg: timm's settings of the images.
     """
 
     freezes_backbone: bool = False
@@ -34,7 +34,7 @@ class FrozenStem(nn.Module):
         raise NotImplementedError
 
     def stem(self, images: Tensor) -> Tensor:
-        """Run the frozen part: (B, 3, height, width) -> features; the images themselves where nothing is frozen."""
+        """Run the frozen part: (B, 3, height, width) -> features; the images if nothing is frozen."""
         raise NotImplementedError
 
     def tail(self, features: Tensor) -> Tensor:
@@ -61,14 +61,14 @@ class FrozenStem(nn.Module):
         return self
 
     def folded(self) -> FrozenStem:
-        """Copy the trunk for inference, with each BatchNorm of the stem folded into its convolution: same, but faster."""
+        """Copy the trunk for inference, each BatchNorm of the stem folded into its convolution: faster."""
         trunk = copy.deepcopy(self).eval()
         for module in trunk.frozen_modules():
             _fold_batchnorm(module)
         return trunk
 
     def stem_key(self) -> str:
-        """Digest the frozen part's weights and shape, on which kept features depend: 16 hexadecimal digits."""
+        """Digest the frozen part's weights and shape, on which kept features depend, in 16 hex digits."""
         digest = hashlib.sha256(f"{self.freezes_backbone} {self.frozen_blocks} {self.grid_size}".encode())
         for module in self.frozen_modules():
             digest.update(repr(module).encode())

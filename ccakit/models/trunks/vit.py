@@ -38,11 +38,11 @@ def create_vit(
 ) -> VisionTransformer:
     """Create a timm vision transformer with standard blocks and a [CLS] token, hybrids included, or `lite`.
 
-    pretrained: load ImageNet weights, through timm (its hub download) or, for `lite`, from pip.
-    weights: a local file instead of that download (.safetensors, or .pth read with weights_only).
-    image_size: pixels a side; timm interpolates the position embedding where it differs from the default.
-    options: passed on (`lite`: width, depth, num_heads; timm: drop_path_rate and the like).
-    Raises TrunkError for options and weights that do not fit, and anything whose last block CCA cannot take over.
+    pretrained: load ImageNet weights, through timm (its hub download) or, for `lite`, from pip. weights: a
+    local file instead of that download (.safetensors, or .pth read with weights_only). image_size: pixels a
+    side; timm interpolates the position embedding where it differs from the default. options: passed on
+    (`lite`: width, depth, num_heads; timm: drop_path_rate and the like). Raises TrunkError for options and
+    weights that do not fit, and anything whose last block CCA cannot take over.
     """
     if name == LITE:
         return create_lite(image_size=image_size, pretrained=pretrained, weights=weights, **options)
@@ -76,8 +76,8 @@ def _problem(vit: nn.Module) -> str | None:
 class Trunk(FrozenStem):
     """Blocks 1..L-1 of a vision transformer, split into a frozen stem and a trained tail.
 
-    freeze: "none"; "backbone" (the CNN of a hybrid); "all" (everything before the last block); or a number n (the
-    embedding and the first n blocks).
+    freeze: "none"; "backbone" (the CNN of a hybrid); "all" (everything before the last block); or a number n
+    (the embedding and the first n blocks).
     """
 
     def __init__(self, vit: VisionTransformer, freeze: str | int = "none") -> None:
@@ -111,7 +111,7 @@ class Trunk(FrozenStem):
         return [self.patch_embed, self.position, self.norm_pre, *self.blocks[: self.frozen_blocks]]
 
     def stem(self, images: Tensor) -> Tensor:
-        """Run the frozen part: (B, 3, height, width) -> features; the images themselves if nothing is frozen."""
+        """Run the frozen part: (B, 3, height, width) -> features; the images if nothing is frozen."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freezes):
             if self.freezes_backbone:
                 features = self.patch_embed.backbone(images)
