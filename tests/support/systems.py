@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import cv2
 import numpy as np
 import torch
@@ -39,13 +41,33 @@ def spoil(model):
     return model.eval()
 
 
+_BUILT: dict[tuple, tuple] = {}
+SMALL = 8_000_000  # parameters of the largest network that is kept
+
+
+def build_once(name, **options):
+    """Do what `create_model` does, without weights to load, but build each network once in a process.
+
+    The weights, and the random numbers that are drawn afterwards, are those that a new build would give.
+    """
+    key = (name, repr(sorted(options.items())), torch.get_rng_state().numpy().tobytes())
+    if key in _BUILT:
+        model, random_state = _BUILT[key]
+        torch.set_rng_state(random_state)
+        return copy.deepcopy(model)
+    model = create_model(name, pretrained=False, **options)
+    if sum(parameter.numel() for parameter in model.parameters()) < SMALL:
+        _BUILT[key] = copy.deepcopy(model), torch.get_rng_state()
+    return model
+
+
 def make(name, trunk="lite", conditions=K, **options):
     options = {"image_size": 64, **TRUNKS[trunk], **options}
     if INFO[name].classifies:
         options["values"] = VALUES[:conditions]
     if name == "asen-pp" and trunk != "lite" and options.get("crop") == "image":
         options["local"] = "resnet18"
-    return spoil(create_model(name, conditions=conditions, pretrained=False, **options))
+    return spoil(build_once(name, conditions=conditions, **options))
 
 
 def pictures(count=B):
