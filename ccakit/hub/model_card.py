@@ -140,7 +140,7 @@ def model_card(
         info=info,
         title=title,
         trunk=saved.recipe.get("trunk", LITE),
-        attends=type(saved.model).attention is not ConditionalModel.attention,
+        attends=type(saved.model).attention_rows is not ConditionalModel.attention_rows,
         source=source,
         licence=licence,
         start=start,

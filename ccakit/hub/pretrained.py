@@ -117,7 +117,7 @@ class PretrainedModel(ModelHubMixin):
         The map covers the part of a picture that the transform keeps: `model.transform.view(height, width)`.
         ValueError for a system that does not attend.
         """
-        if type(self.model).attention is ConditionalModel.attention:
+        if type(self.model).attention_rows is ConditionalModel.attention_rows:
             raise ValueError(f"{self.saved.recipe['name']} does not attend: it has no heatmap")
         return self._look(
             images, condition, batch_size, lambda *given: self.model.attention(*given).mean(dim=1)
