@@ -57,7 +57,7 @@ def draw(trunk: str = TRUNK, most: int = 16) -> Figure:
 def _lines(ax, counts, many, one, in_float32: bool) -> None:
     """Draw the costs of K networks and of one network; write those at K = 8 (and GB in float32)."""
     at = counts.index(8)
-    for costs_by_k, name, color, marker, x, place in (
+    for costs_by_k, name, color, marker, x, offset in (
         (many, "K networks", style.WRONG, "s", 8, (-4, 1)),
         (one, "one network", style.PALETTE[0], "o", counts[-1] + 0.6, (0, 3)),
     ):
@@ -66,7 +66,7 @@ def _lines(ax, counts, many, one, in_float32: bool) -> None:
         if in_float32:
             text += f"\n({4 * costs_by_k[at] / 1e3:.1f} GB)"
         options = dict(textcoords="offset points", ha="right", va="bottom", fontsize=6.2)
-        ax.annotate(text, (x, costs_by_k[at]), place, color=style.ink(color), **options)
+        ax.annotate(text, (x, costs_by_k[at]), offset, color=style.ink(color), **options)
     ax.set(
         xlim=(0, counts[-1] + 0.6), ylim=(0, 1.08 * many[-1]), xticks=[0, *counts[2:]], xlabel="conditions K"
     )

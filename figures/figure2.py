@@ -42,10 +42,10 @@ CIRCLES = {"csn": "$M_{c}$", "asen": "one-\nhot $c$", "camnet": "$M_{c}$", "cca-
 def draw() -> Figure:
     """Draw four panels, from the image at the bottom to the embedding at the top; at the text's width."""
     canvas, width = shared.Canvas(shared.TEXT, 3.95), shared.TEXT / len(SYSTEMS)
-    for place, name in enumerate(SYSTEMS):
-        _panel(canvas, (place + 0.5) * width, name)
-        if place:
-            canvas.arrow((place * width, 0.5), (place * width, 3.85), color="0.85", head=False)
+    for index, name in enumerate(SYSTEMS):
+        _panel(canvas, (index + 0.5) * width, name)
+        if index:
+            canvas.arrow((index * width, 0.5), (index * width, 3.85), color="0.85", head=False)
     for x, color, text in (
         (2.2, shared.SHARED, "once an image"),
         (3.4, shared.SWITCHED, "again for each condition c"),
@@ -62,25 +62,25 @@ def _panel(canvas, x: float, name: str) -> None:
     canvas.text(x, 3.54, about, fontsize=6.5)
     left, y, step = x - 0.2, 0.86, 0.48
     canvas.person(left, y, 0.38)
-    places = [y + 0.55 + step * i for i in range(len(steps))]
-    for place, (text, conditional) in zip(places, steps):
-        canvas.arrow((left, place - step + (0.19 if place == places[0] else 0.13)), (left, place - 0.13))
+    heights = [y + 0.55 + step * i for i in range(len(steps))]
+    for height, (text, conditional) in zip(heights, steps):
+        canvas.arrow((left, height - step + (0.19 if height == heights[0] else 0.13)), (left, height - 0.13))
         canvas.box(
-            left, place, 1.1, 0.26, text, shared.SWITCHED if conditional else shared.SHARED, fontsize=6.5
+            left, height, 1.1, 0.26, text, shared.SWITCHED if conditional else shared.SHARED, fontsize=6.5
         )
-    canvas.arrow((left, places[-1] + 0.13), (left, places[-1] + 0.31))
-    canvas.text(left, places[-1] + 0.37, "embedding given c", fontsize=6.5)
-    enters = [places[i] for i in ENTERS[name]]
+    canvas.arrow((left, heights[-1] + 0.13), (left, heights[-1] + 0.31))
+    canvas.text(left, heights[-1] + 0.37, "embedding given c", fontsize=6.5)
+    enters = [heights[i] for i in ENTERS[name]]
     middle = sum(enters) / len(enters)
     canvas.circle(x + 0.69, middle, 0.15, CIRCLES[name], fontsize=5.8)
-    for place in enters:
-        if place == middle:
-            canvas.arrow((x + 0.54, place), (left + 0.55, place))
+    for height in enters:
+        if height == middle:
+            canvas.arrow((x + 0.54, height), (left + 0.55, height))
         else:
             canvas.arrow(
-                (x + 0.69, middle + (0.15 if place > middle else -0.15)),
-                (x + 0.69, place),
-                (left + 0.55, place),
+                (x + 0.69, middle + (0.15 if height > middle else -0.15)),
+                (x + 0.69, height),
+                (left + 0.55, height),
             )
     info = model_info(name)
     trunk = "R50+ViT-B/16" if info.reads == "tokens" else "R50 to stage 3"

@@ -43,16 +43,16 @@ def _stack(
     canvas, x: float, y: float, names, width: float = 0.72, gap: float = 0.3, color=shared.SHARED
 ) -> list:
     """Draw boxes above each other with arrows between; return their heights."""
-    places = [y + gap * i for i in range(len(names))]
-    for place, name in zip(places, names):
+    heights = [y + gap * i for i in range(len(names))]
+    for height, name in zip(heights, names):
         if name == "+":
-            canvas.circle(x, place, 0.07, "+", "white")
+            canvas.circle(x, height, 0.07, "+", "white")
         else:
-            canvas.box(x, place, width, 0.2, name, color)
+            canvas.box(x, height, width, 0.2, name, color)
     edge = {True: 0.07, False: 0.1}
-    for i, (low, high) in enumerate(zip(places, places[1:])):
+    for i, (low, high) in enumerate(zip(heights, heights[1:])):
         canvas.arrow((x, low + edge[names[i] == "+"]), (x, high - edge[names[i + 1] == "+"]))
-    return places
+    return heights
 
 
 def _skip(canvas, x: float, low: float, high: float, aside: float) -> None:
@@ -64,11 +64,11 @@ def _skip(canvas, x: float, low: float, high: float, aside: float) -> None:
 def _embedding(canvas) -> None:
     canvas.person(0.62, 0.93, 0.5)
     steps = ["patch embedding", r"prepend $x_\mathrm{[CLS]}$", r"+ $x_\mathrm{[POS]}$"]
-    places = _stack(canvas, 0.62, 1.5, steps, 0.96)
+    heights = _stack(canvas, 0.62, 1.5, steps, 0.96)
     canvas.arrow((0.62, 1.18), (0.62, 1.4))
     for i in range(5):
         canvas.box(0.3 + 0.16 * i, 2.5, 0.13, 0.13, "", style.PALETTE[4] if i == 0 else style.PALETTE[5])
-    canvas.arrow((0.62, places[-1] + 0.1), (0.62, 2.42))
+    canvas.arrow((0.62, heights[-1] + 0.1), (0.62, 2.42))
     canvas.text(0.62, 2.68, "$x_0$: [CLS], N patches")
     _equation(canvas, 0.62, 2.85, "1")
     canvas.arrow((1.01, 2.5), (1.22, 2.5), (1.22, 0.5), (1.87, 0.5), (1.87, 0.86))
@@ -77,12 +77,14 @@ def _embedding(canvas) -> None:
 def _blocks(canvas) -> None:
     """Draw the transformer blocks before the last."""
     canvas.area(1.9, 1.86, 1.12, 2.4, "blocks 1 … L−1")
-    places = _stack(canvas, 1.87, 0.96, ["LN", "MSA", "+", "LN", "FFN", "+"], 0.5, 0.35)
-    _skip(canvas, 1.87, 0.76, places[2], -0.4)
-    _skip(canvas, 1.87, places[2] + 0.14, places[5], -0.4)
-    _equation(canvas, 2.14, places[1], "5", ha="left", fontsize=6)
+    heights = _stack(canvas, 1.87, 0.96, ["LN", "MSA", "+", "LN", "FFN", "+"], 0.5, 0.35)
+    _skip(canvas, 1.87, 0.76, heights[2], -0.4)
+    _skip(canvas, 1.87, heights[2] + 0.14, heights[5], -0.4)
+    _equation(canvas, 2.14, heights[1], "5", ha="left", fontsize=6)
     _equation(canvas, 1.87, 3.31, "1")
-    canvas.arrow((1.87, places[5] + 0.07), (1.87, 2.94), (2.56, 2.94), (2.56, 0.5), (3.28, 0.5), (3.28, 0.86))
+    canvas.arrow(
+        (1.87, heights[5] + 0.07), (1.87, 2.94), (2.56, 2.94), (2.56, 0.5), (3.28, 0.5), (3.28, 0.86)
+    )
     canvas.text(2.92, 0.41, "$x_{L-1}$")
 
 

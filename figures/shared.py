@@ -143,8 +143,8 @@ def name_values(ax: Axes, values: Sequence[str], width: int = 15) -> None:
         for color, value in zip(style.value_colors(len(values)), values)
     ]
     spacing = dict(handletextpad=0, columnspacing=0.3, labelspacing=0.2, borderpad=0.2)
-    place = dict(loc="upper center", bbox_to_anchor=(0.5, -0.005))
-    ax.legend(handles=handles, ncols=2, frameon=False, **place, **spacing)
+    below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.005))
+    ax.legend(handles=handles, ncols=2, frameon=False, **below, **spacing)
 
 
 def lettering(size: float = SMALL):

@@ -78,15 +78,15 @@ def _draw_block(canvas: shared.Canvas, block: Block, y: float, head: int, notes:
     """Draw a block from the height y down; return where it ends."""
     canvas.text(0.05, y, block.title, ha="left", fontweight="bold", fontsize=6.8)
     if block.rows:
-        places = _columns(canvas, block)
-        _rule(canvas, y - 0.6 * LINE, 0.8, places[-1])
-        for x, text, align in zip(places, block.head, ["left", *["right"] * len(places)]):
+        edges = _columns(canvas, block)
+        _rule(canvas, y - 0.6 * LINE, 0.8, edges[-1])
+        for x, text, align in zip(edges, block.head, ["left", *["right"] * len(edges)]):
             canvas.text(x, y - (0.65 + head) * LINE, text, ha=align, va="baseline", linespacing=1.1)
         y -= (head + 0.95) * LINE
-        _rule(canvas, y, 0.5, places[-1])
+        _rule(canvas, y, 0.5, edges[-1])
         for i, row in enumerate(block.rows):
             y -= LINE if i else 0.75 * LINE
-            for j, (x, cell) in enumerate(zip(places, row)):
+            for j, (x, cell) in enumerate(zip(edges, row)):
                 color = style.ink(style.WRONG) if (i, j) in block.marked else "black"
                 weight = "bold" if cell.startswith("**") else "normal"
                 canvas.text(
@@ -99,7 +99,7 @@ def _draw_block(canvas: shared.Canvas, block: Block, y: float, head: int, notes:
                     fontweight=weight,
                 )
         y -= 0.65 * LINE
-        _rule(canvas, y, 0.8, places[-1])
+        _rule(canvas, y, 0.8, edges[-1])
         y += 0.2 * LINE
     for note in notes:
         count = note.count("\n") + 1

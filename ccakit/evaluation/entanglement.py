@@ -185,9 +185,9 @@ def embed_split(run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     split = run.split
     if split.queries is None or split.candidates is None:
         raise ValueError(f"split {split.name!r} has no queries and candidates; use valid or test")
-    images, place = np.unique(np.concatenate([split.queries, split.candidates])[:, 0], return_inverse=True)
+    images, rows = np.unique(np.concatenate([split.queries, split.candidates])[:, 0], return_inverse=True)
     queries, candidates = split.queries.copy(), split.candidates.copy()
-    queries[:, 0], candidates[:, 0] = np.split(place, [len(queries)])
+    queries[:, 0], candidates[:, 0] = np.split(rows, [len(queries)])
     return embed_images(run.model, run.inputs, images), queries, candidates
 
 
