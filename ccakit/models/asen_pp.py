@@ -146,5 +146,5 @@ class ASENPP(ConditionalModel):
 
     def attention_rows(self, tokens: Tensor | TokensWithImages, condition: Tensor) -> Tensor:
         """Compute the global branch's spatial attention, of one head: (B, 1, N)."""
-        x = tokens if self.crop == "map" else tokens.tokens
+        x = tokens.tokens if isinstance(tokens, TokensWithImages) else tokens
         return self.attend.place_weights(x, self.condition(condition[:, None]))
