@@ -1,4 +1,4 @@
-"""The drawn default: garments under FashionAI's eight attributes and 54 values. See `draw_garment`."""
+"""The drawn default data: garments under FashionAI's eight attributes and 54 values. See `draw_garment`."""
 
 from .draw import Garment, draw_garment, draw_value
 from .sheet import contact_sheet

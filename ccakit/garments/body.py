@@ -13,17 +13,17 @@ _ROWS, _SIDES = (-2, 0, 4, 13, 27, 40, 50), (6, 13, 17, 14.6, 12.2, 16.4, 17)
 
 
 def side(look: Look, row: float, ease: float = 0.0) -> float:
-    """Half the torso's width at a row, with so much ease in the clothes."""
+    """Return half the width of the torso at a row; ease: how much wider the clothes are."""
     return float(np.interp(row, _ROWS, _SIDES)) * look.width + ease
 
 
 def shoulder(look: Look, x: float) -> float:
-    """The row of the shoulder line at x."""
+    """Return the row of the shoulder line at x."""
     return -2.2 + max(abs(x) / look.width - 5, 0) * 0.36
 
 
 def torso(canvas: Canvas, look: Look) -> None:
-    """Neck, shoulders and trunk in skin, with a shadow under the chin and the collar bones."""
+    """Draw neck, shoulders and trunk in skin, with the collar bones and a shadow under the chin."""
     w = look.width
     half = points(
         (4.6, -13),
@@ -41,7 +41,7 @@ def torso(canvas: Canvas, look: Look) -> None:
 
 
 def leg_path(look: Look, s: int) -> np.ndarray:
-    """(4, 2) hip, knee, ankle, sole of one leg."""
+    """Return hip, knee, ankle and sole of one leg, (4, 2)."""
     spread = 4.5 + 6 * look.stance
     return points(
         (s * 8 * look.width, 42), (s * (7 + spread) / 2 * 1.12, 68), (s * spread, 93), (s * spread, 98)
@@ -49,12 +49,12 @@ def leg_path(look: Look, s: int) -> np.ndarray:
 
 
 def at_row(path: np.ndarray, row: float) -> float:
-    """Where a leg is at a row."""
+    """Return the x of a leg at a row."""
     return float(np.interp(row, path[:, 1], path[:, 0]))
 
 
 def legs(canvas: Canvas, look: Look, dice: Dice) -> None:
-    """Legs, bare or in tights, and shoes: flats, heels or boots."""
+    """Draw legs, bare or in tights, and shoes or boots."""
     boots, colour = dice.chance(0.22), look.tights or look.skin
     top = dice.between(80, 86)
     for s in (1, -1):
@@ -86,7 +86,7 @@ def legs(canvas: Canvas, look: Look, dice: Dice) -> None:
 
 
 def arm(canvas: Canvas, look: Look, limb: Arm) -> None:
-    """One bare arm with its hand."""
+    """Draw one bare arm with its hand."""
     t, path = limb.along(0.0, 1.0)
     outline = tube(path, limb.width(t))
     canvas.fill(ellipse(*path[0], 4.0, 4.0, 14), look.skin)
@@ -95,7 +95,7 @@ def arm(canvas: Canvas, look: Look, limb: Arm) -> None:
 
 
 def hand(canvas: Canvas, skin: Colour, limb: Arm) -> None:
-    """A mitten of a hand with a thumb, wider than the wrist so that sleeve ends can be told against it."""
+    """Draw a hand like a mitten; it is wider than the wrist, so that sleeve ends can be seen on it."""
     (wx, wy), (ex, ey) = limb.at(1.0), limb.at(1.5)
     dx, dy = (ex - wx) / 22, (ey - wy) / 22
     palm = points((wx, wy), (wx + 4 * dx, wy + 4 * dy), (wx + 8.5 * dx, wy + 8.5 * dy))
@@ -107,7 +107,7 @@ def hand(canvas: Canvas, skin: Colour, limb: Arm) -> None:
 
 
 def head(canvas: Canvas, look: Look, dice: Dice) -> None:
-    """Face and hair, drawn after the clothes so that the chin lies over a high collar."""
+    """Draw face and hair, after the clothes, so that the chin lies over a high collar."""
     style, part = dice.pick(("short", "bun", "bob", "bald")), dice.between(-3, 3)
     if style == "bun":
         canvas.fill(ellipse(0, -34.5, 4.6, 4.2, 14), look.hair)
@@ -132,7 +132,7 @@ def head(canvas: Canvas, look: Look, dice: Dice) -> None:
 
 
 def back_hair(canvas: Canvas, look: Look, dice: Dice) -> None:
-    """Now and then, hair down the back."""
+    """Draw long hair down the back of some figures."""
     if dice.chance(0.25):
         low = dice.between(-4, 8)
         canvas.fill(points(ellipse(0, -24, 10.4, 10.6)[10:], (10.5, low), (-10.5, low)), look.hair)

@@ -1,7 +1,7 @@
-"""Where the figure lies in the frame.
+"""The camera: the place of the figure in the frame.
 
-The figure has its own coordinates: x from its middle line, y down from the shoulder line, in hundredths
-of the way from shoulders to floor. The camera takes them to fractions of the frame.
+The figure has its own coordinates: x from its middle line, y down from the shoulder line, in hundredths of
+the distance from shoulders to floor. The camera turns them into fractions of the frame.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Framing:
-    """cx, cy: the fraction of the frame where the middle of the shoulder line lies; scale: frames a unit."""
+    """cx, cy: where the middle of the shoulder line lies, in fractions of the frame; scale: frames a unit."""
 
     name: str
     cx: float
@@ -41,13 +41,13 @@ class Framing:
     mirror: bool = False
 
     def matrix(self, size: float = 1.0) -> np.ndarray:
-        """(2, 3) affine map from the figure to pixels of a frame of this size."""
+        """Return the affine map (2, 3) from the figure to pixels of a frame of this size."""
         cos, sin = math.cos(self.angle) * self.scale * size, math.sin(self.angle) * self.scale * size
         flip = -1 if self.mirror else 1
         return np.array([[flip * cos, -sin, self.cx * size], [flip * sin, cos, self.cy * size]])
 
     def box(self, points: np.ndarray) -> tuple[float, float, float, float] | None:
-        """The box about the figure's points (N, 2), in fractions, cut to the frame; None if mostly out."""
+        """Return the box around points (N, 2), in fractions of the frame; None if most of it is outside."""
         m = self.matrix()
         placed = points @ m[:, :2].T + m[:, 2]
         (x0, y0), (x1, y1) = placed.min(0).tolist(), placed.max(0).tolist()
@@ -58,7 +58,7 @@ class Framing:
 
 
 def make_framing(dice: Dice, name: str) -> Framing:
-    """A camera that shows the framing's window, with a random scale, shift, tilt and mirror."""
+    """Make a camera that shows the window of the framing, with a random scale, shift, tilt and mirror."""
     x0, y0, x1, y1, tight, loose = WINDOWS[name]
     mirror, angle = dice.chance(0.5), math.radians(dice.between(-3, 3))
     side = max(x1 - x0, y1 - y0) * dice.between(tight, loose)

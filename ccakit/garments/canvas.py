@@ -1,8 +1,8 @@
-"""Paper and brush: polygons in the figure's coordinates, painted plain or in a fabric, shaded, anti-aliased.
+"""The canvas: polygons in the figure's coordinates, in one colour or a fabric, shaded and anti-aliased.
 
 Everything is drawn hard-edged at twice the size and averaged 2x2, in integer arithmetic throughout, so that
-the same drawing gives the same pixels on every machine. Shade lies in a plane of its own (128 leaves a colour
-as it is, less darkens, more lightens), so that folds and shadows fall over patterns, too.
+the same drawing gives the same pixels on every machine. Shade has a plane of its own (128 leaves a colour as
+it is, less makes it darker, more makes it lighter), so that folds and shadows lie over patterns, too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SHIFT, NEUTRAL, OVER = 4, 128, 2  # bits of sub-pixel, the shade of no shade, sa
 
 
 def points(*parts) -> np.ndarray:
-    """Points (N, 2) from pairs and from arrays of points, in order."""
+    """Join pairs and arrays of points, in order, to one array (N, 2)."""
     rows: list = []
     for part in parts:
         rows.append(part) if isinstance(part, tuple) else rows.extend(np.asarray(part).tolist())
@@ -28,7 +28,7 @@ def points(*parts) -> np.ndarray:
 
 
 def mirrored(shape) -> np.ndarray:
-    """The points on the figure's other side, in reverse order: `points(a, mirrored(a))` is one outline."""
+    """Mirror points to the figure's other side, in reverse order: `points(a, mirrored(a))` is one outline."""
     return np.asarray(shape, dtype=float)[::-1] * (-1, 1)
 
 
@@ -36,7 +36,7 @@ _BASES: dict[tuple[int, int], np.ndarray] = {}
 
 
 def curve(*controls, n: int = 8) -> np.ndarray:
-    """(n, 2) points of the Bezier curve (3 or 4 control points)."""
+    """Return n points (n, 2) of the Bezier curve with 3 or 4 control points."""
     key = len(controls), n
     if key not in _BASES:
         t = np.linspace(0, 1, n)[:, None]
@@ -47,7 +47,7 @@ def curve(*controls, n: int = 8) -> np.ndarray:
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, n: int = 20) -> np.ndarray:
-    """(n, 2) points round an ellipse."""
+    """Return n points (n, 2) around an ellipse."""
     if (0, n) not in _BASES:
         turn = np.arange(n) * (2 * np.pi / n)
         _BASES[0, n] = np.stack((np.cos(turn), np.sin(turn)), 1)
@@ -55,7 +55,7 @@ def ellipse(x: float, y: float, rx: float, ry: float, n: int = 20) -> np.ndarray
 
 
 def tube(path: np.ndarray, widths) -> np.ndarray:
-    """(2N, 2) outline of a limb: half-widths (N,) to both sides of a path (N, 2)."""
+    """Return the outline (2N, 2) of a limb: half-widths (N,) to both sides of a path (N, 2)."""
     path, widths = path.tolist(), list(widths)
     left, right, last = [], [], len(path) - 1
     for i, ((x, y), width) in enumerate(zip(path, widths)):
@@ -67,14 +67,14 @@ def tube(path: np.ndarray, widths) -> np.ndarray:
 
 
 def strip(outline: np.ndarray, start: float, end: float) -> np.ndarray:
-    """(2N, 2) the lengthwise strip of a tube's outline between two fractions of its width."""
+    """Return the strip (2N, 2) along a tube's outline, between two fractions of its width."""
     near, far = outline[: len(outline) // 2], outline[: len(outline) // 2 - 1 : -1]
     across = far - near
     return np.concatenate((near + across * start, (near + across * end)[::-1]))
 
 
 class Canvas:
-    """A picture in the making: `px` (S, S, 3) and `shade` (S, S), S = 2 * size."""
+    """A picture that is being drawn: `px` (S, S, 3) and `shade` (S, S), S = 2 * size."""
 
     def __init__(self, size: int, framing: Framing, ground: Colour) -> None:
         self.side = size * OVER
@@ -87,11 +87,11 @@ class Canvas:
         self._woven: dict[Fabric, np.ndarray] = {}
 
     def place(self, shape) -> np.ndarray:
-        """Points of the figure as fixed-point pixels (N, 2) int32."""
+        """Turn points of the figure into fixed-point pixels, (N, 2) int32."""
         return cv2.transform(np.asarray(shape, dtype=float)[None], self._fixed)[0].astype(np.int32)
 
     def fill(self, shape, paint: Colour | Fabric, edge: float = 0.0, shade: int = NEUTRAL) -> None:
-        """A polygon in a colour or a fabric, with an edge line of this width in a darker tone."""
+        """Fill a polygon with a colour or a fabric; edge: the width of its edge line, in a darker tone."""
         placed = self.place(shape)
         self._fill(placed, paint, shade)
         if edge:
@@ -100,7 +100,7 @@ class Canvas:
     def fill_tube(
         self, outline: np.ndarray, paint: Colour | Fabric, edge: float, tint: tuple | None = None
     ) -> None:
-        """A limb with edge lines along its sides, not its ends; tint: a strip's start, end and shade."""
+        """Fill a limb, with edge lines along its sides, not its ends; tint: a strip's start, end and shade."""
         placed, colour, half = self.place(outline), _darker(paint), len(outline) // 2
         self._fill(placed, paint, NEUTRAL)
         if tint:
@@ -109,20 +109,20 @@ class Canvas:
         self._line(placed[half:], colour, edge, False)
 
     def fill_frame(self, shape, paint: Colour) -> None:
-        """A polygon given in fractions of the frame, for what is far behind; leaves the shade alone."""
+        """Fill a polygon in fractions of the frame, for the background; the shade does not change."""
         placed = (np.asarray(shape, dtype=float) * (self.side << SHIFT)).astype(np.int32)
         cv2.fillPoly(self.px, [placed], paint, cv2.LINE_AA, SHIFT)
 
     def line(self, shape, colour: Colour, width: float, closed: bool = False) -> None:
-        """A line along the points; width in units of the figure, at least one drawn pixel."""
+        """Draw a line along the points; its width is in units of the figure, at least one drawn pixel."""
         self._line(self.place(shape), colour, width, closed)
 
     def tint(self, shape, shade: int) -> None:
-        """Shade over a polygon, replacing the shade there."""
+        """Set the shade of a polygon."""
         cv2.fillPoly(self.shade, [self.place(shape)], shade, cv2.LINE_AA, SHIFT)
 
     def crease(self, shape, shade: int, width: float) -> None:
-        """Shade along a line."""
+        """Set the shade along a line."""
         _polyline(self.shade, self.place(shape), shade, width * self.unit, False)
 
     def _line(self, placed: np.ndarray, colour: Colour, width: float, closed: bool) -> None:
@@ -146,14 +146,14 @@ class Canvas:
         cv2.copyTo(self._woven[fabric], mask, self.px)
 
     def finish(self, light: np.ndarray, tones: np.ndarray) -> np.ndarray:
-        """The picture (size, size, 3), under a light (size, size), toned by a lookup (256,)."""
+        """Return the picture (size, size, 3) under a light (size, size), with tones of a table (256,)."""
         shaded = cv2.multiply(self.px, cv2.merge((self.shade,) * 3), scale=1 / NEUTRAL)
         small = cv2.resize(shaded, light.shape, interpolation=cv2.INTER_AREA)
         return cv2.LUT(cv2.multiply(small, cv2.merge((light,) * 3), scale=1 / NEUTRAL), tones)
 
 
 def _polyline(plane: np.ndarray, placed: np.ndarray, colour, width: float, closed: bool) -> None:
-    """Thin lines are smoothed, thick ones are not: these are the two kinds that OpenCV 4 and 5 draw alike."""
+    """Draw thin lines smooth and thick lines not: OpenCV 4 and 5 draw these two kinds alike."""
     thick = int(width + 0.5)
     cv2.polylines(
         plane, [placed], closed, colour, max(thick, 1), cv2.LINE_8 if thick > 1 else cv2.LINE_AA, SHIFT

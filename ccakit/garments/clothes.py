@@ -1,4 +1,4 @@
-"""Garments by length: skirts, trousers, coats, sleeves. Each says where its end is, which is its region."""
+"""Clothes that have a length: skirts, trousers, coats, sleeves. The region of each is where it ends."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ EDGE = 0.6
 
 
 def hem_row(dice: Dice, row: float) -> float:
-    """The value's row, a little higher or lower."""
+    """Move the row of a value a little up or down."""
     return row + dice.between(-1.3, 1.3) if row < 95 else row
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
-    """(4, 2) corners."""
+    """Return the corners (4, 2) of a box."""
     return np.array(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), dtype=float)
 
 
 def skirt_sides(look: Look, row: float) -> np.ndarray:
-    """(4, 2) right side of a skirt from waist to hem: from a pencil to a bell, as the look is cut."""
+    """Return the right side (4, 2) of a skirt from waist to hem; look.flare: from a pencil to a bell."""
     spread = 1.5 + look.flare * 11
     hem = side(look, 42) + spread * min((row - 40) / 40, 1.25)
     return points(
@@ -41,7 +41,7 @@ def skirt_sides(look: Look, row: float) -> np.ndarray:
 
 
 def skirt(canvas: Canvas, look: Look, dice: Dice, row: float, cloth: Fabric, band: bool) -> np.ndarray:
-    """Draw a skirt that ends at this row; returns the corners of its region."""
+    """Draw a skirt that ends at this row; return the corners of its region."""
     right = skirt_sides(look, row)
     hem = right[-1, 0]
     canvas.fill(
@@ -66,13 +66,13 @@ def skirt(canvas: Canvas, look: Look, dice: Dice, row: float, cloth: Fabric, ban
 
 
 def trim_hem(canvas: Canvas, dice: Dice, line: np.ndarray, cloth: Fabric) -> None:
-    """A border along a hem, on some clothes."""
+    """Draw a border along a hem, on some clothes."""
     if dice.chance(0.35):
         canvas.line(line - (0, 2.2), mix(cloth.base, (250, 250, 250), 0.55), 0.8)
 
 
 def trousers(canvas: Canvas, look: Look, dice: Dice, row: float, cloth: Fabric) -> np.ndarray:
-    """Draw trousers that end at this row; returns the corners of their region."""
+    """Draw trousers that end at this row; return the corners of their region."""
     wide = 1.2 + 2.4 * look.flare
     w = side(look, 40, 1.2)
     canvas.fill(
@@ -106,7 +106,7 @@ def trousers(canvas: Canvas, look: Look, dice: Dice, row: float, cloth: Fabric) 
 def coat(
     canvas: Canvas, look: Look, row: float, cloth: Fabric, gap: float, ease: float, sleeveless: bool
 ) -> np.ndarray:
-    """Draw a coat's two fronts, `gap` apart at the hem (0: closed); returns the corners of its region."""
+    """Draw the two fronts of a coat, `gap` apart at the hem (0: closed); return the corners of its region."""
     tip = 13.4 * look.width if sleeveless else 17.2 * look.width
     hem = (
         (side(look, 40, ease) + look.flare * 6 * max(row - 40, 0) / 50) if row > 30 else side(look, row, ease)
@@ -137,7 +137,7 @@ def coat(
 def sleeve(
     canvas: Canvas, look: Look, dice: Dice, limb: Arm, value: int, cloth: Fabric, ease: float, start: float
 ) -> np.ndarray:
-    """Draw one sleeve over an arm, from t = start; returns the corners of its region."""
+    """Draw one sleeve over an arm, from t = start; return the corners of its region."""
     end = SLEEVE_ENDS[value] + (dice.between(-0.015, 0.015) if value > 2 else 0.0)
     if value == 1:  # the arm hole: nothing to draw but its edge, which the bodice has
         x, y = limb.shoulder
@@ -163,7 +163,7 @@ def sleeve(
 def bodice(
     canvas: Canvas, look: Look, opening: np.ndarray, row: float, cloth: Fabric, sleeveless: bool
 ) -> None:
-    """The body of a top or dress down to a row. `opening` (N, 2): its upper edge from right to left."""
+    """Draw the body of a top or dress down to a row. opening: (N, 2), its upper edge from right to left."""
     tip = 13.2 if sleeveless else 17.2
     armhole = curve(
         (tip * look.width, shoulder(look, tip)), (12.6 * look.width, 9), (14.8 * look.width, 13), n=5
@@ -190,7 +190,7 @@ def bodice(
 
 
 def trim_colour(cloth: Fabric, trim: Colour) -> Colour:
-    """The trim if it can be told from the cloth."""
+    """Return the trim, or a lighter tone of the cloth if the trim is too much like the cloth."""
     return (
         trim
         if sum(abs(a - b) for a, b in zip(trim, cloth.base)) > 120

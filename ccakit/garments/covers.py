@@ -1,4 +1,4 @@
-"""What makes an attribute Invisible without leaving the frame: something in front, in one of many ways."""
+"""Covers: what stands in front of an attribute that is in the frame and yet Invisible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEAF = (0.28, 0.33, 0.38)
 
 
 def hide_neck(canvas: Canvas, look: Look, dice: Dice, colour: Colour) -> None:
-    """A scarf, long hair (the figure seen from behind), flowers or a sign: rows -8..20 are covered."""
+    """Cover rows -8 to 20 with a scarf, long hair, flowers or a sign."""
     way = dice.pick(("scarf", "hair", "flowers", "sign"))
     if way == "scarf":
         scarf(canvas, dice, colour, False)
@@ -51,7 +51,7 @@ def hide_neck(canvas: Canvas, look: Look, dice: Dice, colour: Colour) -> None:
 
 
 def _sign(canvas: Canvas, dice: Dice, colour: Colour) -> None:
-    """A sign hung about the neck by a string."""
+    """Draw a sign that hangs from the neck."""
     wide, tall, tilt = dice.between(13, 14.5), dice.between(16.5, 18), dice.between(-1.5, 1.5)
     pale, top, low = mix(colour, (255, 255, 255), 0.6), 9.5 - tall, 9.5 + tall
     for s in (1, -1):
@@ -64,7 +64,7 @@ def _sign(canvas: Canvas, dice: Dice, colour: Colour) -> None:
 
 
 def hide_sleeves(canvas: Canvas, look: Look, dice: Dice, colour: Colour) -> None:
-    """A cape over both arms, open in front."""
+    """Draw a cape over both arms, open in front."""
     low = dice.between(52, 58)
     half = points(
         (7, -4), (18.5, 1.5), (36, low - 6), curve((36, low - 6), (24, low + 5), (11, low), n=5), (10, 14)
@@ -76,7 +76,7 @@ def hide_sleeves(canvas: Canvas, look: Look, dice: Dice, colour: Colour) -> None
 
 
 def hide_hem(canvas: Canvas, look: Look, dice: Dice, colour: Colour, top: float) -> None:
-    """A counter, a hedge, a stack of boxes or a sofa's back stands before everything from a row down."""
+    """Draw a counter, a hedge or boxes in front of everything from a row down."""
     way, dark, light = (
         dice.pick(("counter", "hedge", "boxes")),
         mix(colour, (0, 0, 0), 0.3),

@@ -1,4 +1,4 @@
-"""Chance: one seed, several independent streams, and draws that are cheap one at a time."""
+"""Random numbers: one seed, several independent streams, and single numbers that cost little."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ BLOCK = 128
 
 
 class Dice:
-    """A stream of uniform numbers in [0, 1), drawn a block at a time."""
+    """A stream of uniform random numbers in [0, 1), made a block at a time."""
 
     def __init__(self, key: tuple[int, ...], first: list[float]) -> None:
         self._key, self._block, self._more = key, first, None
 
     def roll(self) -> float:
-        """A number in [0, 1)."""
+        """Return a number in [0, 1)."""
         if not self._block:
             if self._more is None:
                 self._more = _generator(*self._key)
@@ -35,11 +35,11 @@ class Dice:
         return 1 if self.roll() < 0.5 else -1
 
     def whole(self, low: int, high: int) -> int:
-        """An integer in low..high, both included."""
+        """Return an integer from low to high, both included."""
         return low + int(self.roll() * (high - low + 1))
 
     def pick(self, options: Sequence, weights: Sequence[float] | None = None):
-        """One of the options, each as likely as its weight (equally, without weights)."""
+        """Return one of the options, with probabilities in proportion to the weights, or equal ones."""
         if weights is None:
             return options[int(self.roll() * len(options))]
         left = self.roll() * sum(weights)
@@ -51,7 +51,7 @@ class Dice:
 
 
 def streams(count: int, *key: int) -> list[Dice]:
-    """Independent streams, all determined by the key (and VERSION); what one uses does not move another."""
+    """Make independent streams from the key (and VERSION); what one uses does not change another."""
     blocks = _generator(*key).random((count, BLOCK)).tolist()
     return [Dice((*key, i), block) for i, block in enumerate(blocks)]
 

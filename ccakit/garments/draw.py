@@ -1,4 +1,4 @@
-"""A seed becomes a picture of a dressed figure, its labels, and the place of each attribute."""
+"""Draw from a seed the picture of a dressed figure, its labels, and the region of each attribute."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ LONG = {SKIRT: 4, PANT: 5, COAT: 7}  # what is worn where the frame, or a counte
 
 @dataclass(frozen=True)
 class Garment:
-    """image: (size, size, 3) uint8 RGB. framing: the camera.
+    """A drawn picture and its labels.
 
-    labels: (8,) int64, -1 where the outfit does not have the attribute or the picture was not taken for it.
-    regions: boxes (condition, x0, y0, x1, y1), fractions of width and height; one or several a visible
-    attribute, none for one that is Invisible or unlabelled.
+    image: (size, size, 3) uint8 RGB. framing: the camera. labels: (8,) int64, -1 if the outfit does not have
+    the attribute, or if the picture was not taken for it. regions: boxes (condition, x0, y0, x1, y1),
+    fractions of width and height; one or several for a visible attribute, none for one that is Invisible or
+    unlabelled.
     """
 
     image: np.ndarray
@@ -38,7 +39,7 @@ class Garment:
 
 @dataclass
 class _Drawing:
-    """A garment in the making."""
+    """A garment that is being drawn."""
 
     plan: Plan
     look: Look
@@ -49,7 +50,7 @@ class _Drawing:
     regions: list = field(default_factory=list)
 
     def mark(self, condition: int, corners: np.ndarray) -> None:
-        """Note the region of an attribute that is labelled and visible."""
+        """Keep the region of an attribute that is labelled and visible."""
         if self.plan.sees(condition):
             found = self.framing.box(corners)
             if found:
@@ -60,13 +61,13 @@ class _Drawing:
 
 
 def draw_garment(seed: int, size: int = 128) -> Garment:
-    """The garment of a seed. The same seed at another size is the same picture, finer or coarser."""
+    """Draw the garment of a seed. The same seed at another size gives the same picture, finer or coarser."""
     dice = streams(STREAMS, 0, seed)
     return _draw(make_plan(dice[0]), dice, size)
 
 
 def draw_value(condition: int, label: int, seed: int, size: int) -> Garment:
-    """A garment that shows (or, label 0, hides) a value, framed so that it is large in the picture."""
+    """Draw a garment that shows a value (label 0: that hides it), large in the picture."""
     zone = ZONES[condition]
     framings = {"neck": ("upper", "close"), "sleeve": ("upper",), "hem": ("full", "lower", "legs")}[zone]
     covers = () if label else (zone,)
@@ -79,13 +80,13 @@ def draw_value(condition: int, label: int, seed: int, size: int) -> Garment:
 
 
 def draw_labelled(condition: int, seed: int, size: int = 128) -> Garment:
-    """A garment labelled for this attribute, with the attribute's shares of values."""
+    """Draw a garment that is labelled for this attribute; its values have the shares of FashionAI."""
     plan, dice = find_plan(seed, lambda p: p.labels[condition] >= 0)
     return _draw(plan, dice, size)
 
 
 def find_plan(seed: int, accept: Callable[[Plan], bool]) -> tuple[Plan, list[Dice]]:
-    """The first plan of a seed's endless row of plans that is accepted, with its streams of chance."""
+    """Find the first accepted plan among the endless plans of a seed; return it with its random streams."""
     for attempt in count():
         dice = streams(STREAMS, 1, seed, attempt)
         plan = make_plan(dice[0])
@@ -107,7 +108,7 @@ def _draw(plan: Plan, streams: list[Dice], size: int) -> Garment:
 
 
 def _worn(dice: Dice, plan: Plan) -> dict[int, int]:
-    """The value drawn of each attribute the outfit has: its label, or one that fits where that is none."""
+    """Choose the value to draw of each attribute that the outfit has: its label, or one that fits."""
     worn = {c: plan.labels[c] for c in plan.wears}
     for c in plan.wears:
         roll = dice.pick(range(1, len(SHARES[c])))
@@ -119,7 +120,7 @@ def _worn(dice: Dice, plan: Plan) -> dict[int, int]:
 
 
 def _dress(d: _Drawing) -> None:
-    """All that is worn, from the inside out."""
+    """Draw all that is worn, from the inside out."""
     look, worn, coated = d.look, d.worn, COAT in d.worn
     body.legs(d.canvas, look, d.dice)
     body.torso(d.canvas, look)
@@ -150,7 +151,7 @@ WAIST_DRESS = 28.0
 
 
 def _lower(d: _Drawing) -> None:
-    """Skirt or trousers; under a long coat a dress that does not show."""
+    """Draw skirt or trousers; under a long coat, a dress that is shorter than the coat."""
     short = d.worn.get(COAT, 1) <= 3
     cloth = d.look.top if d.plan.dress else d.look.lower
     if not short:  # a plain dress, shorter than the coat, so that the open coat shows one
@@ -167,7 +168,7 @@ def _lower(d: _Drawing) -> None:
 
 
 def _upper(d: _Drawing, row: float) -> None:
-    """The bodice: the dress's, the top's, or what is under a coat."""
+    """Draw the upper body of a dress, a top, or what is under a coat."""
     edge, bare = necks.opening(d.look, d.worn.get(NECKLINE, 0)), d.worn[SLEEVE] == SLEEVELESS
     cloth = d.look.inner if COAT in d.worn else d.look.top
     clothes.bodice(d.canvas, d.look, edge, row, cloth, bare and COAT not in d.worn)
@@ -204,7 +205,7 @@ def _neck(d: _Drawing, gap: float) -> None:
 
 
 def _hide(d: _Drawing) -> None:
-    """Put something before each zone that is to be hidden."""
+    """Draw something in front of each zone that must be hidden."""
     look, dice = d.look, d.dice
     colour = unlike(dice, (look.top.base, look.skin, look.wall), 55, lambda: any_colour(dice))
     if "sleeve" in d.plan.covers:

@@ -1,4 +1,4 @@
-"""Colours that can be told apart, and the cloth that is woven of them."""
+"""Colours that differ visibly, and the cloth that is made of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def hsv(hue: float, saturation: float, value: float) -> Colour:
 
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
-    """The colour `share` of the way from a to b."""
+    """Return the colour that lies between a and b, at the fraction `share` of the way."""
     rest = 1 - share
     return (
         int(a[0] * rest + b[0] * share + 0.5),
@@ -33,13 +33,13 @@ def mix(a: Colour, b: Colour, share: float) -> Colour:
 
 
 def apart(a: Colour, b: Colour) -> float:
-    """How different two colours look: a luma difference counts most (0..~400)."""
+    """Measure how different two colours look, 0 to about 400; brightness counts most."""
     r, g, b = a[0] - b[0], a[1] - b[1], a[2] - b[2]
     return abs(0.36 * r + 0.72 * g + 0.12 * b) + 0.44 * (max(r, g, b) - min(r, g, b))
 
 
 def unlike(dice: Dice, others: Sequence[Colour], least: float, make) -> Colour:
-    """A colour of `make()` that is at least so far from the others; the best of twelve if none is."""
+    """Return a colour of `make()` that differs by `least` from the others, or the best of twelve."""
     best, best_gap = (0, 0, 0), -1.0
     for _ in range(12):
         colour = make()
@@ -53,7 +53,7 @@ def unlike(dice: Dice, others: Sequence[Colour], least: float, make) -> Colour:
 
 @dataclass(frozen=True)
 class Fabric:
-    """Cloth: its colour, a second one, the pattern that they make, its period in units of the figure."""
+    """Cloth: its colour, a second colour, their pattern, and its period in units of the figure."""
 
     base: Colour
     accent: Colour
@@ -63,7 +63,7 @@ class Fabric:
     phase: int
 
     def weave(self, matrix: np.ndarray, side: int) -> np.ndarray:
-        """(side, side, 3) pixels covered with the cloth, as the camera's (2, 3) matrix lays it."""
+        """Return pixels (side, side, 3) of the cloth, as the camera's matrix (2, 3) places it."""
         (a, b), (c, d) = matrix[:, :2].tolist()
         scale = 256 / (
             self.period * (a * d - b * c)
@@ -76,7 +76,7 @@ class Fabric:
         return cv2.LUT(cv2.merge((self._tone(u, v).view(np.uint8),) * 3), tones)
 
     def _tone(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Which tone (0, 1, 2) is where, from the places across (u) and along (v) the cloth, both uint8."""
+        """Return the tone (0, 1, 2) of each pixel; u, v: its place across and along the cloth, uint8."""
         if self.pattern in ("stripe", "pin"):
             return u < self.duty
         if self.pattern == "hoop":
@@ -91,7 +91,7 @@ class Fabric:
 
 
 def _ramp(across: float, down: float, origin: np.ndarray, side: int) -> np.ndarray:
-    """(side, side) uint8 plane across*(x - x0) + down*(y - y0), modulo 256."""
+    """Return the plane across*(x - x0) + down*(y - y0), modulo 256, as (side, side) uint8."""
     x0, y0 = origin.tolist()
     steps = np.arange(side)
     xs = np.floor((steps - x0) * across).astype(np.int64).astype(np.uint8)
@@ -100,7 +100,7 @@ def _ramp(across: float, down: float, origin: np.ndarray, side: int) -> np.ndarr
 
 
 def make_fabric(dice: Dice, base: Colour) -> Fabric:
-    """Cloth of this colour: half of it plain, the rest in a quiet second tone of the same colour."""
+    """Make cloth of this colour: half of all cloth is plain, the rest has a pattern in a similar tone."""
     pattern = dice.pick(PATTERNS, (4.5, 0.8, 0.8, 1, 0.9, 1, 0.7, 0.8))
     light = 0.3 * base[0] + 0.6 * base[1] + 0.1 * base[2]
     toward = (255, 255, 255) if light < 60 or (light < 170 and dice.chance(0.5)) else (10, 12, 30)

@@ -1,4 +1,4 @@
-"""How a picture looks apart from what it shows: pose, build, colours, cloth. None of it knows a label."""
+"""The look of a picture: pose, build, colours, cloth. Nothing here depends on a label."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HAIRS = (
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm: `side` +1 or -1; the way from shoulder (t = 0) by elbow (0.5) to wrist (1) and on (1.5)."""
+    """One arm, `side` +1 or -1: from shoulder (t = 0) by elbow (0.5) to wrist (1), and beyond (1.5)."""
 
     side: int
     shoulder: tuple[float, float]
@@ -40,26 +40,28 @@ class Arm:
     lower: tuple[float, float]
 
     def at(self, t: float) -> tuple[float, float]:
-        """The point at t; both bones are 22 units, and their directions are upper and lower."""
+        """Return the point at t; both bones are 22 units long, in the directions `upper` and `lower`."""
         a, b = 44 * min(t, 0.5), 44 * max(t - 0.5, 0.0)
         (x, y), (ux, uy), (lx, ly) = self.shoulder, self.upper, self.lower
         return x + ux * a + lx * b, y + uy * a + ly * b
 
     def along(self, start: float, end: float) -> tuple[np.ndarray, np.ndarray]:
-        """Places t (T,) and points (T, 2) from one t to another, the elbow rounded."""
+        """Return places t (T,) and points (T, 2) from one t to another; the elbow is rounded."""
         inner = [t for t in (0.0, 0.2, 0.42, 0.58, 0.8, 1.0) if start + 0.02 < t < end - 0.02]
         t = [start, *inner, end]
         return np.array(t), np.array([self.at(each) for each in t])
 
     @staticmethod
     def width(t: np.ndarray) -> np.ndarray:
-        """Half the arm's width at t."""
+        """Return half the width of the arm at t."""
         return np.interp(t, (0, 0.25, 0.5, 1), (3.9, 4.0, 3.4, 2.5))
 
 
 @dataclass(frozen=True)
 class Look:
-    """width: the build, about 1. stance: how far apart the feet are. ease, flare: how wide the cut is.
+    """The look of a figure and its room.
+
+    width: the build, about 1. stance: how far apart the feet are. ease, flare: how wide the clothes are cut.
 
     top, lower, coat, inner: cloth. trim: what collars and borders are made of. tights: None for bare legs.
     """
@@ -83,7 +85,7 @@ class Look:
 
 
 def _arm(dice: Dice, side: int, width: float) -> Arm:
-    """An arm at rest or on the hip; the hand stays within 33 units of the figure's middle."""
+    """Make an arm, at rest or on the hip; the hand stays within 33 units of the figure's middle."""
     upper = math.radians(dice.between(6, 34))
     reach = (16.6 - 22 * math.sin(upper)) / 36
     lower = dice.between(math.radians(-24), math.asin(reach))
@@ -94,19 +96,19 @@ def _arm(dice: Dice, side: int, width: float) -> Arm:
 
 
 def any_colour(dice: Dice) -> Colour:
-    """A colour for cloth: any hue, the greens and violets that only neon has toned down."""
+    """Make a colour for cloth: any hue; strong greens and violets, which look like neon, are toned down."""
     hue, saturation, value = dice.roll(), dice.between(0.06, 0.8), dice.between(0.2, 0.97)
     loud = 0.2 < hue < 0.45 or 0.72 < hue < 0.92
     return hsv(hue, saturation * (0.62 if loud else 1.0), value)
 
 
 def wall_colour(dice: Dice) -> Colour:
-    """A colour for walls: quiet, from dark to light."""
+    """Make a colour for walls: not very saturated, from dark to light."""
     return hsv(dice.roll(), dice.between(0.02, 0.42), 0.98 - 0.68 * dice.roll() ** 1.5)
 
 
 def make_look(dice: Dice) -> Look:
-    """A look whose garments stand out from the wall, from the skin and from one another."""
+    """Make a look whose garments differ visibly from the wall, from the skin and from one another."""
     tone = dice.between(0, len(_SKINS) - 1.001)
     skin = mix(_SKINS[int(tone)], _SKINS[int(tone) + 1], tone % 1)
     wall = unlike(dice, (skin,), 38, lambda: wall_colour(dice))

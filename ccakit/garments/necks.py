@@ -1,7 +1,7 @@
-"""What is worn about the neck: necklines, collars, high necks, lapels. Each says where it is: its region.
+"""What is worn around the neck: necklines, collars, high necks, lapels. Each returns its region.
 
-A neckline is the upper edge of the bodice, from +x to -x. The other three are pieces laid over the bodice or
-the coat.
+A neckline is the upper edge of the bodice, from +x to -x. The other three are pieces that lie on the bodice
+or on the coat.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .look import Look
 
 
 def opening(look: Look, value: int) -> np.ndarray:
-    """(N, 2) edge of the neckline of this value; 0 is a plain close one."""
+    """Return the edge (N, 2) of the neckline of this value; 0 is a plain, close neckline."""
     w = look.width
 
     def on(x: float) -> tuple[float, float]:
@@ -41,7 +41,7 @@ def opening(look: Look, value: int) -> np.ndarray:
 
 
 def neckline(canvas: Canvas, look: Look, value: int, cloth: Fabric, trim: Colour) -> np.ndarray:
-    """Draw the edge (and the flounce of an off-shoulder); returns the corners of the region."""
+    """Draw the edge (and the flounce of an off-shoulder); return the corners of the region."""
     edge = opening(look, value)
     if value == 6:
         w = look.width
@@ -59,7 +59,7 @@ def neckline(canvas: Canvas, look: Look, value: int, cloth: Fabric, trim: Colour
 
 
 def collar(canvas: Canvas, look: Look, dice: Dice, value: int, cloth: Fabric, trim: Colour) -> np.ndarray:
-    """Draw a collar over the bodice's close neck; returns the corners of its region."""
+    """Draw a collar on the bodice; return the corners of its region."""
     colour = trim_colour(cloth, trim)
     dark = mix(colour, (20, 15, 25), 0.6) if sum(colour) > 240 else mix(colour, (255, 255, 255), 0.5)
     size = dice.between(0.95, 1.1)
@@ -104,13 +104,13 @@ def collar(canvas: Canvas, look: Look, dice: Dice, value: int, cloth: Fabric, tr
 
 
 def _between(edge: np.ndarray, count: int = 12) -> np.ndarray:
-    """(count, 2) evenly spaced points on an edge."""
+    """Return evenly spaced points (count, 2) on an edge."""
     at = np.linspace(0.3, len(edge) - 1.3, count)
     return np.stack([np.interp(at, np.arange(len(edge)), edge[:, i]) for i in (0, 1)], 1)
 
 
 def high_neck(canvas: Canvas, look: Look, dice: Dice, value: int, cloth: Fabric, coated: bool) -> np.ndarray:
-    """Draw a turtle neck, a ruffle, a low turtle neck or a draped collar; returns its region's corners."""
+    """Draw a turtle neck, a ruffle, a low turtle neck or a draped collar; return its region's corners."""
     dark, light = mix(cloth.base, (5, 0, 10), 0.5), mix(cloth.base, (255, 255, 255), 0.4)
     if value == 4:
         return _cowl(canvas, look, cloth, dark, 0.66 if coated else 1.0)
@@ -134,7 +134,7 @@ def high_neck(canvas: Canvas, look: Look, dice: Dice, value: int, cloth: Fabric,
 
 
 def _frill(canvas: Canvas, cloth: Fabric, dark: Colour, light: Colour, row: float, wide: float) -> None:
-    """A wavy ruffle about the neck at a row."""
+    """Draw a ruffle around the neck at a row."""
     for i in range(-3, 4):
         x, drop = i * 2.75 * wide, -abs(i) * 0.45
         leaf = points(
@@ -154,7 +154,7 @@ def _frill(canvas: Canvas, cloth: Fabric, dark: Colour, light: Colour, row: floa
 
 
 def _cowl(canvas: Canvas, look: Look, cloth: Fabric, dark: Colour, wide: float) -> np.ndarray:
-    """Swags of cloth hanging from the shoulders, one below the other."""
+    """Draw folds of cloth that hang from the shoulders, one below the other."""
     w = look.width * wide
     for depth, out, tone in ((25, 14.5, 0.0), (19, 13, 0.18), (13, 11.5, 0.34)):
         swag = points(
@@ -178,7 +178,7 @@ def _cowl(canvas: Canvas, look: Look, cloth: Fabric, dark: Colour, wide: float) 
 def lapel(
     canvas: Canvas, look: Look, dice: Dice, value: int, cloth: Fabric, trim: Colour, gap: float
 ) -> np.ndarray:
-    """Draw a coat's lapels, which meet, or end at the gap, at row 27; returns their region's corners."""
+    """Draw the lapels of a coat, which meet, or end at the gap, at row 27; return their region's corners."""
     foot, size = (max(gap, 0.4), 27.0), dice.between(0.95, 1.08)
     face = mix(cloth.base, (255, 255, 255) if dice.chance(0.5) else (0, 0, 0), 0.2)
     dark = mix(cloth.base, (0, 0, 0), 0.6)
@@ -219,7 +219,7 @@ def lapel(
 
 
 def scarf(canvas: Canvas, dice: Dice, colour: Colour, tucked: bool) -> None:
-    """A scarf about the neck; tucked, it fills only what a coat leaves open."""
+    """Draw a scarf around the neck; tucked: it fills only what a coat leaves open."""
     dark, light = mix(colour, (0, 0, 0), 0.4), mix(colour, (255, 255, 255), 0.3)
     if tucked:
         canvas.fill(points((-6.6, -13), (6.6, -13), (7, -5), (3.4, 17), (-3.4, 17), (-7, -5)), colour, 0.7)

@@ -1,15 +1,16 @@
-"""What is in a picture, before anything is drawn: the outfit, its labels, what hides, and which framing.
+"""The plan of a picture, before anything is drawn: outfit, labels, covers, and framing.
 
-The order of the draws is what keeps labels apart from nuisances:
+The order of the random draws keeps labels independent of nuisances:
 
 1. the outfit's kind and the picture's purpose (full figure, upper half, close-up, lower half), which together
-   say which attributes the picture is *asked* about; no value has a part in it;
+   say which attributes the picture is *asked* about; this does not depend on any value;
 2. the labels of the asked attributes, by FashionAI's shares, independently of one another;
 3. the framing, from which asked attributes are visible and which are Invisible, never from their values.
 
-So every attribute's labels have the shares, and neither place nor scale tells one visible value from another.
-What the picture is not asked about stays unlabelled (-1), even where it could be called Invisible: to call
-the sleeves of each close-up so would make Invisible their commonest value, which it is not.
+So the labels of every attribute have FashionAI's shares, and place and scale say nothing about a visible
+value. What the picture is not asked about stays unlabelled (-1), even if it could be called Invisible: if the
+sleeves of each close-up were called Invisible, that would be their most frequent value, and in FashionAI it
+is not.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ SLEEVELESS, CUP, SHORT = 1, 2, 3
 
 @dataclass(frozen=True)
 class Plan:
-    """labels: a value an attribute, -1 where not asked about. `wears`: the attributes that the outfit has.
-    `covers`: the zones to be covered by something in front; a hidden zone not in it is out of frame."""
+    """What a picture will show.
+
+    wears: the attributes that the outfit has. labels: a value for each attribute, -1 if it is not asked
+    about. covers: the zones that something in front covers; any other hidden zone is outside the frame.
+    """
 
     wears: tuple[int, ...]
     labels: tuple[int, ...]
@@ -47,7 +51,7 @@ class Plan:
 
 
 def _outfit(dice: Dice) -> tuple[tuple[int, ...], bool]:
-    """The attributes that the outfit has, and whether it is a dress."""
+    """Choose the attributes that the outfit has, and whether it is a dress."""
     if dice.chance(0.4):
         lower = dice.pick((SKIRT, PANT))
         return (SLEEVE, COAT, LAPEL, lower) + ((NECK,) if dice.chance(0.5) else ()), False
@@ -57,7 +61,7 @@ def _outfit(dice: Dice) -> tuple[tuple[int, ...], bool]:
 
 
 def _labels(dice: Dice, asked: list[int]) -> dict[int, int]:
-    """A label for each asked attribute. What hides lapels hides the neck under them: one roll for both."""
+    """Choose a label for each asked attribute. Lapels and the neck under them are hidden together."""
     labels, hide_neckwear = {}, dice.roll()
     for c in asked:
         hidden = (hide_neckwear if c in NECKWEAR else dice.roll()) < SHARES[c][0]
@@ -72,7 +76,7 @@ def _labels(dice: Dice, asked: list[int]) -> dict[int, int]:
 
 
 def _frame(dice: Dice, purpose: str, labels: dict[int, int]) -> tuple[str, bool]:
-    """The framing, and whether the picture gives up on the sleeves to crop the neck away."""
+    """Choose the framing, and whether the sleeves lose their label because the neck is cropped away."""
     seen = {ZONES[c] for c, label in labels.items() if label}
     hidden = {ZONES[c] for c, label in labels.items() if not label} - seen
     crop, drop = dice.roll(), dice.roll()
@@ -86,7 +90,7 @@ def _frame(dice: Dice, purpose: str, labels: dict[int, int]) -> tuple[str, bool]
 
 
 def make_plan(dice: Dice) -> Plan:
-    """A picture's plan. Same dice, same plan."""
+    """Make the plan of a picture; the same dice give the same plan."""
     wears, dress = _outfit(dice)
     purpose = dice.pick(("full", "upper", "close", "lower"), (0.84, 0.08, 0.05, 0.03))
     labels = _labels(dice, [c for c in wears if ZONES[c] in SHOWN[purpose]])

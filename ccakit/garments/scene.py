@@ -1,4 +1,4 @@
-"""Walls, floors, things standing about, and light: what changes from picture to picture and says nothing."""
+"""Walls, floors, furniture and light: they differ between pictures, and say nothing about a label."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def rect(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
 
 
 def scenery(canvas: Canvas, look: Look, dice: Dice) -> None:
-    """Wall, floor and furniture behind the figure."""
+    """Draw wall, floor and furniture behind the figure."""
     wall, near = look.wall, mix(look.wall, look.floor, 0.35)
     way = dice.pick(("plain", "panels", "window", "stripes", "arch", "shelf"), (2, 1, 1, 1, 1, 1))
     if way == "panels":
@@ -57,7 +57,7 @@ def scenery(canvas: Canvas, look: Look, dice: Dice) -> None:
 
 
 def _things(canvas: Canvas, look: Look, dice: Dice) -> None:
-    """Furniture, plants and cloth hanging about, in colours like those of the clothes."""
+    """Draw furniture, plants and hanging cloth, in colours like those of the clothes."""
     for _ in range(dice.whole(0, 3)):
         colour = mix(
             dice.pick((look.top.base, look.lower.base, look.skin, look.trim)),
@@ -97,7 +97,7 @@ def _things(canvas: Canvas, look: Look, dice: Dice) -> None:
 
 
 def light(dice: Dice, size: int) -> np.ndarray:
-    """(size, size) uint8 light, 128 being none: a slope in any direction, up to a third to either end."""
+    """Make the light, (size, size) uint8: a slope in any direction, up to a third; 128 changes nothing."""
     across, down, level = dice.between(-38, 38), dice.between(-30, 30), NEUTRAL + dice.between(-16, 14)
     steps = (np.arange(size) * 2 + 1) * (1 << 15) // size  # (size,) 0..65535, the same slope at any size
     xs = steps * int(across * 16) - (int(across * 16) << 15)
@@ -106,6 +106,6 @@ def light(dice: Dice, size: int) -> np.ndarray:
 
 
 def tones(dice: Dice) -> np.ndarray:
-    """(256,) uint8 lookup: contrast and brightness of the photograph."""
+    """Make a lookup table, (256,) uint8, of the contrast and brightness of the photograph."""
     contrast, lift = dice.between(0.86, 1.06), dice.between(-10, 10)
     return np.clip(np.rint((np.arange(256) - 128) * contrast + 128 + lift), 0, 255).astype(np.uint8)

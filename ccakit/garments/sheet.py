@@ -1,4 +1,4 @@
-"""Every value on one sheet, to look at."""
+"""A sheet with an example of every value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .values import GARMENTS
 
 
 def contact_sheet(size: int = 128, seed: int = 0) -> np.ndarray:
-    """(height, width, 3) uint8: a row an attribute, a titled example a value."""
+    """Draw all values on one picture, (height, width, 3) uint8: a row for each attribute, with titles."""
     gap, head = max(size // 16, 4), max(size // 5, 16)
     columns = max(GARMENTS.sizes)
     row = size + 2 * head + 2 * gap

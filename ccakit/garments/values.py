@@ -1,4 +1,4 @@
-"""What drawn garments can be: FashionAI's eight attributes, their 54 values, how often each occurs there."""
+"""The values of drawn garments: FashionAI's eight attributes, their 54 values, and how often each occurs."""
 
 from __future__ import annotations
 
