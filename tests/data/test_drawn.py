@@ -22,13 +22,12 @@ from ccakit.garments.sheet import contact_sheet
 from ccakit.garments.values import COUNTS, GARMENTS, SHARES, VERSION
 
 K = len(GARMENTS)
-N = 3000
 
 
-@pytest.fixture(scope="module")
-def garments():
-    """N pictures, small: labels, regions and framing are the same at any size."""
-    return [draw_garment(10_000 + seed, 32) for seed in range(N)]
+@pytest.fixture(scope="module", params=[600, pytest.param(3000, marks=pytest.mark.slow)])
+def garments(request):
+    """Pictures, small: labels, regions and framing are the same at any size. The fast tests see a sample."""
+    return [draw_garment(10_000 + seed, 32) for seed in range(request.param)]
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +35,10 @@ def labels(garments):
     return np.stack([garment.labels for garment in garments])
 
 
-@pytest.fixture(scope="module")
-def plans():
-    """The labels of many more pictures, not drawn."""
-    return [find_plan(seed, lambda plan: True)[0] for seed in range(30_000)]
+@pytest.fixture(scope="module", params=[3000, pytest.param(30_000, marks=pytest.mark.slow)])
+def plans(request):
+    """The labels of many more pictures, not drawn. The fast tests see a sample."""
+    return [find_plan(seed, lambda plan: True)[0] for seed in range(request.param)]
 
 
 def test_values_are_fashionais():
