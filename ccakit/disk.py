@@ -1,4 +1,7 @@
-"""JSON, text and tensors on disk: each file is written whole or not at all, and read with one clear error."""
+"""JSON, text and tensors on disk: a file is written completely or not at all, and read with one clear error.
+
+All text files are UTF-8.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,31 +20,30 @@ from ccakit.errors import DataError
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """An OSError inside, of a full disk for one, names this file and no other."""
+    """Make an OSError inside, for example of a full disk, name this file and no other."""
     try:
         yield
-    except (OSError, SafetensorError) as error:  # the latter is how safetensors tells of a full disk
-        number, told = getattr(error, "errno", None), getattr(error, "strerror", None) or str(error)
-        raise OSError(number, told, str(path)) from error
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk by the latter
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OSError(getattr(error, "errno", None), reason, str(path)) from error
 
 
 @contextmanager
 def writing(folder: Path, then: str) -> Iterator[None]:
-    """DataError where something inside cannot be written: the file, why, and what to do `then`."""
+    """Raise DataError if something inside cannot be written: the file, why, and what to do `then`."""
     try:
         yield
     except OSError as error:
         problem = f"cannot be written ({error.strerror or error})"
-        raise DataError(
-            error.filename or folder, problem, f"Make room there, or make it writable; {then}."
-        ) from error
+        remedy = f"Make room there, or make it writable; {then}."
+        raise DataError(error.filename or folder, problem, remedy) from error
 
 
 @contextmanager
 def atomic_write(path: Path, durable: bool = False) -> Iterator[Path]:
-    """Give a partial file to write inside; it replaces `path` if all went well, and is removed if not.
+    """Yield a partial file to write; it replaces `path` at the end, or is removed after an error inside.
 
-    durable: have the bytes on the disk before the file replaces `path`. An OSError names `path`.
+    durable: the bytes are on the disk before the file replaces `path`. An OSError names `path`.
     """
     partial = partial_of(path)
     with named(path):
@@ -49,28 +51,58 @@ def atomic_write(path: Path, durable: bool = False) -> Iterator[Path]:
         try:
             yield partial
             if durable:
-                with open(partial, "rb") as file:
-                    os.fsync(file.fileno())
+                sync(partial)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
 
 
+def partial_of(path: Path) -> Path:
+    """Name the file that this process writes before `path`; it differs between machines that share a disk."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_text(path: str | Path, remedy: str) -> str:
+    """Read a UTF-8 file, with or without a byte-order mark; DataError with the remedy if that fails."""
+    try:
+        data = Path(path).read_bytes()
+        return data.decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(path, "is missing", remedy) from error
+    except UnicodeDecodeError as error:
+        line = len((data[: error.start] + b".").splitlines())
+        raise DataError(path, f"is not UTF-8 ({error.reason})", "Save the file as UTF-8.", line) from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise DataError(path, f"cannot be read ({error})", remedy) from error
+
+
 def write_text(path: Path, text: str) -> None:
-    """A text file, atomically."""
-    with atomic_write(path, durable=True) as partial, open(partial, "w", newline="") as file:
+    """Write a UTF-8 file atomically; line ends stay as they are in the text."""
+    with (
+        atomic_write(path, durable=True) as partial,
+        open(partial, "w", encoding="utf-8", newline="") as file,
+    ):
         file.write(text)
 
 
-def write_json(path: Path, values: dict) -> None:
-    """JSON, atomically."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """Write lines, with an LF after each, as `write_text` does."""
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def read_json(path: Path, remedy: str) -> dict:
-    """JSON; DataError with the remedy where it is missing or broken."""
+    """Read a JSON object; DataError with the remedy if the file is missing or broken."""
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise DataError(path, "is missing", remedy) from error
     except (OSError, ValueError, RecursionError) as error:
@@ -80,8 +112,13 @@ def read_json(path: Path, remedy: str) -> dict:
     return values
 
 
+def write_json(path: Path, values: dict) -> None:
+    """Write JSON atomically."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
 def save_tensors(tensors: dict, path: Path) -> None:
-    """A safetensors file, atomically."""
+    """Write a safetensors file atomically."""
     from safetensors.torch import save_file  # imports torch
 
     with atomic_write(path, durable=True) as partial:
@@ -89,7 +126,7 @@ def save_tensors(tensors: dict, path: Path) -> None:
 
 
 def load_tensors(path: Path, remedy: str) -> dict:
-    """Tensors by name; DataError with the remedy where the file is missing or not whole."""
+    """Read tensors by name; DataError with the remedy if the file is missing or not complete."""
     from safetensors.torch import load_file  # imports torch
 
     if not path.is_file():
@@ -101,54 +138,34 @@ def load_tensors(path: Path, remedy: str) -> dict:
 
 
 def differences(tensors: dict, wanted: dict) -> str:
-    """Where tensors have other names, shapes or kinds (of fractions or not) than those wanted; "" where they do not.
+    """Say where tensors differ from those wanted in name, shape or kind (of fractions or not); "" if nowhere.
 
     >>> import torch
     >>> differences({"a": torch.zeros(2)}, {"a": torch.zeros(3), "b": torch.zeros(1)})
     'lacks b, has in another shape or type a'
     """
-    alike = {
-        n
-        for n in {*tensors} & {*wanted}
-        if tensors[n].shape == wanted[n].shape
-        and tensors[n].is_floating_point() == wanted[n].is_floating_point()
-    }
-    found = {
+
+    def form(tensor) -> tuple:
+        return tensor.shape, tensor.is_floating_point()
+
+    shared = [name for name in wanted if name in tensors]
+    differing = {
         "lacks": [name for name in wanted if name not in tensors],
         "also has": [name for name in tensors if name not in wanted],
-        "has in another shape or type": [name for name in wanted if name in tensors and name not in alike],
+        "has in another shape or type": [n for n in shared if form(tensors[n]) != form(wanted[n])],
     }
-    return ", ".join(
-        f"{what} {names[0]}" + f" and {len(names) - 1} more" * (len(names) > 1)
-        for what, names in found.items()
-        if names
-    )
+    parts = []
+    for problem, names in differing.items():
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            parts.append(f"{problem} {names[0]}{more}")
+    return ", ".join(parts)
 
 
-def file_digest(file: Path) -> str:
-    """A file's SHA-256."""
-    digest = hashlib.sha256()
+def file_digest(file: Path, kind: str = "sha256") -> str:
+    """Return the checksum of a file in hexadecimal; kind: one of hashlib's, such as "sha256" or "md5"."""
+    digest = hashlib.new(kind, usedforsecurity=False)
     with open(file, "rb") as data:
         while block := data.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def sync(folder: Path) -> None:
-    """Have a folder's entries on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_lines(path: Path, lines: list[str]) -> None:
-    """Write lines as UTF-8 with LF ends, whole or not at all."""
-    with atomic_write(path) as partial:
-        partial.write_bytes(("\n".join(lines) + "\n").encode())
-
-
-def partial_of(path: Path) -> Path:
-    """Where this process writes a file before it is whole; machines that share a disk do not meet there."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")

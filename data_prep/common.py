@@ -14,7 +14,6 @@ The scripts are run as `python data_prep/NAME.py`, and import this file as `comm
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -32,10 +31,10 @@ from unpacking import Limits, Unpacked, names_in, unpack  # noqa: F401 (for the 
 from ccakit.attributes import Attributes
 from ccakit.audit.tables import label_counts
 from ccakit.data.layout import read_dataset, write_dataset
-from ccakit.data.meta import Meta, meta_lines, read_meta
+from ccakit.data.meta import Meta, meta_json, read_meta
 from ccakit.data.split import SPLITS, Dataset
 from ccakit.data.text import check_filenames, count, read_filenames
-from ccakit.disk import atomic_write, write_lines
+from ccakit.disk import atomic_write, file_digest, write_lines, write_text
 from ccakit.errors import DataError
 
 LISTS = tuple(
@@ -69,19 +68,10 @@ def keep(data: bytes, path: Path) -> bool:
 # Checks
 
 
-def checksum(path: Path, kind: str = "sha256") -> str:
-    """A file's checksum of the kind ("md5", "sha256"), in hexadecimal."""
-    digest = hashlib.new(kind, usedforsecurity=False)
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def check_sums(folder: Path, known: dict[str, str]) -> list[str]:
     """What to say of a folder's files beside the sums known: {file name: sha256}. A finding, never an error."""
     here = [name for name in known if (folder / name).is_file()]
-    differs = [name for name in here if checksum(folder / name) != known[name]]
+    differs = [name for name in here if file_digest(folder / name) != known[name]]
     notes = [f"{count(len(here) - len(differs), 'file')} of {len(here)} with a known checksum verified"]
     return notes + [f"{name}: differs from the one this was checked with (sha256)" for name in differs]
 
@@ -94,7 +84,7 @@ def content_groups(paths: Sequence[Path]) -> np.ndarray:
     groups, first = np.arange(len(paths)), {}
     for same in tqdm([s for s in sizes.values() if len(s) > 1], desc="compare contents", disable=None):
         for i in same:
-            groups[i] = first.setdefault(checksum(paths[i]), i)
+            groups[i] = first.setdefault(file_digest(paths[i]), i)
     return groups
 
 
@@ -177,7 +167,7 @@ def use_splits(
                 (out / each).unlink(missing_ok=True)  # of an earlier run
             else:
                 place(folder / each, out / each, resume=False)  # one of the same size may be another
-    write_lines(out / "meta.json", meta_lines(Meta(name, attributes, {**about, "split": GIVEN})))
+    write_text(out / "meta.json", meta_json(Meta(name, attributes, {**about, "split": GIVEN})))
     dataset = read_dataset(out)
     return dataset, notes + survival(out, release)
 

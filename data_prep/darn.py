@@ -60,7 +60,7 @@ from ccakit.attributes import Attributes
 from ccakit.data.images import read_image
 from ccakit.data.rows import read_all_values
 from ccakit.data.split import Dataset, Split
-from ccakit.data.text import read_text
+from ccakit.data.text import read_lines
 from ccakit.disk import write_lines
 from ccakit.errors import DataError
 
@@ -145,7 +145,7 @@ def given_splits(splits: Path, out: Path) -> tuple[Dataset, Prepared]:
 
 def read_labels(path: Path, attributes: Attributes = ATTRIBUTES) -> tuple[list[str], np.ndarray]:
     """Names and (R, 3) rows of lines `path v1 ... v9`; -1 is no label. DataError with the line."""
-    names, rows, lines = [], [], read_text(path).lines
+    names, rows, lines = [], [], read_lines(path).lines
     for number, line in enumerate(lines, 1):
         if not (cells := line.split()):
             continue

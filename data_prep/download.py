@@ -26,7 +26,7 @@ from common import check_name
 from tqdm import tqdm
 
 from ccakit.data.images import read_image
-from ccakit.data.text import read_text
+from ccakit.data.text import read_lines
 from ccakit.disk import atomic_write
 from ccakit.errors import DataError
 
@@ -146,7 +146,7 @@ def read_urls(paths: Sequence[Path]) -> dict[str, str]:
     """
     urls: dict[str, str] = {}
     for path in paths:
-        text = read_text(path)
+        text = read_lines(path)
         rows = [(number, line.split()) for number, line in enumerate(text.lines, 1) if line.strip()]
         for number, cells in rows:
             if len(cells) < 2:

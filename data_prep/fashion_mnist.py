@@ -35,12 +35,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from common import Prepared, beside, checksum, guarded, keep, parser, tell, write_prepared
+from common import Prepared, beside, guarded, keep, parser, tell, write_prepared
 from tqdm import tqdm
 
 from ccakit.attributes import Attributes
 from ccakit.data.layout import rows_of
 from ccakit.data.split import Dataset, Split
+from ccakit.disk import file_digest
 from ccakit.errors import DataError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -165,7 +166,7 @@ def read_release(source: Path, part: str) -> Part:
 def compared(path: Path, stem: str, content: str) -> str:
     """What a file's checksums say, beside those of the file `stem` as published."""
     md5, sha256 = PUBLISHED[stem]
-    if checksum(path, "md5") == md5:
+    if file_digest(path, "md5") == md5:
         return "as published (MD5)"
     if content == sha256:
         return "not the published .gz (MD5), but its content is as published (SHA-256)"

@@ -47,7 +47,7 @@ from common import (
 )
 from tqdm import tqdm
 
-from ccakit.data.text import count, read_text
+from ccakit.data.text import count, read_lines
 from ccakit.garments.values import GARMENTS
 
 ATTRIBUTES = GARMENTS  # FashionAI's names, in the order of its label strings
@@ -128,7 +128,7 @@ def _bring(folder: Path, out: Path, link: bool) -> Path:
 
 def read_labels(path: Path, prefix: str, release: Release) -> None:
     """Add the lines of a label.csv; images get the path `prefix` before theirs. DataError names the line."""
-    text = read_text(path)
+    text = read_lines(path)
     release.findings += [f"{path.parent.parent.name}: {note}" for note in text.notes]
     lines = [(number, line.strip()) for number, line in enumerate(text.lines, 1)]
     for number, line in tqdm([each for each in lines if each[1]], desc=path.name, unit="line", disable=None):

@@ -19,12 +19,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from common import checksum, guarded
+from common import guarded
 
 import ccakit
 from ccakit.audit.labels import label_facts
 from ccakit.audit.paper import DATASETS
 from ccakit.data.layout import read_dataset
+from ccakit.disk import file_digest
 
 SHIPPED = Path(ccakit.__file__).with_name("audit") / "protocol.json"
 ABOUT = (
@@ -48,7 +49,7 @@ def count_labels(root: Path) -> dict[str, Any]:
             "splits": {split: select_counts(facts) for split, facts in label_facts(dataset).items()},
         }
     sources = [root / "meta.json", *sorted(path for name in DATASETS for path in (root / name).glob("*.txt"))]
-    sums = {path.relative_to(root).as_posix(): checksum(path) for path in sources}
+    sums = {path.relative_to(root).as_posix(): file_digest(path) for path in sources}
     return {"about": ABOUT, "sha256": sums, "datasets": datasets}
 
 

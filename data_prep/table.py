@@ -48,7 +48,7 @@ from common import (
 from tqdm import tqdm
 
 from ccakit.attributes import Attributes
-from ccakit.data.text import count, read_utf8
+from ccakit.data.text import count, read_content
 
 PARTS = {"train": 0, "valid": 1, "val": 1, "validation": 1, "test": 2}
 RESERVED = {
@@ -74,7 +74,7 @@ class Columns:
 
 def read_csv(path: Path, delimiter: str | None) -> tuple[list[str], Rows]:
     """A CSV's column names, and its rows. DataError: not UTF-8, empty, a row with more or fewer cells."""
-    text = read_utf8(path, "Give a table with a line of column names and rows.")
+    text = read_content(path, "Give a table with a line of column names and rows.")
     first = re.sub(r'"[^"]*"', "", text.lstrip().splitlines()[0])
     delimiter = delimiter or max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

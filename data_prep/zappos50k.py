@@ -57,7 +57,7 @@ from tqdm import tqdm
 
 from ccakit.attributes import Attributes
 from ccakit.data.split import SPLITS, Dataset
-from ccakit.data.text import CONTROL, count, read_utf8, split_lines
+from ccakit.data.text import CONTROL, count, read_content, split_lines
 from ccakit.data.triplet_lists import read_csn_lists, repeating, write_triplets
 from ccakit.errors import DataError
 from ccakit.training.samplers import TripletSampler
@@ -143,7 +143,7 @@ def find_meta(source: Path, out: Path) -> Path:
 
 def read_meta_csv(path: Path) -> tuple[dict[str, Cells], list[str]]:
     """{key: values of each condition} of meta-data.csv, and notes. DataError with the line for a broken one."""
-    reader = csv.reader(split_lines(read_utf8(path, REMEDY)), strict=True)
+    reader = csv.reader(split_lines(read_content(path, REMEDY)), strict=True)
     rows: dict[str, Cells] = {}
     twice = unmeasured = 0
     try:

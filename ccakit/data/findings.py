@@ -3,61 +3,54 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ccakit.data.rows import distinct
+from ccakit.data.split import Split
 from ccakit.data.text import count
-
-if TYPE_CHECKING:
-    from ccakit.data.split import Split
 
 
 def split_findings(split: Split) -> list[str]:
-    """Every finding of a split, for people; an empty list when there is nothing to say."""
-    checks = [duplicate_paths, duplicate_rows, unlabelled, several_values]
+    """List every finding of a split, in words for people."""
+    checks = [_duplicate_paths, _duplicate_rows, _unlabelled, _several_values]
     checks.append(rare if split.name == "train" else unanswered)
     return [f"{split.name}: {text}" for check in checks for text in check(split)]
 
 
-def duplicate_paths(split: Split) -> list[str]:
-    """Paths that a list of filenames has more than once, with the lines of the first of them."""
+def _duplicate_paths(split: Split) -> list[str]:
     several = [name for name, n in Counter(split.filenames).items() if n > 1]
     if not several:
         return []
     lines = [str(i) for i, name in enumerate(split.filenames, 1) if name == several[0]]
-    what = f"{count(len(several), 'path')} more than once in filenames_{split.name}.txt"
-    return [f"{what}, e.g. {several[0]!r} in lines {', '.join(lines)}"]
+    problem = f"{count(len(several), 'path')} more than once in filenames_{split.name}.txt"
+    return [f"{problem}, e.g. {several[0]!r} in lines {', '.join(lines)}"]
 
 
-def duplicate_rows(split: Split) -> list[str]:
-    """Label rows that repeat an earlier one."""
+def _duplicate_rows(split: Split) -> list[str]:
     n = len(split.labels) - len(distinct(split.labels))
     return [f"{count(n, 'label row repeats', 'label rows repeat')} an earlier one"] if n else []
 
 
-def unlabelled(split: Split) -> list[str]:
-    """Images that no row labels."""
+def _unlabelled(split: Split) -> list[str]:
     n = len(split.filenames) - len(np.unique(split.labels[:, 0]))
     return [f"{n} of {count(len(split.filenames), 'image')} without a label"] if n else []
 
 
-def several_values(split: Split) -> list[str]:
-    """Images that have several values of one attribute."""
+def _several_values(split: Split) -> list[str]:
     n = split.multi_valued
     return [f"{count(n, 'image has', 'images have')} several values of one attribute"] if n else []
 
 
 def relevant(split: Split) -> np.ndarray:
-    """Which queries have a candidate of their condition and label: (Q,) bool."""
+    """Say which queries have a candidate of their condition and label: (Q,) bool."""
     most = max(split.attributes.sizes)
-    sides = [rows[:, 1] * most + rows[:, 2] for rows in (split.queries, split.candidates)]
-    return np.isin(*sides)
+    keys = [rows[:, 1] * most + rows[:, 2] for rows in (split.queries, split.candidates)]
+    return np.isin(*keys)
 
 
 def unanswered(split: Split) -> list[str]:
-    """Queries without any relevant candidate, whose AP is 0 whatever a model does."""
+    """Count the queries without any relevant candidate, whose AP is 0 whatever a model does."""
     answered = relevant(split)
     n = int((~answered).sum())
     ceiling = f"their AP is 0 and overall mAP at most {100 * answered.mean():.2f}"
@@ -65,7 +58,7 @@ def unanswered(split: Split) -> list[str]:
 
 
 def rare(split: Split) -> list[str]:
-    """Values with fewer than two training images, which cannot be both anchor and positive."""
+    """List the values with fewer than two training images, which cannot be both anchor and positive."""
     pairs = distinct(split.labels)[:, 1:]
     few = []
     for c, values in enumerate(split.attributes.values):
@@ -76,10 +69,10 @@ def rare(split: Split) -> list[str]:
 
 
 def queried_with_several(split: Split, all_values: np.ndarray) -> list[str]:
-    """Rows whose image has more than one value of their attribute, given all values of each image."""
+    """Count the rows whose image has several values of their attribute, given all values of each image."""
     key = np.array([len(split.attributes), 1])
     keys, n = np.unique(distinct(all_values)[:, :2] @ key, return_counts=True)
     several = np.isin(split.labels[:, :2] @ key, keys[n > 1])
-    what = f"in {100 * several.mean():.1f}% of the rows the image has more than one value of the attribute"
+    share = f"in {100 * several.mean():.1f}% of the rows the image has more than one value of the attribute"
     source = f"label_{split.name}.txt"
-    return [f"{split.name}: {what} ({source}), and only the listed one counts"] if several.any() else []
+    return [f"{split.name}: {share} ({source}), and only the listed one counts"] if several.any() else []

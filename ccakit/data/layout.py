@@ -1,4 +1,4 @@
-"""ASEN's on-disk layout, read, checked and written: lists of images, labels, queries, candidates, regions.
+"""ASEN's layout on disk, read, checked and written: lists of images, labels, queries, candidates, regions.
 
     meta.json                      the attributes and their values (here or in the parent folder)
     filenames_{split}.txt          an image a line, relative to the folder; its line less 1 is its index
@@ -6,9 +6,9 @@
     query_{split}.txt              image condition label, for valid and test
     candidate_{split}.txt          the same: what the queries are ranked against (a gallery, elsewhere)
     regions_{split}.txt            optional: image condition x0 y0 x1 y1, fractions of width and height
-    triplets_{split}.txt           optional: anchor positive negative condition (see `ccakit.data.triplet_lists`)
+    triplets_{split}.txt           optional: anchor positive negative condition (see `data.triplet_lists`)
 
-How lines end and what counts as padding is told in `ccakit.data.text`.
+`ccakit.data.text` says how lines end and what counts as padding.
 """
 
 from __future__ import annotations
@@ -23,58 +23,38 @@ import numpy as np
 
 from ccakit.attributes import Attributes
 from ccakit.data.findings import queried_with_several, split_findings
-from ccakit.data.meta import Meta, meta_lines, read_meta
-from ccakit.data.rows import (
-    all_values,
-    check_labels,
-    check_regions,
-    labels_with_lines,
-    read_all_values,
-    read_regions,
-    read_rows,
-)
-from ccakit.data.split import SPLITS, Dataset, Split, _files
+from ccakit.data.meta import Meta, meta_json, read_meta
+from ccakit.data.rows import Table, all_values_table, check_labels, check_regions, read_labels, read_regions
+from ccakit.data.split import SPLITS, Dataset, Split, split_files
 from ccakit.data.text import check_filenames, read_filenames
-from ccakit.disk import write_lines
+from ccakit.disk import write_lines, write_text
 from ccakit.errors import DataError
-
-__all__ = [
-    "SPLITS",
-    "DataError",
-    "Dataset",
-    "Split",
-    "read_all_values",
-    "read_dataset",
-    "read_rows",
-    "rows_of",
-    "write_dataset",
-]
 
 
 def read_dataset(root: str | Path, splits: Sequence[str] = SPLITS, check_images: bool = False) -> Dataset:
-    """Read and check a data set; a split whose files are not all there is left out, and a finding says so.
+    """Read and check a data set; a split that lacks a file is left out, and a finding says so.
 
-    check_images: also open every image (slow), and refuse links that lead out of the folder.
-    Raises DataError, naming file, line and remedy, for the first thing that cannot be used.
+    check_images: also open every image (slow), and refuse links that lead out of the folder. Raises
+    DataError, naming file, line and remedy, for the first thing that cannot be used.
     """
     root = Path(root)
     if unknown := set(splits) - set(SPLITS):
         raise ValueError(f"no such split: {', '.join(sorted(unknown))}; there are: {', '.join(SPLITS)}")
     meta = read_meta(root)
     dataset = Dataset(root, meta.name, meta.attributes, {}, [], meta.about)
-    if not any(path.exists() for name in splits for path in _files(root, name)):
+    if not any(path.exists() for name in splits for path in split_files(root, name)):
         remedy = "Give the folder that holds the lists filenames_*.txt."
         raise DataError(root, f"has no list of the splits {', '.join(splits)}", remedy)
     for name in splits:
-        if any(not path.exists() for path in _files(root, name)):
-            dataset.findings += _absent(root, name, meta.attributes)
+        if not all(path.exists() for path in split_files(root, name)):
+            dataset.findings += _describe_incomplete(root, name, meta.attributes)
             continue
         split, notes = _read_split(root, name, meta.attributes)
         dataset.splits[name] = split
         dataset.findings += notes + split_findings(split)
         if name != "train" and (root / f"label_{name}.txt").exists():
-            rows, _, notes = all_values(root, name)
-            dataset.findings += notes + queried_with_several(split, rows)
+            table = all_values_table(root, name)
+            dataset.findings += table.notes + queried_with_several(split, table.rows)
         if check_images:
             _open_images(split)
     return dataset
@@ -87,24 +67,24 @@ def write_dataset(
     splits: Sequence[Split],
     about: dict[str, Any] | None = None,
 ) -> None:
-    """Write the lists and meta.json into `root` (made if need be), each whole or not at all; no images.
+    """Write the lists and meta.json into `root`, each file completely or not at all; no images.
 
-    Everything is checked before the first file is written, as on reading; DataError names file and line.
-    Paths are taken as relative to `root`, whatever a split's own root. A split without regions, or with none,
-    gets no regions file.
+    `root` is made if it does not exist. Everything is checked before the first file is written, as on
+    reading; DataError names file and line. Paths are taken as relative to `root`, whatever a split's own
+    root. A split without regions gets no regions file.
     """
     root = Path(root)
     for split in splits:
         _check_split(root, split, attributes)
-    meta = meta_lines(Meta(name, attributes, about or {}))
+    meta = meta_json(Meta(name, attributes, about or {}))
     root.mkdir(parents=True, exist_ok=True)
     for split in splits:
         _write_split(root, split)
-    write_lines(root / "meta.json", meta)
+    write_text(root / "meta.json", meta)
 
 
 def rows_of(matrix: np.ndarray) -> np.ndarray:
-    """(R, 3) rows (image, condition, label) of an (n, K) label matrix, without the entries below 0.
+    """Turn an (n, K) label matrix into (R, 3) rows (image, condition, label), without the entries below 0.
 
     >>> rows_of(np.array([[2, -1], [0, 1]])).tolist()
     [[0, 0, 2], [1, 0, 0], [1, 1, 1]]
@@ -113,76 +93,62 @@ def rows_of(matrix: np.ndarray) -> np.ndarray:
     return np.stack([image, condition, matrix[image, condition]], axis=1).astype(np.int64)
 
 
-def _absent(root: Path, split: str, attributes: Attributes) -> list[str]:
-    """Why a split is left out; what is there of its labels is still read, checked and counted."""
-    lacks = [path.name for path in _files(root, split) if not path.exists()]
-    here, notes = [], []
-    for path in (path for path in _files(root, split) if path.exists()):
-        labels = not path.name.startswith("filenames")
-        rows, _, found = labels_with_lines(path, attributes) if labels else ([], [], [])
-        here.append(f"{path.name} ({len(rows)} rows)" if labels else path.name)
-        notes += found
-    alone = f" ({', '.join(here)} found alone)" if here else ""
-    return [f"{split}: left out, for lack of {' and '.join(lacks)}{alone}", *notes]
+def _describe_incomplete(root: Path, split: str, attributes: Attributes) -> list[str]:
+    """Say why a split is left out; the labels that are there are still read, checked and counted."""
+    files = split_files(root, split)
+    missing = " and ".join(path.name for path in files if not path.exists())
+    present, notes = [], []
+    for path in files:
+        if not path.exists():
+            continue
+        if path.name.startswith("filenames"):
+            present.append(path.name)
+        else:
+            table = read_labels(path, attributes)
+            present.append(f"{path.name} ({len(table.rows)} rows)")
+            notes += table.notes
+    alone = f" ({', '.join(present)} found alone)" if present else ""
+    return [f"{split}: left out, for lack of {missing}{alone}", *notes]
 
 
 def _read_split(root: Path, name: str, attributes: Attributes) -> tuple[Split, list[str]]:
-    filenames, *lists = _files(root, name)
+    filenames, *lists = split_files(root, name)
     names = read_filenames(filenames)
-    tables = [labels_with_lines(path, attributes, len(names.lines)) for path in lists]
-    notes = names.notes + [note for _, _, found in tables for note in found]
-    rows = [table[0] for table in tables]
-    sides = {} if name == "train" else {"candidates": rows[0], "queries": rows[1]}
-    split = Split(name, root, attributes, names.lines, np.concatenate(rows), **sides)
+    tables = [read_labels(path, attributes, len(names.lines)) for path in lists]
+    split = Split.from_tables(name, root, attributes, names.lines, [table.rows for table in tables])
     regions = root / f"regions_{name}.txt"
     if regions.exists():
-        split.regions, _, found = read_regions(regions, attributes, len(names.lines))
-        notes += found
-    return split, notes
+        tables.append(read_regions(regions, attributes, len(names.lines)))
+        split.regions = tables[-1].rows
+    return split, names.notes + [note for table in tables for note in table.notes]
 
 
 def _check_split(root: Path, split: Split, attributes: Attributes) -> None:
-    """All that reading would refuse, and rows that would not come back as they are."""
+    """Refuse all that reading would refuse, and rows that would not come back as they are."""
     if split.name not in SPLITS or split.attributes != attributes:
-        raise ValueError(
-            f"split {split.name!r} is none of {SPLITS}, or has other attributes than the data set"
-        )
-    filenames, *lists = _files(root, split.name)
+        problem = f"split {split.name!r} is not one of {SPLITS}, or has other attributes than the data set"
+        raise ValueError(problem)
+    filenames, *lists = split_files(root, split.name)
     check_filenames(filenames, split.filenames)
     if not split.filenames or any(name != name.strip() for name in split.filenames):
         raise DataError(filenames, "has no image, or one with a space before or after its name", "Rename it.")
-    try:
-        "".join(split.filenames).encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            filenames, f"cannot hold a name in UTF-8 ({error.reason})", "Rename the image."
-        ) from None
-    for path, rows in zip(lists, _sides(split)):
+    for path, rows in zip(lists, split.tables()):
         if rows.ndim != 2 or rows.shape[1] != 3 or not len(rows) or rows.dtype.kind not in "iu":
             remedy = "Give (R, 3) integers, R >= 1."
             raise DataError(path, f"would hold {rows.dtype} of shape {rows.shape}", remedy)
-        check_labels(path, rows, np.arange(1, len(rows) + 1), attributes, len(split.filenames))
-    if not np.array_equal(split.labels, np.concatenate(_sides(split))):
+        check_labels(Table.to_write(path, rows), attributes, len(split.filenames))
+    if not np.array_equal(split.labels, np.concatenate(split.tables())):
         remedy = "Concatenate the two."
         raise DataError(lists[0], "labels are not the candidates' rows, then the queries'", remedy)
     if split.regions is not None and len(split.regions):
-        path, lines = root / f"regions_{split.name}.txt", np.arange(1, len(split.regions) + 1)
-        check_regions(path, split.regions, lines, attributes, len(split.filenames))
-
-
-def _sides(split: Split) -> list[np.ndarray]:
-    """The tables of a split, in the order of its files."""
-    if split.name == "train":
-        return [split.labels]
-    if split.candidates is None or split.queries is None:
-        raise ValueError(f"split {split.name!r} needs queries and candidates")
-    return [split.candidates, split.queries]
+        table = Table.to_write(root / f"regions_{split.name}.txt", split.regions)
+        check_regions(table, attributes, len(split.filenames))
 
 
 def _write_split(root: Path, split: Split) -> None:
-    filenames, *lists = _files(root, split.name)
+    filenames, *lists = split_files(root, split.name)
     write_lines(filenames, split.filenames)
-    for path, rows in zip(lists, _sides(split)):
+    for path, rows in zip(lists, split.tables()):
         write_lines(path, _label_lines(rows, merge=split.name == "train"))
     regions = root / f"regions_{split.name}.txt"
     if split.regions is None or not len(split.regions):
@@ -193,7 +159,7 @@ def _write_split(root: Path, split: Split) -> None:
 
 
 def _label_lines(rows: np.ndarray, merge: bool) -> list[str]:
-    """A line a row, or (merge) one line for each run of rows of the same image."""
+    """Write a line for each row, or (merge) one line for each run of rows of the same image."""
     if not merge:
         return [f"{i} {c} {v}" for i, c, v in rows.tolist()]
     runs = groupby(rows.tolist(), key=lambda row: row[0])
@@ -201,10 +167,10 @@ def _label_lines(rows: np.ndarray, merge: bool) -> list[str]:
 
 
 def _open_images(split: Split) -> None:
-    """DataError, with its line in the list, for the first image that is missing, broken, or elsewhere."""
-    from ccakit.data.images import read_image  # imports OpenCV and torch: only when images are opened
+    """Raise DataError, with the list's line, for the first image that is missing, broken, or elsewhere."""
+    from ccakit.data.images import read_image  # imports OpenCV: only when images are opened
 
-    root, path = Path(os.path.realpath(split.root)), _files(split.root, split.name)[0]
+    root, path = Path(os.path.realpath(split.root)), split_files(split.root, split.name)[0]
     for line, name in enumerate(split.filenames, 1):
         if not Path(os.path.realpath(root / name)).is_relative_to(root):
             remedy = "Copy the image into the folder."

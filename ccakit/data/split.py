@@ -1,8 +1,8 @@
-"""A split of a data set, and a data set: what was read of ASEN's layout."""
+"""A split of a data set, and a data set: what `read_dataset` returns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,34 @@ class Split:
     candidates: np.ndarray | None = None
     regions: np.ndarray | None = None
 
+    @classmethod
+    def from_tables(
+        cls,
+        name: str,
+        root: Path,
+        attributes: Attributes,
+        filenames: list[str],
+        tables: Sequence[np.ndarray],
+        regions: np.ndarray | None = None,
+    ) -> Split:
+        """Make a split of its label tables: train has one, valid and test have candidates and queries."""
+        sides = {} if name == "train" else dict(zip(("candidates", "queries"), tables))
+        return cls(name, root, attributes, filenames, np.concatenate(tables), regions=regions, **sides)
+
+    def tables(self) -> list[np.ndarray]:
+        """Return the label tables, as `from_tables` takes them; ValueError if one is missing."""
+        if self.name == "train":
+            return [self.labels]
+        if self.candidates is None or self.queries is None:
+            raise ValueError(f"split {self.name!r} needs queries and candidates")
+        return [self.candidates, self.queries]
+
     def path(self, image: int) -> Path:
-        """Where an image lies."""
+        """Return the path of an image."""
         return Path(self.root) / self.filenames[image]
 
     def label_matrix(self) -> np.ndarray:
-        """Make the (n, K) int64 matrix of the images' labels, see the function of this name."""
+        """Return the (n, K) int64 matrix of the images' labels, see the function of this name."""
         return label_matrix(self.labels, len(self.filenames), len(self.attributes))
 
     def without(self, images: Iterable[int]) -> Split:
@@ -52,13 +74,13 @@ class Split:
 
     @property
     def multi_valued(self) -> int:
-        """How many (image, condition) have several values: those `label_matrix` cannot hold."""
-        pairs = distinct(self.labels)[:, :2]  # sorted, so that those of several values lie side by side
+        """The number of (image, condition) with several values, which `label_matrix` cannot hold."""
+        pairs = distinct(self.labels)[:, :2]  # sorted, so that those of several values are neighbours
         return len(distinct(pairs[1:][(pairs[1:] == pairs[:-1]).all(axis=1)]))
 
 
 def label_matrix(rows: np.ndarray, images: int, conditions: int) -> np.ndarray:
-    """Make an (images, conditions) int64 matrix of rows image, condition, label: -1 where an image has no label.
+    """Turn rows (image, condition, label) into an (images, conditions) int64 matrix, -1 for no label.
 
     An image may have several values under one condition; the matrix holds that of the first row.
     """
@@ -71,7 +93,7 @@ def label_matrix(rows: np.ndarray, images: int, conditions: int) -> np.ndarray:
 
 @dataclass
 class Dataset:
-    """The splits that are present, and what was found on reading them, in words for people."""
+    """The splits that are present, and the findings of reading them, in words for people."""
 
     root: Path
     name: str
@@ -81,19 +103,19 @@ class Dataset:
     about: dict[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, split: str) -> Split:
-        """A split; DataError names the file it lacks."""
+        """Return a split; DataError names the file that it lacks."""
         if split in self.splits:
             return self.splits[split]
         if split not in SPLITS:
             raise DataError(self.root, f"has no split {split!r}", f"The splits are {', '.join(SPLITS)}.")
-        lacks = [path for path in _files(self.root, split) if not path.is_file()]
-        if lacks:
+        missing = [path for path in split_files(self.root, split) if not path.is_file()]
+        if missing:
             remedy = "Put it there, or use another split."
-            raise DataError(lacks[0], f"is missing, which the split {split!r} needs", remedy)
+            raise DataError(missing[0], f"is missing, which the split {split!r} needs", remedy)
         raise DataError(self.root, f"was read without the split {split!r}", "Ask read_dataset for it.")
 
 
-def _files(root: Path, split: str) -> list[Path]:
-    """The files that a split needs."""
-    lists = ("filenames", "label") if split == "train" else ("filenames", "candidate", "query")
-    return [Path(root) / f"{each}_{split}.txt" for each in lists]
+def split_files(root: Path, split: str) -> list[Path]:
+    """Name the files that a split needs: the list of images, then its label tables."""
+    kinds = ("filenames", "label") if split == "train" else ("filenames", "candidate", "query")
+    return [Path(root) / f"{kind}_{split}.txt" for kind in kinds]

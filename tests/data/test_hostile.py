@@ -109,8 +109,9 @@ def meta_only(root: Path) -> None:
 
 
 def regions_only(root: Path) -> None:
-    rows, lines, _ = read_regions(root / "regions_train.txt", ATTRIBUTES, IMAGES)
-    assert rows.shape == (len(lines), 6) and np.isfinite(rows).all() and rows.min() >= 0
+    table = read_regions(root / "regions_train.txt", ATTRIBUTES, IMAGES)
+    rows = table.rows
+    assert rows.shape == (len(table.lines), 6) and np.isfinite(rows).all() and rows.min() >= 0
 
 
 def triplets_only(root: Path) -> None:
