@@ -1,4 +1,4 @@
-"""The vocabulary that every room shares: the attributes (conditions) and their values (labels)."""
+"""The attributes (conditions) of a data set and their values (labels), which all rooms share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Attributes:
 
     @classmethod
     def numbered(cls, sizes: dict[str, int]) -> Attributes:
-        """Attributes whose values have no names, as in ASEN's meta.json: they are called "0", "1", ..."""
+        """Make attributes whose values have no names, as in ASEN's meta.json: "0", "1", and so on."""
         return cls(tuple(sizes), tuple(tuple(str(v) for v in range(n)) for n in sizes.values()))
 
     def __len__(self) -> int:
@@ -42,15 +42,15 @@ class Attributes:
         return tuple(len(v) for v in self.values)
 
     def condition(self, name: str) -> int:
-        """The condition of an attribute's name; ValueError lists the names there are."""
+        """Return the condition of an attribute's name; ValueError lists the known names."""
         if name not in self.names:
             raise ValueError(f"no attribute {name!r}; there are: {', '.join(self.names)}")
         return self.names.index(name)
 
     def title(self, condition: int) -> str:
-        """The attribute's name for people: "sleeve length"."""
+        """Return the attribute's name for people: "sleeve length"."""
         return self.names[condition].replace("_", " ")
 
     def value(self, condition: int, label: int) -> str:
-        """The name of a value."""
+        """Return the name of a value."""
         return self.values[condition][label]

@@ -1,4 +1,4 @@
-"""The one error that bad data raise: it names the file, the line and the remedy. Others' errors in one line."""
+"""The one error for bad data: it names file, line and remedy. Errors of others are written in one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class DataError(ValueError):
     >>> print(DataError("query_test.txt", "label 9 is out of range", "Use 0 to 5.", line=3))
     query_test.txt, line 3: label 9 is out of range. Use 0 to 5.
 
-    It pickles; and as a DataLoader passes a worker's error on as text, `DataError(text)` reads as that text.
+    It can be pickled. A DataLoader passes a worker's error on as text, so `DataError(text)` prints that text.
     """
 
     def __init__(

@@ -1,10 +1,10 @@
 """What the scripts of this folder share: files, checks, ASEN's splits, reports, the command line.
 
-The scripts are run as `python data_prep/NAME.py`, and import this file as `common`, which passes on what they need of
-`unpacking` and `splitting`. In the order of a script:
+The scripts run as `python data_prep/NAME.py`, and import this file as `common`; it passes on what they need
+of `unpacking` and `splitting`. In the order of a script:
 
     unpack(archive, out)                     zip or tar -> files under out; resumes, refuses what is unsafe
-    place(source, target), keep(data, path)  copy (or hard-link) or write one file, whole or not at all; resume
+    place(source, target), keep(data, path)  copy (or hard-link) or write one file, completely or not at all
     use_splits(given, out, "DARN", known)    ASEN's split files, used as they are -> Dataset and notes
     seeded_splits(out, attributes, ...)      splits of ASEN's proportions (8:1:1, queries 1:4) -> Prepared
     write_prepared(out, name, attributes, prepared, about)  -> Dataset
@@ -45,7 +45,10 @@ KNOWN_SUMS = label_counts()["sha256"]  # of the split files that the readers of 
 
 
 def place(source: Path, target: Path, link: bool = False, resume: bool = True) -> bool:
-    """Copy a file (link: hard-link it), whole or not at all; False if it is there: of the same size (resume)."""
+    """Copy a file (link: hard-link it), completely or not at all; return False if it is there already.
+
+    resume: a file of the same size counts as the same file.
+    """
     there = target.is_file()
     if there and (target.samefile(source) or (resume and target.stat().st_size == source.stat().st_size)):
         return False
@@ -56,7 +59,7 @@ def place(source: Path, target: Path, link: bool = False, resume: bool = True) -
 
 
 def keep(data: bytes, path: Path) -> bool:
-    """Write a small file, whole or not at all; False if it is there with these bytes."""
+    """Write a small file, completely or not at all; return False if it is there with these bytes."""
     if path.is_file() and path.read_bytes() == data:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +72,7 @@ def keep(data: bytes, path: Path) -> bool:
 
 
 def check_sums(folder: Path, known: dict[str, str]) -> list[str]:
-    """What to say of a folder's files beside the sums known: {file name: sha256}. A finding, never an error."""
+    """Compare the files of a folder with known checksums, {name: sha256}; return findings, never an error."""
     here = [name for name in known if (folder / name).is_file()]
     differs = [name for name in here if file_digest(folder / name) != known[name]]
     notes = [f"{count(len(here) - len(differs), 'file')} of {len(here)} with a known checksum verified"]
@@ -77,7 +80,10 @@ def check_sums(folder: Path, known: dict[str, str]) -> list[str]:
 
 
 def content_groups(paths: Sequence[Path]) -> np.ndarray:
-    """(n,) int64, equal for files of the same bytes; only files of one size are read. Missing: a group each."""
+    """Number the files so that files of the same bytes have the same number: (n,) int64.
+
+    Only files of equal size are read. Each missing file has a number of its own.
+    """
     sizes: dict[int, list[int]] = {}
     for i, path in enumerate(paths):
         sizes.setdefault(path.stat().st_size if path.is_file() else -1 - i, []).append(i)
@@ -89,7 +95,7 @@ def content_groups(paths: Sequence[Path]) -> np.ndarray:
 
 
 def check_name(path: Path, name: str, line: int) -> None:
-    """DataError, at the line of `path` that names an image: the name is empty, too long, or leaves the folder."""
+    """Raise DataError with the line of `path` if an image's name is empty, too long, or leaves the folder."""
     sizes = [len(part.encode("utf-8", "replace")) for part in name.split("/")]
     if sum(sizes) > 1000 or max(sizes) > 255:
         raise DataError(path, f"{name[:80]!r}... is too long for a file's name", "Shorten it.", line)
@@ -102,7 +108,10 @@ def check_name(path: Path, name: str, line: int) -> None:
 def only_present(
     out: Path, filenames: Sequence[str], rows: np.ndarray
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """The images that are files under `out`, their rows (R', 3), numbered anew, and (n,) bool: which they are."""
+    """Keep the images that are files under `out`.
+
+    Returns their names, their rows (R', 3) by their new numbers, and which of the images they are, (n,) bool.
+    """
     here = np.array([os.path.isfile(out / name) for name in filenames], bool)
     mine = rows[here[rows[:, 0]]]
     mine[:, 0] = (np.cumsum(here) - 1)[mine[:, 0]]
@@ -110,9 +119,9 @@ def only_present(
 
 
 def survival(out: Path, release: Sequence[str] = ()) -> list[str]:
-    """Write survival.json: of each filenames_*.txt, how many images are there, and which are not; findings.
+    """Write survival.json, and return findings: how many images of each filenames_*.txt are there.
 
-    release: the images that the release's own labels name, reported the same way under "release".
+    release: the images that the release's own labels name; they are reported in the same way, as "release".
     """
     report, notes = {}, []
     lists = {split: out / f"filenames_{split}.txt" for split in SPLITS}
@@ -120,15 +129,18 @@ def survival(out: Path, release: Sequence[str] = ()) -> list[str]:
     for split, names in [*every.items(), *([("release", release)] if len(release) else [])]:
         missing = [name for name in names if not os.path.isfile(out / name)]
         report[split] = {"listed": len(names), "present": len(names) - len(missing), "missing": missing}
-        notes += [
-            f"{split}: {len(missing)} of {len(names)} listed images are missing (survival.json)"
-        ] * bool(missing)
+        if missing:
+            listed = f"{len(missing)} of {len(names)} listed images"
+            notes.append(f"{split}: {listed} are missing (survival.json)")
     write_lines(out / "survival.json", json.dumps(report, indent=1, ensure_ascii=False).split("\n"))
     return notes
 
 
 def agreement(dataset: Dataset, rows: np.ndarray, filenames: Sequence[str]) -> str:
-    """How many of the data set's labels the release has too: its (R, 3) rows index its own `filenames`."""
+    """Say how many of the data set's labels the release has, too.
+
+    Its rows (R, 3) index its own `filenames`.
+    """
     index, same, total = {name: i for i, name in enumerate(filenames)}, 0, 0
     release = set(map(tuple, rows.tolist()))
     for split in dataset.splits.values():
@@ -145,10 +157,10 @@ def use_splits(
 ) -> tuple[Dataset, list[str]]:
     """Copy ASEN's lists into `out` byte for byte, write meta.json and survival.json, and read it back.
 
-    given: the folder of the lists, one with a folder `name` ("FashionAI") of them, or an archive of either. known:
-    the attributes to use if there is no meta.json, and whose value names are taken where names and sizes are the
-    same. Missing images are findings, and listed in survival.json, with those of the `release` (see `survival`).
-    DataError: no list there, or one that cannot be read.
+    given: the folder of the lists, or a folder that holds a folder `name` ("FashionAI") with the lists, or an
+    archive of either. known: the attributes to use if there is no meta.json; their value names are used, too,
+    if names and sizes are the same. Missing images are findings, and are listed in survival.json, with those
+    of the `release` (see `survival`). DataError if there is no list, or one cannot be read.
     """
     out.mkdir(parents=True, exist_ok=True)
     with lists_folder(given, name) as folder:
@@ -174,7 +186,10 @@ def use_splits(
 
 @contextmanager
 def lists_folder(given: Path, name: str) -> Iterator[Path]:
-    """The folder `name` of `given`, or `given` itself; of an archive the same, unpacked aside for the time of use."""
+    """Yield the folder `name` of `given`, or `given` itself.
+
+    An archive is unpacked into a temporary folder.
+    """
     if not given.is_file():
         yield given / name if (given / name).is_dir() else given
         return
@@ -192,7 +207,7 @@ def lists_folder(given: Path, name: str) -> Iterator[Path]:
 
 
 def _given_attributes(folder: Path, known: Attributes) -> Attributes:
-    """Those of the meta.json beside or above the lists, with the names of values where they are known."""
+    """Read the attributes of the meta.json beside or above the lists, with the names of known values."""
     if not any((at / "meta.json").is_file() for at in (folder, folder.resolve().parent)):
         return known
     given = read_meta(folder).attributes
@@ -211,10 +226,10 @@ def write_prepared(
     about: dict[str, Any],
     release: Sequence[str] = (),
 ) -> Dataset:
-    """Write lists, all values (label_valid.txt, label_test.txt), meta.json, survival.json; read the lists back.
+    """Write lists, all values (label_valid.txt, label_test.txt), meta.json, survival.json; read them back.
 
-    Lists that an earlier run left and this one does not write are removed. Of `release` see `survival`. The
-    data set's findings begin with those of the preparation.
+    Lists of an earlier run that this run does not write are removed. For `release` see `survival`. The
+    findings of the data set begin with those of the preparation.
     """
     write_dataset(out, name, attributes, prepared.splits, {**about, "split": prepared.how})
     written = {split.name for split in prepared.splits}
@@ -234,21 +249,26 @@ def write_prepared(
 
 
 def parser(doc: str, name: str, splits: bool = True, by_content: bool = True) -> argparse.ArgumentParser:
-    """--out, --seed, --by-content, and --splits where ASEN has split files for the data set `name`."""
+    """Make a parser with --out and --seed, and with --splits (ASEN's) and --by-content if asked for."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--out", type=Path, required=True, help=f"folder to write, e.g. data/{name}")
     if splits:
-        told = f"ASEN's split files: meta_data.tar.gz, its folder {name}, or the one above it; without: seeded splits"
-        made.add_argument("--splits", type=Path, metavar="PATH", help=told)
+        words = (
+            f"ASEN's split files: meta_data.tar.gz, its folder {name} or the one above; else seeded splits"
+        )
+        made.add_argument("--splits", type=Path, metavar="PATH", help=words)
     made.add_argument("--seed", type=int, default=0, help="of the seeded splits (%(default)s)")
     if by_content:
-        told = "seeded splits: images of the same bytes go to one split (reads those of equal size)"
-        made.add_argument("--by-content", action="store_true", help=told)
+        words = "seeded splits: images of the same bytes go to one split (reads those of equal size)"
+        made.add_argument("--by-content", action="store_true", help=words)
     return made
 
 
 def guarded(work: Callable[[], None]) -> None:
-    """Run a script's work; what a user can cause ends in one line `error: ...` and exit status 1."""
+    """Run the work of a script.
+
+    An error that a user can cause ends in one line `error: ...` and exit status 1.
+    """
     try:
         work()
     except KeyboardInterrupt:
@@ -258,7 +278,7 @@ def guarded(work: Callable[[], None]) -> None:
 
 
 def beside(found: dict[str, int], expected: dict[str, int]) -> list[str]:
-    """Lines of counts, found and expected.
+    """Write counts, found and expected, a line each.
 
     >>> beside({"images": 7}, {"images": 8, "valid": 2})
     ['images: 7 found, 8 expected', 'valid: 0 found, 2 expected']

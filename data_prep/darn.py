@@ -3,30 +3,30 @@
 Where the data come from: the Dual Attribute-aware Ranking Network (Huang et al., ICCV 2015), photographs of
 clothes from shops and street shots, under 9 attributes with 185 values. The photographs were never handed out
 as files: there is a list of their addresses, darn_url.txt, which ASEN's authors link from
-https://github.com/Maryeon/asen ("DARN"), beside their split files, meta_data.tar.gz. The rights in the photographs
-remain with their owners, and no licence is known for the list: use it for research only, and check what your law
-and your institution allow. ASEN's split files have no licence either: they are read here, and are not part of this
-project.
+https://github.com/Maryeon/asen ("DARN"), beside their split files, meta_data.tar.gz. The rights in the
+photographs remain with their owners, and no licence is known for the list: use it for research only, and
+check what your law and your institution allow. ASEN's split files have no licence either: they are read here,
+and are not part of this project.
 
 Expected: 214,619 images in ASEN's release (valid 21,461, test 21,461); the paper's Table 1 says 195,771. Most
 addresses have been dead since 2020, so expect fewer.
 
 What is read:
   --urls FILE ...   lists of addresses, a line an image: `path address`, set apart by a tab or spaces. path is
-                    the name the lists use, e.g. pic/51586095/3660_47_1.jpg. What exactly darn_url.txt looks like
-                    could not be checked: bring it into this form if it differs.
+                    the name the lists use, e.g. pic/51586095/3660_47_1.jpg. What exactly darn_url.txt looks
+                    like could not be checked: bring it into this form if it differs.
   --images DIR      images you already have, DIR/pic/...: copied into --out (--link: hard-linked)
   --splits PATH     ASEN's split files, meta_data.tar.gz or unpacked, used as they are
   --labels FILE     without ASEN's: `path v1 v2 ... v9` a line, a number for each attribute in ASEN's order
                     (clothes category, button, color, length, pattern, shape, collar shape, sleeve length,
                     sleeve shape), -1 where there is none; the split is then seeded, and not ASEN's
 
-What is written: the images and lists; download_log.jsonl, by which a second run leaves alone what failed for good,
-as by HTTP 404 (--retry-failed asks for that too), and asks again where there was no connection, no answer in time,
-or a host too busy; survival.json: of each split and attribute, how many labelled images there are, and why the
-others are not. Where images are missing, the lists are reduced to the survivors, and meta.json says so: "reduced to
-survivors: n of m images". mAPs of reduced lists are not comparable with the paper's. The values have no known
-names: they are numbered.
+What is written: the images and lists; download_log.jsonl, by which a second run leaves alone what failed for
+good, as by HTTP 404 (--retry-failed asks for that too), and asks again where there was no connection, no
+answer in time, or a host too busy; survival.json: of each split and attribute, how many labelled images there
+are, and why the others are not. Where images are missing, the lists are reduced to the survivors, and
+meta.json says so: "reduced to survivors: n of m images". mAPs of reduced lists are not comparable with the
+paper's. The values have no known names: they are numbered.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ Reasons = dict[str, str]
 def download(
     urls: Sequence[Path], out: Path, fetcher: Fetcher, threads: int, retry_failed: bool
 ) -> Counter[str]:
-    """Fetch the images of the lists into `out`; what became of them, by reason."""
+    """Download the images of the lists into `out`; return the number of images for each outcome."""
     return Downloader(out, out / LOG, fetcher, threads).run(read_urls(urls), retry_failed)
 
 
@@ -109,7 +109,7 @@ def take_images(names: Sequence[str], source: Path, out: Path, link: bool) -> in
 
 
 def missing_images(names: Sequence[str], out: Path) -> Reasons:
-    """{name: why} of the images that are not there or do not decode; the log knows why a download failed."""
+    """Find the images that are missing or do not decode, {name: reason}, with the log's reasons."""
     failed = {name: reason for (name, _), reason in read_log(out / LOG).items()}
 
     def look(name: str) -> str | None:
@@ -129,7 +129,7 @@ def missing_images(names: Sequence[str], out: Path) -> Reasons:
 
 
 def given_splits(splits: Path, out: Path) -> tuple[Dataset, Prepared]:
-    """ASEN's lists, copied into `out` byte for byte and read back."""
+    """Copy ASEN's lists into `out` byte for byte, and read them back."""
     if any(folder.exists() and folder.resolve() == out.resolve() for folder in (splits, splits / "DARN")):
         raise DataError(
             out, "is the folder of the split files", "Give another --out: they may be reduced there."
@@ -144,7 +144,7 @@ def given_splits(splits: Path, out: Path) -> tuple[Dataset, Prepared]:
 
 
 def read_labels(path: Path, attributes: Attributes = ATTRIBUTES) -> tuple[list[str], np.ndarray]:
-    """Names and (R, 3) rows of lines `path v1 ... v9`; -1 is no label. DataError with the line."""
+    """Read lines `path v1 ... v9` as names and (R, 3) rows; -1 is no label. DataError with the line."""
     names, rows, lines = [], [], read_lines(path).lines
     for number, line in enumerate(lines, 1):
         if not (cells := line.split()):
@@ -173,7 +173,10 @@ def read_labels(path: Path, attributes: Attributes = ATTRIBUTES) -> tuple[list[s
 def reduce_split(
     split: Split, every: np.ndarray | None, lost: Reasons
 ) -> tuple[Split | None, np.ndarray | None]:
-    """The split without the lost images, numbered anew; None if a list would be empty. And all its values."""
+    """Leave the lost images out of a split and of all its values, with new numbers.
+
+    None if a list would be empty.
+    """
     keep = np.array([name not in lost for name in split.filenames])
     number = np.cumsum(keep) - 1
 
@@ -182,17 +185,15 @@ def reduce_split(
         return np.column_stack([number[kept[:, 0]], kept[:, 1:]])
 
     names = [name for name in split.filenames if name not in lost]
-    sides = [split.labels] if split.name == "train" else [split.candidates, split.queries]
-    sides = [rows(side) for side in sides]
-    if not all(map(len, sides)):
+    tables = [rows(table) for table in split.tables()]
+    if not all(map(len, tables)):
         return None, None
-    named = {} if split.name == "train" else dict(zip(("candidates", "queries"), sides))
-    made = Split(split.name, split.root, split.attributes, names, np.concatenate(sides), **named)
+    made = Split.from_tables(split.name, split.root, split.attributes, names, tables)
     return made, None if every is None else rows(every)
 
 
 def reduce_prepared(prepared: Prepared, lost: Reasons) -> Prepared:
-    """The splits without the lost images, and a name that says so."""
+    """Leave the lost images out of all splits, and say so in the splits' name."""
     total = sum(len(split.filenames) for split in prepared.splits)
     gone = sum(name in lost for split in prepared.splits for name in split.filenames)
     reduced = Prepared([], f"{prepared.how}, reduced to survivors: {total - gone} of {total} images", {})
@@ -208,7 +209,7 @@ def reduce_prepared(prepared: Prepared, lost: Reasons) -> Prepared:
 
 
 def survival(splits: Sequence[Split], lost: Reasons) -> dict[str, Any]:
-    """Of each split: images listed and present, why the others are not, and labelled images per attribute."""
+    """Count for each split: images listed and present, why others are missing, labels per attribute."""
     report = {}
     for split in splits:
         here = np.array([name not in lost for name in split.filenames])
@@ -229,7 +230,7 @@ def survival(splits: Sequence[Split], lost: Reasons) -> dict[str, Any]:
 
 
 def survival_lines(report: dict[str, Any]) -> list[str]:
-    """The report as text: a line an attribute, a column a split, `present of listed`."""
+    """Write the report as text: a line for each attribute, a column for each split, `present of listed`."""
 
     def cell(each: dict[str, Any]) -> str:
         return f"{each['present']:,} of {each['listed']:,}"
@@ -245,25 +246,25 @@ def survival_lines(report: dict[str, Any]) -> list[str]:
 
 
 def write_survivors(
-    prepared: Prepared, out: Path, lost: Reasons, whole: Dataset | None = None
+    prepared: Prepared, out: Path, lost: Reasons, complete: Dataset | None = None
 ) -> tuple[Dataset, list[str]]:
-    """Lists of what is there, and survival.json; the data set and the report's lines.
+    """Write lists of what is there, and survival.json; return the data set and the lines of the report.
 
-    whole: the data set as it lies in `out` already, which stays as it is if no image is lost.
+    complete: the data set as it lies in `out` already, which stays as it is if no image is lost.
     """
     report = survival(prepared.splits, lost)
     kept = reduce_prepared(prepared, lost) if lost else prepared
     if not kept.splits:
         raise DataError(out, "has too few of the listed images for any split", "Give --images or --urls.")
-    if lost or whole is None:
-        whole = write_prepared(out, "DARN", kept.splits[0].attributes, kept, ABOUT)
+    if lost or complete is None:
+        complete = write_prepared(out, "DARN", kept.splits[0].attributes, kept, ABOUT)
     write_lines(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False).split("\n"))
     found = {
         "images": sum(split["present"] for split in report.values()),
-        "values": sum(whole.attributes.sizes),
+        "values": sum(complete.attributes.sizes),
     }
-    found |= {name: len(split.filenames) for name, split in whole.splits.items()}
-    return whole, survival_lines(report) + beside(found, EXPECTED)
+    found |= {name: len(split.filenames) for name, split in complete.splits.items()}
+    return complete, survival_lines(report) + beside(found, EXPECTED)
 
 
 def check_flags(given: argparse.Namespace) -> None:
@@ -274,7 +275,7 @@ def check_flags(given: argparse.Namespace) -> None:
 
 
 def prepare(given: argparse.Namespace) -> None:
-    """Download, take, check, write and tell, as far as the flags ask for."""
+    """Download, copy, check, write and report, as far as the flags ask for it."""
     check_flags(given)
     if given.urls:
         fetcher = Fetcher(given.timeout, given.tries, given.backoff, int(given.max_mb * MEGABYTE))
@@ -284,9 +285,9 @@ def prepare(given: argparse.Namespace) -> None:
             *(f"  {why}: {n:,}" for why, n in counts.most_common()),
             sep="\n",
         )
-    whole, prepared, rows = None, None, np.zeros((0, 3), np.int64)
+    complete, prepared, rows = None, None, np.zeros((0, 3), np.int64)
     if given.splits:
-        whole, prepared = given_splits(given.splits, given.out)
+        complete, prepared = given_splits(given.splits, given.out)
         names = list(dict.fromkeys(name for split in prepared.splits for name in split.filenames))
     elif given.labels:
         names, rows = read_labels(given.labels)
@@ -299,7 +300,7 @@ def prepare(given: argparse.Namespace) -> None:
         prepared = seeded_splits(
             given.out, ATTRIBUTES, names, rows, given.seed, groups=groups, per_image=True
         )
-    dataset, lines = write_survivors(prepared, given.out, missing_images(names, given.out), whole)
+    dataset, lines = write_survivors(prepared, given.out, missing_images(names, given.out), complete)
     notes = [note for note in prepared.notes if note not in dataset.findings]
     tell(given.out, dataset, [*notes, *lines])
 

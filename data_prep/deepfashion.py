@@ -1,26 +1,28 @@
 """DeepFashion's Category and Attribute Prediction Benchmark -> ccakit's layout, under five attributes.
 
 Where to get it: The Chinese University of Hong Kong, Multimedia Lab,
-http://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.html (links behind an agreement). Terms: non-commercial research
-and education only; the images' copyrights stay with their owners, and they may not be passed on. ASEN's split
-files, meta_data.tar.gz, are linked from https://github.com/Maryeon/asen (no licence is given there), and are not
-part of this project.
+http://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.html (links behind an agreement). Terms:
+non-commercial research and education only; the images' copyrights stay with their owners, and they may not be
+passed on.
+ASEN's split files, meta_data.tar.gz, are linked from https://github.com/Maryeon/asen (no licence is given
+there), and are not part of this project.
 
 What is read, from the folder --source (as downloaded; Anno may also be called Anno_coarse):
   Anno/list_attr_cloth.txt       count, header, then 1000 lines: attribute name, type
-  Anno/list_attr_img.txt         count, header, then 289,222 lines: image, 1000 values of -1 (no), 0 (unknown), 1
+  Anno/list_attr_img.txt         count, header, 289,222 lines: image, 1000 values: -1 (no), 0 (unknown), 1
   Eval/list_eval_partition.txt   count, header, then lines: image, train, val or test (with --partition only)
   Img/img.zip or img/            the images: img/NAME/img_00000001.jpg
 The five types (texture, fabric, shape, part, style) become the attributes, the names of a type its values. An
 image often has several values of one type: train keeps them all. As in ASEN's lists, each image of valid and
 test is listed once, with one value, and label_valid.txt and label_test.txt give all of them.
 
-Expected: 289,222 images (Table 1 of the paper), 1,000 values (156 texture, 218 fabric, 180 shape, 216 part, 230
-style); in ASEN's splits valid and test 27,625 each: 5,525 queries and 22,100 candidates. ASEN leaves out images
-without any value. Table 1 says 6 attributes, its text and Table 4 five. Not tried here on the full release.
+Expected: 289,222 images (Table 1 of the paper), 1,000 values (156 texture, 218 fabric, 180 shape, 216 part,
+230 style); in ASEN's splits valid and test 27,625 each: 5,525 queries and 22,100 candidates. ASEN leaves out
+images without any value. Table 1 says 6 attributes, its text and Table 4 five. Not tried here on the full
+release.
 
-What is written: the images under OUT, the lists, meta.json and survival.json (which listed images are present,
-which missing). list_attr_img.txt is read line by line. Run again, it goes on where it stopped.
+What is written: the images under OUT, the lists, meta.json and survival.json (which listed images are
+present, which missing). list_attr_img.txt is read line by line. Run again, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ AGAIN = "Take the file again from the release."
 
 
 def find(source: Path, *places: str) -> Path:
-    """The first of the places that is there; DataError names the first."""
+    """Find the first of the places that exists; DataError names the first place."""
     for each in places:
         if (source / each).exists():
             return source / each
@@ -75,9 +77,10 @@ def find(source: Path, *places: str) -> Path:
 
 
 def lines_of(path: Path, findings: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of a list after its count and header; a count that is wrong becomes a finding.
+    """Yield (line number, cells) of a list after its count and header; a wrong count becomes a finding.
 
-    One line is in memory at a time. DataError: no count, no header, a line without end, or not UTF-8.
+    One line is in memory at a time. DataError if there is no count, no header, a very long line, or other
+    text than UTF-8.
     """
     rows, number = 0, 0
     try:
@@ -111,7 +114,7 @@ def _count(path: Path, cells: list[str]) -> int:
 
 
 def read_attributes(path: Path, findings: list[str]) -> tuple[Attributes, np.ndarray]:
-    """The five attributes, and (1000, 2) int64: condition and label of each line of list_attr_cloth.txt."""
+    """Read the five attributes, and condition and label of each line of list_attr_cloth.txt, (1000, 2)."""
     values: list[list[str]] = [[] for _ in TYPES]
     order = []
     for number, cells in lines_of(path, findings):
@@ -130,7 +133,10 @@ def read_attributes(path: Path, findings: list[str]) -> tuple[Attributes, np.nda
 
 
 def read_images(path: Path, order: np.ndarray, findings: list[str]) -> tuple[list[str], np.ndarray]:
-    """n image names and (R, 3) int64 rows (image, condition, label) of list_attr_img.txt: its values of 1."""
+    """Read the values of 1 in list_attr_img.txt.
+
+    Returns n image names, and (R, 3) int64 rows (image, condition, label).
+    """
     names: dict[str, int] = {}
     images, columns, repeats, legal = [], [], 0, {"-1", "0", "1"}
     for number, (name, *cells) in lines_of(path, findings):
@@ -158,7 +164,7 @@ def _refuse(path: Path, number: int, cells: list[str], n: int) -> None:
 
 
 def read_partition(path: Path, names: Sequence[str], findings: list[str]) -> np.ndarray:
-    """(n,) int64: 0, 1 or 2 for train, val or test of each image; -1 for one that is not listed, and counted."""
+    """Read the split of each image, (n,) int64: 0, 1 or 2 for train, val or test, -1 if it is not listed."""
     index, part, unknown = {name: i for i, name in enumerate(names)}, np.full(len(names), -1, np.int64), 0
     for number, cells in lines_of(path, findings):
         if len(cells) != 2 or cells[1] not in PARTITION:
@@ -173,7 +179,7 @@ def read_partition(path: Path, names: Sequence[str], findings: list[str]) -> np.
 
 
 def bring_images(source: Path, out: Path, names: Sequence[str], link: bool = False) -> None:
-    """Unpack Img/img.zip into `out`, or copy the images of a folder that the release lists."""
+    """Unpack Img/img.zip into `out`, or copy the listed images of a folder."""
     at = find(source, "Img/img.zip", "img.zip", "Img/img", "img")
     if at.is_file():
         unpack(at, out)
@@ -197,7 +203,7 @@ def prepare(
     partition: bool = False,
     link: bool = False,
 ) -> tuple[Dataset, list[str]]:
-    """Read the release, bring the images, write lists and reports into `out`: the data set and what to tell."""
+    """Read the release, bring the images, write lists and reports into `out`; return data set and notes."""
     notes: list[str] = []
     places = [f"{folder}/list_attr_{{}}.txt" for folder in ("Anno", "Anno_coarse")]
     attributes, order = read_attributes(find(source, *(each.format("cloth") for each in places)), notes)
@@ -224,8 +230,8 @@ def prepare(
 def arguments() -> argparse.ArgumentParser:
     made = parser(__doc__, "DeepFashion")
     made.add_argument("--source", type=Path, required=True, help="the release's folder, with Anno and Img")
-    told = "the release's train, val and test instead of seeded splits 8:1:1"
-    made.add_argument("--partition", action="store_true", help=told)
+    words = "the release's train, val and test instead of seeded splits 8:1:1"
+    made.add_argument("--partition", action="store_true", help=words)
     made.add_argument(
         "--link", action="store_true", help="hard-link the images of a folder instead of copying"
     )

@@ -1,9 +1,9 @@
-"""Images by their addresses: several at a time, with tries, limits, a check of the content, and a log.
+"""Download images by their addresses: several at a time, with limits, checks of the content, and a log.
 
     read_urls(files)                          lists of lines `path address` -> {path: address}
-    Downloader(folder, log, Fetcher()).run(urls)   -> what became of each, counted by reason
+    Downloader(folder, log, Fetcher()).run(urls)   -> the number of images for each outcome
 
-A script of this folder imports it as `download`; it is run by none on its own.
+The scripts of this folder import it as `download`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PASSING = {
 
 
 class Dead(Exception):
-    """Why an address gave no image; `again` if another try may help."""
+    """The reason why an address gave no image; `again`: whether another try may help."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -52,7 +52,7 @@ class Dead(Exception):
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to http and https only; urllib itself stops after ten, or at a loop."""
+    """Follow redirects to http and https only; urllib itself stops after ten, or at a loop."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         if not _is_web(newurl):
@@ -66,10 +66,11 @@ def _is_web(url: str) -> bool:
 
 @dataclass(frozen=True)
 class Fetcher:
-    """One address to its bytes, with the limits of each request.
+    """Fetch the bytes of an address, within limits.
 
-    timeout: seconds to wait for a connection and for each part of the answer; the whole may take six times as
-    long. tries: requests at most, `backoff`, twice, four times `backoff` seconds apart.
+    timeout: seconds to wait for a connection and for each part of the answer; the complete answer may take
+    six times as long. tries: requests at most; the waits between them are `backoff` seconds, then twice, then
+    four times that.
     """
 
     timeout: float = 20.0
@@ -78,7 +79,7 @@ class Fetcher:
     most_bytes: int = 20 * MEGABYTE
 
     def fetch(self, url: str, stop: threading.Event) -> bytes:
-        """The body; raises Dead with the reason once no try is left."""
+        """Return the body of the answer; raises Dead with the reason when no try is left."""
         for attempt in range(self.tries):
             try:
                 return self._once(url)
@@ -110,7 +111,7 @@ class Fetcher:
             raise Dead("no connection") from None
 
     def _body(self, response: http.client.HTTPResponse) -> bytes:
-        """The answer's bytes, no more than allowed and no fewer than announced."""
+        """Read the answer: no more bytes than allowed, and no fewer than announced."""
         announced, parts, size = response.length, [], 0
         end = time.monotonic() + 6 * self.timeout
         while part := response.read1(64 << 10):
@@ -126,7 +127,7 @@ class Fetcher:
 
 
 def store(data: bytes, path: Path) -> None:
-    """Write an image file whole or not at all; raises Dead if it does not decode as an image."""
+    """Write an image file completely or not at all; raises Dead if it does not decode as an image."""
     if not data:
         raise Dead("empty")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,9 +141,10 @@ def store(data: bytes, path: Path) -> None:
 
 
 def read_urls(paths: Sequence[Path]) -> dict[str, str]:
-    """{image path: address} of lists with lines `path address`, set apart by spaces or tabs.
+    """Read lists of lines `path address`, separated by spaces or tabs, as {image path: address}.
 
-    A path's first address counts. DataError for a line without an address, or a path that leaves the folder.
+    Of several addresses of a path, the first counts. DataError for a line without an address, or a path that
+    leaves the folder.
     """
     urls: dict[str, str] = {}
     for path in paths:
@@ -157,7 +159,7 @@ def read_urls(paths: Sequence[Path]) -> dict[str, str]:
 
 
 def read_log(path: Path) -> dict[tuple[str, str], str]:
-    """{(image path, address): reason} of the failures on record; a line cut short by a crash is passed over."""
+    """Read the failures in the log, {(path, address): reason}; a line that a crash cut short is ignored."""
     failed: dict[tuple[str, str], str] = {}
     if not path.exists():
         return failed
@@ -175,11 +177,11 @@ def read_log(path: Path) -> dict[tuple[str, str], str]:
 
 
 class Downloader:
-    """Images by their addresses, several at a time; what was done is kept in a log, a JSON object a line.
+    """Download images, several at a time, and keep a log of the outcomes, a JSON object a line.
 
-    An image that lies in `folder` is not asked for again, nor one that failed for a reason that lasts and is on
-    record (`retry_failed` asks for those too). A host that fails to answer `patience` times in a row is left alone
-    for this run: its other addresses are not asked, and not put on record.
+    An image that is in `folder` is not downloaded again, nor is one that failed before for a lasting reason
+    (`retry_failed` tries those, too). After `patience` failures to answer in a row, a host is skipped for
+    this run: its other addresses are not tried, and not logged.
     """
 
     def __init__(
@@ -191,7 +193,10 @@ class Downloader:
         self.lock, self.stop = threading.Lock(), threading.Event()
 
     def run(self, urls: dict[str, str], retry_failed: bool = False) -> Counter[str]:
-        """What became of every address: {"present": n, "downloaded": n, reason: n, ...}."""
+        """Download all.
+
+        Return the number of addresses for each outcome: {"present": n, "downloaded": n, reason: n}.
+        """
         before = {} if retry_failed else read_log(self.log)
         before = {key: reason for key, reason in before.items() if reason not in PASSING}
         outcomes, todo = Counter(), []

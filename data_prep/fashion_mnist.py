@@ -6,7 +6,7 @@ Ubuntu have it as a package: `apt-get install dataset-fashion-mnist`. The same f
 as well (--source), as .gz or unpacked: {train,t10k}-images-idx3-ubyte and {train,t10k}-labels-idx1-ubyte.
 
 What is made of them: PNGs as they are, and four attributes. Only the article is a label of the release; the
-others follow from it or from the pixels, and an image may be without one of them:
+others follow from it or from the pixels, and an image may lack some:
   article  the ten of the release
   worn     upper body, legs, whole body, feet; a bag is carried, not worn: no label
   sleeve   short (T-shirt/top; a few are sleeveless), long (pullover, coat); shirts and dresses have either,
@@ -17,11 +17,12 @@ others follow from it or from the pixels, and an image may be without one of the
 Train and valid come from the release's train files, test from its t10k files, drawn by --seed. Of valid and
 of test, 20% of the images are queries and 80% candidates.
 
-Expected: 60,000 images in train and 10,000 in t10k, 6,000 and 1,000 of each article; the MD5 of Zalando's four .gz,
-or, as Debian packs them anew, the SHA-256 of what is in them. What differs is told, and is no error.
+Expected: 60,000 images in train and 10,000 in t10k, 6,000 and 1,000 of each article; the MD5 of Zalando's
+four .gz, or, as Debian packs them again, the SHA-256 of their content. A difference is reported, and is no
+error.
 
-What is written: the images under OUT, the lists, meta.json and survival.json. Run again, it writes only the images
-that are not there as they should be.
+What is written: the images under OUT, the lists, meta.json and survival.json. Run again, it writes only the
+images that are not there as they should be.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ MOST = 60_000 * 28 * 28  # bytes, in the largest of the four files
 
 @dataclass(frozen=True)
 class Part:
-    """Of "train" or "t10k": (N, H, W) uint8 images, (N,) int64 articles, and what to tell of the files."""
+    """One part, "train" or "t10k": (N, H, W) uint8 images, (N,) int64 articles, and notes on the files."""
 
     images: np.ndarray
     articles: np.ndarray
@@ -104,10 +105,10 @@ class Part:
 
 
 def read_idx(path: Path, dimensions: int) -> tuple[np.ndarray, str]:
-    """The uint8 array of an IDX file, gzipped or not, and the SHA-256 of the (unpacked) file.
+    """Read the uint8 array of an IDX file, gzipped or not, and the SHA-256 of the (unpacked) file.
 
-    No more is unpacked than the header says, and that is no more than MOST. DataError if it is cut short, goes on
-    after that, or is of another kind.
+    No more is unpacked than the header says, and at most MOST bytes. DataError if the file is cut short, is
+    longer than its header says, or is of another kind.
     """
     try:
         with open(path, "rb") as file:
@@ -125,7 +126,7 @@ def read_idx(path: Path, dimensions: int) -> tuple[np.ndarray, str]:
 
 
 def _shape(path: Path, head: bytes, dimensions: int) -> tuple[int, ...]:
-    """The sizes that an IDX file's first bytes tell."""
+    """Read the sizes from the first bytes of an IDX file."""
     if head[:4] != bytes([0, 0, 8, dimensions]) or len(head) < 4 + 4 * dimensions:
         raise DataError(path, f"is not an IDX file of bytes in {dimensions} dimensions", REMEDY)
     shape = tuple(int(n) for n in np.frombuffer(head, ">u4", dimensions, offset=4))
@@ -138,7 +139,10 @@ def _shape(path: Path, head: bytes, dimensions: int) -> tuple[int, ...]:
 
 
 def read_release(source: Path, part: str) -> Part:
-    """The images and articles of "train" or "t10k". DataError: a file is missing, broken or does not fit the other."""
+    """Read the images and articles of "train" or "t10k".
+
+    DataError if a file is missing, broken or does not fit.
+    """
     arrays, notes, paths = [], [], []
     for stem, dimensions in ((f"{part}-images-idx3-ubyte", 3), (f"{part}-labels-idx1-ubyte", 1)):
         plain, packed = Path(source) / stem, Path(source) / f"{stem}.gz"
@@ -164,7 +168,7 @@ def read_release(source: Path, part: str) -> Part:
 
 
 def compared(path: Path, stem: str, content: str) -> str:
-    """What a file's checksums say, beside those of the file `stem` as published."""
+    """Compare a file's checksums with those of the published file `stem`, in words."""
     md5, sha256 = PUBLISHED[stem]
     if file_digest(path, "md5") == md5:
         return "as published (MD5)"
@@ -174,13 +178,13 @@ def compared(path: Path, stem: str, content: str) -> str:
 
 
 def brightness(images: np.ndarray) -> np.ndarray:
-    """(N,) means of each image's own pixels, those above 0; 0 for an image without any."""
+    """Return the mean (N,) of each image's pixels above 0; 0 for an image without any."""
     inside = (images > 0).sum(axis=(1, 2))
     return images.sum(axis=(1, 2)) / np.maximum(inside, 1)
 
 
 def label_matrix(articles: np.ndarray, tones: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """(N, 4) labels: article, worn, sleeve (-1 for none), tone (how many of the 3 edges it reaches)."""
+    """Return labels (N, 4): article, worn, sleeve (-1: none), tone (how many of 3 edges it reaches)."""
     follows = np.full((len(ARTICLES), 2), -1)
     for article, values in enumerate(ARTICLES.values()):
         for column, value in enumerate(values):
@@ -191,7 +195,7 @@ def label_matrix(articles: np.ndarray, tones: np.ndarray, edges: np.ndarray) -> 
 
 
 def draw(n_train: int, n_test: int, sizes: dict[str, int], seed: int) -> dict[str, np.ndarray]:
-    """Which images of the release each split has: train and valid without overlap, in random order."""
+    """Draw the images of each split: train and valid without overlap, in random order."""
     if min(sizes.values()) < 5 or sizes["train"] + sizes["valid"] > n_train or sizes["test"] > n_test:
         raise ValueError(
             f"cannot draw {sizes}: train and valid together have {n_train} images, test has {n_test}, "
@@ -208,7 +212,7 @@ def draw(n_train: int, n_test: int, sizes: dict[str, int], seed: int) -> dict[st
 
 
 def write_images(out: Path, part: str, images: np.ndarray, chosen: np.ndarray) -> list[str]:
-    """Write the chosen images as PNG, but for those that are there already; their paths relative to `out`."""
+    """Write the chosen images as PNG if they are not there already; return their paths relative to `out`."""
     names = [f"images/{part}/{index:05d}.png" for index in chosen.tolist()]
     for name, index in zip(tqdm(names, desc=f"write images of {part}", unit="img", disable=None), chosen):
         keep(cv2.imencode(".png", images[index])[1].tobytes(), out / name)
@@ -216,19 +220,21 @@ def write_images(out: Path, part: str, images: np.ndarray, chosen: np.ndarray) -
 
 
 def make_split(name: str, out: Path, filenames: list[str], labels: np.ndarray) -> Split:
-    """A split of images and their (N, 4) labels; of valid and test, the first 20% are the queries."""
+    """Make a split of images and their labels (N, 4); of valid and test, the first 20% are the queries."""
     rows = rows_of(labels)
     if name == "train":
         return Split(name, out, ATTRIBUTES, filenames, rows)
     asks = rows[:, 0] < len(filenames) // 5
-    queries, candidates = rows[asks], rows[~asks]
-    return Split(name, out, ATTRIBUTES, filenames, np.concatenate([candidates, queries]), queries, candidates)
+    return Split.from_tables(name, out, ATTRIBUTES, filenames, [rows[~asks], rows[asks]])
 
 
 def prepare(
     source: Path, out: Path, sizes: dict[str, int] | None = None, seed: int = 0
 ) -> tuple[Dataset, list[str]]:
-    """Read the release, write images and lists into `out`: the data set and what to tell. sizes None: all 70,000."""
+    """Read the release, write images and lists into `out`.
+
+    Return data set and notes. sizes None: all 70,000.
+    """
     release = {part: read_release(source, part) for part in COUNTS}
     n_train, n_test = (len(part.articles) for part in release.values())
     sizes = sizes or {"train": n_train - n_train // 6, "valid": n_train // 6, "test": n_test}

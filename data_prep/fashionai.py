@@ -1,10 +1,11 @@
 """FashionAI's attribute release -> ccakit's layout, under eight attributes of 54 values.
 
 Where to get it: the FashionAI Global Challenge 2018, "Attributes Recognition of Apparel", by Alibaba and The
-Hong Kong Polytechnic University, https://tianchi.aliyun.com (search for FashionAI; behind a sign-in). Two zips
-of about 6 and 7 GB, with folders fashionAI_attributes_train1 and fashionAI_attributes_train2. Terms: those
-you agree to there (academic use); the images may not be passed on. ASEN's split files, meta_data.tar.gz, are linked
-from https://github.com/Maryeon/asen (no licence is given there), and are not part of this project.
+Hong Kong Polytechnic University, https://tianchi.aliyun.com (search for FashionAI; behind a sign-in). Two
+zips of about 6 and 7 GB, with folders fashionAI_attributes_train1 and fashionAI_attributes_train2. Terms:
+those you agree to there (academic use); the images may not be passed on. ASEN's split files,
+meta_data.tar.gz, are linked from https://github.com/Maryeon/asen (no licence is given there), and are not
+part of this project.
 
 What is read: of each zip or folder, Annotations/label.csv, without a header: path,attribute_key,string. The
 string has one letter a value, y for the value, m for "may be", n for no: the label is the index of its y.
@@ -14,8 +15,8 @@ Expected: 180,335 images (Table 1 of the paper); in ASEN's splits train 144,335,
 each of these two with 3,600 queries and 14,400 candidates. Not tried here on the full release: the row counts
 are those of ASEN's lists. Table 1 says 55 classes; the values are 54.
 
-What is written: the images under OUT, as the zips have them, the lists, meta.json and survival.json (the images
-that the lists name: present, missing). Run again, it goes on where it stopped.
+What is written: the images under OUT, as the zips have them, the lists, meta.json and survival.json (the
+images that the lists name: present, missing). Run again, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -56,13 +57,17 @@ EXPECTED = {"images": 180_335, "train": 144_335, "valid": 18_000, "test": 18_000
 ABOUT = {
     "source": "FashionAI Global Challenge 2018, Attributes Recognition of Apparel, https://tianchi.aliyun.com",
     "licence": "the terms agreed to on signing in there; academic use, not to be passed on",
-    "notes": "values in the order of the label strings; that ASEN's labels follow it is counted, see the report",
+    "notes": "values in the order of the label strings; "
+    "that ASEN's labels follow it is counted, see the report",
 }
 FORM = "A line is: path,attribute_key,one of the letters n, m, y for each value."
 
 
 class Release:
-    """What the label.csv files say: names (n) relative to OUT, rows (R, 3), and counts of what was odd."""
+    """The content of the label.csv files.
+
+    Names (n) relative to OUT, rows (R, 3), and counts of what was odd.
+    """
 
     def __init__(self) -> None:
         self.names: dict[str, int] = {}
@@ -71,7 +76,7 @@ class Release:
         self.findings: list[str] = []
 
     def add(self, name: str, condition: int, string: str) -> None:
-        """One line of a label.csv."""
+        """Add one line of a label.csv."""
         self.odd["lines"] += 1
         self.odd["values marked m (may be), which make no label"] += string.count("m")
         if string.count("y") != 1:
@@ -86,17 +91,20 @@ class Release:
             self.odd["lines that contradict an earlier one, which is kept"] += 1
 
     def rows(self) -> np.ndarray:
-        """(R, 3) int64 (image, condition, label)."""
+        """Return rows (R, 3) int64 (image, condition, label)."""
         rows = [(image, condition, label) for (image, condition), label in self.labels.items()]
         return np.array(rows, np.int64).reshape(-1, 3)
 
     def notes(self) -> list[str]:
-        """The counts, for people."""
+        """List the counts, in words for people."""
         return self.findings + [f"label.csv: {n:,} {what}" for what, n in self.odd.items() if n]
 
 
 def gather(source: Path, out: Path, link: bool = False) -> list[Path]:
-    """Bring a zip's or folder's images into `out`; the folders there that hold Annotations/label.csv."""
+    """Bring the images of a zip or folder into `out`.
+
+    Return the folders there that hold Annotations/label.csv.
+    """
     if source.is_dir():
         found = sorted(path.parent.parent for path in source.rglob(LABELS))
         if not found:
@@ -114,7 +122,7 @@ def gather(source: Path, out: Path, link: bool = False) -> list[Path]:
 
 
 def _bring(folder: Path, out: Path, link: bool) -> Path:
-    """A folder of the release, copied into `out` if it is not there already."""
+    """Copy a folder of the release into `out` if it is not there already, and return the copy."""
     if folder.resolve().is_relative_to(out.resolve()):
         return out.resolve() / folder.resolve().relative_to(out.resolve())
     root, target = folder.resolve(), out / folder.resolve().name
@@ -127,7 +135,7 @@ def _bring(folder: Path, out: Path, link: bool) -> Path:
 
 
 def read_labels(path: Path, prefix: str, release: Release) -> None:
-    """Add the lines of a label.csv; images get the path `prefix` before theirs. DataError names the line."""
+    """Add the lines of a label.csv; `prefix` is put before the images' paths. DataError names the line."""
     text = read_lines(path)
     release.findings += [f"{path.parent.parent.name}: {note}" for note in text.notes]
     lines = [(number, line.strip()) for number, line in enumerate(text.lines, 1)]
@@ -157,7 +165,7 @@ def prepare(
     by_content: bool = False,
     link: bool = False,
 ) -> tuple[Dataset, list[str]]:
-    """Unpack, read the labels, write lists and reports into `out`: the data set and what to tell."""
+    """Unpack, read the labels, write lists and reports into `out`; return data set and notes."""
     release = Release()
     for folder in [folder for source in sources for folder in gather(Path(source), out, link)]:
         inside = folder.resolve().relative_to(out.resolve()).as_posix()
@@ -178,8 +186,8 @@ def prepare(
 
 def arguments() -> argparse.ArgumentParser:
     made = parser(__doc__, "FashionAI")
-    told = "the zips, or the folders they were unpacked to"
-    made.add_argument("--source", type=Path, nargs="+", required=True, help=told)
+    words = "the zips, or the folders they were unpacked to"
+    made.add_argument("--source", type=Path, nargs="+", required=True, help=words)
     made.add_argument(
         "--link", action="store_true", help="hard-link the images of a folder instead of copying"
     )

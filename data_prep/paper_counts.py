@@ -2,13 +2,13 @@
 
     python data_prep/paper_counts.py FOLDER
 
-Where to get the split files: meta_data.tar.gz, linked from https://github.com/Maryeon/asen. They have no licence, and
-are not part of this project; their counts are.
+Where to get the split files: meta_data.tar.gz, linked from https://github.com/Maryeon/asen. They have no
+licence, and are not part of this project; their counts are.
 
 What is read: FOLDER/meta.json, and the lists in FOLDER/FashionAI, FOLDER/DARN and FOLDER/DeepFashion.
 
-What is written: ccakit/audit/protocol.json (or --out FILE). It holds, for each attribute and value, how many queries,
-candidates and training images the split files list, and the SHA-256 of every file that was read.
+What is written: ccakit/audit/protocol.json (or --out FILE). It holds, for each attribute and value, how many
+queries, candidates and training images the split files list, and the SHA-256 of every file that was read.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from ccakit.disk import file_digest
 
 SHIPPED = Path(ccakit.__file__).with_name("audit") / "protocol.json"
 ABOUT = (
-    "Counts of the split files that ASEN's authors published, which the paper uses: per attribute, how many queries, "
-    "candidates and (train) images have each value, in the order of the labels. 'unanswered': queries without a "
-    "relevant candidate. 'several': label rows whose image has several values of the row's attribute, by label_*.txt."
+    "Counts of the split files that ASEN's authors published, which the paper uses: per attribute, how "
+    "many queries, candidates and (train) images have each value, in the order of the labels. "
+    "'unanswered': queries without a relevant candidate. 'several': label rows whose image has several "
+    "values of the row's attribute, by label_*.txt."
 )
 
 

@@ -1,4 +1,4 @@
-"""Splits drawn by a seed, in the proportions of ASEN's: images 8:1:1, and of valid and test 1:4 queries, candidates."""
+"""Draw splits by a seed, in ASEN's proportions: images 8:1:1; in valid and test, 1:4 queries, candidates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEEDED = "seeded, not ASEN's, seed {}"
 
 @dataclass
 class Prepared:
-    """Splits ready to be written; `every` holds all rows of a split of which only some are listed."""
+    """Splits that are ready to be written; `every` holds all rows of a split that lists only some."""
 
     splits: list[Split]
     how: str
@@ -28,10 +28,10 @@ class Prepared:
 
 
 def deal(keys: np.ndarray, shares: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    """(n,) int64: which part each of n images goes to, in the given shares, for each key as well as overall.
+    """Deal n images to parts, (n,) int64, in the given shares, for each key as well as overall.
 
-    Whole rounds of sum(shares) images are dealt within a key, what is left over among all keys together. Keys with
-    fewer images than there are parts go to part 0, as far as its share allows.
+    Full rounds of sum(shares) images are dealt within a key; the rest is dealt among all keys together. Keys
+    with fewer images than there are parts go to part 0, as far as its share allows.
 
     >>> part = deal(np.repeat([0, 1], [20, 10]), (8, 1, 1), np.random.default_rng(0))
     >>> np.bincount(part[:20]).tolist(), np.bincount(part[20:]).tolist()
@@ -44,18 +44,21 @@ def deal(keys: np.ndarray, shares: Sequence[int], rng: np.random.Generator) -> n
     rest = rank >= np.repeat(sizes - sizes % period, sizes)
     rounds = np.tile(np.repeat(np.arange(len(shares)), shares), (-(-n // period), 1))
     parts = rng.permuted(rounds, axis=1).ravel()[:n]
-    whole, left = np.split(parts, [n - rest.sum()])
+    full, left = np.split(parts, [n - rest.sum()])
     rare = sizes[key[order]] < len(shares)  # all of them among the rest
     zeros = rng.permutation(np.flatnonzero(left == 0))[: rare.sum()]
     part = np.empty(n, np.int64)
     part[np.concatenate([order[~rest], order[rare], order[rest & ~rare]])] = np.concatenate(
-        [whole, left[zeros], np.delete(left, zeros)]
+        [full, left[zeros], np.delete(left, zeros)]
     )
     return part
 
 
 def rarest(rows: np.ndarray, n_images: int) -> np.ndarray:
-    """(n,) int64: a number for each image's rarest (condition, label) of its (R, 3) rows; -1 without a row."""
+    """Return a number (n,) int64 for the rarest (condition, label) of each image's rows (R, 3).
+
+    -1 without a row.
+    """
     pair = rows[:, 1] * (1 + rows[:, 2].max(initial=0)) + rows[:, 2]
     _, inverse, sizes = np.unique(pair, return_inverse=True, return_counts=True)
     order = np.argsort(-sizes[inverse], kind="stable")  # the rarest is written last
@@ -76,13 +79,14 @@ def seeded_splits(
     groups: np.ndarray | None = None,
     per_image: bool = False,
 ) -> Prepared:
-    """Splits in ASEN's proportions: images 8:1:1 to train, valid, test; of these two, 1:4 queries, candidates.
+    """Draw splits in ASEN's proportions: images 8:1:1; in valid and test, 1:4 queries, candidates.
 
-    filenames: n images relative to `out`. rows: (R, 3) int64 (image, condition, label). An image is dealt by its
-    rarest value; one without a row is left out, and counted. part: (n,) 0, 1, 2 or -1 (left out) if the release
-    says which split an image is in, and `how` it says so. groups: (n,) as of `content_groups`, dealt together.
-    Train keeps all rows; valid and test one value, drawn, for each image and condition (per_image: for each
-    image, as ASEN does for DeepFashion), and `every` keeps the others. DataError if a split would be empty.
+    filenames: n images relative to `out`. rows: (R, 3) int64 (image, condition, label). An image is dealt by
+    its rarest value; one without a row is left out, and counted. part: (n,) 0, 1, 2 or -1 (left out) if the
+    release says which split an image is in, and `how` it says so. groups: (n,) as of `content_groups`, dealt
+    together. Train keeps all rows; valid and test one value, drawn, for each image and condition (per_image:
+    for each image, as ASEN does for DeepFashion), and `every` keeps the others. DataError if a split would be
+    empty.
     """
     rng, rows, n = np.random.default_rng(seed), distinct(rows), len(filenames)
     keys = rarest(rows, n)
@@ -97,9 +101,8 @@ def seeded_splits(
         part = part[head]
     part = np.where(keys >= 0, part, -1)
     prepared = Prepared([], how)
-    prepared.notes += [f"{count(int((part < 0).sum()), 'image')} left out, without a label"] * bool(
-        (part < 0).any()
-    )
+    if (part < 0).any():
+        prepared.notes.append(f"{count(int((part < 0).sum()), 'image')} left out, without a label")
     for number, split in enumerate(SPLITS):
         chosen = np.flatnonzero(part == number)
         if len(chosen):
@@ -125,7 +128,7 @@ def _add(
     rng: np.random.Generator,
     per_image: bool,
 ) -> None:
-    """Append one split, its queries and candidates drawn."""
+    """Append one split; its queries and candidates are drawn."""
     if name == "train":
         prepared.splits.append(Split(name, out, attributes, filenames, rows))
         return
@@ -137,7 +140,6 @@ def _add(
     if not len(queries) or not len(candidates):
         remedy = "Give more images, or fewer splits."
         raise DataError(out, f"has too few images for the split {name!r} ({len(filenames)})", remedy)
-    labels = np.concatenate([candidates, queries])
-    prepared.splits.append(Split(name, out, attributes, filenames, labels, queries, candidates))
+    prepared.splits.append(Split.from_tables(name, out, attributes, filenames, [candidates, queries]))
     if len(listed) < len(rows):
         prepared.every[name] = rows

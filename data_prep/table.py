@@ -1,20 +1,22 @@
-"""Any table of images -> ccakit's layout: a CSV or Parquet file, one column of images, one column an attribute.
+"""Any table of images -> ccakit's layout: a CSV or Parquet file, one column of images, one column an
+attribute.
 
     python data_prep/table.py --table shoes.csv --images photos --out data/shoes
 
-The first row of a CSV names the columns. The first column holds image paths, relative to --images, the others are
-attributes, unless --image and --attributes say otherwise. A cell may be empty: the image has no label for it. With
---several "|" a cell holds several values, as in red|blue. An image in several rows has the values of all of them.
-CSV: UTF-8, with or without a byte-order mark; comma, semicolon or tab (found from the first line, or --delimiter);
-fields in quotes may hold any of these. Parquet needs pyarrow (pip install pyarrow).
+The first row of a CSV names the columns. The first column holds image paths, relative to --images, the others
+are attributes, unless --image and --attributes say otherwise. A cell may be empty: the image has no label for
+it. With --several "|" a cell holds several values, as in red|blue. An image in several rows has the values of
+all of them. CSV: UTF-8, with or without a byte-order mark; comma, semicolon or tab (found from the first
+line, or --delimiter); fields in quotes may hold any of these. Parquet needs pyarrow (pip install pyarrow).
 
-Where the data come from, and under which terms, is yours to say: --source and --licence are kept in meta.json.
-Splits: the column --split-column with train, valid or test, or else seeded, in ASEN's proportions (8:1:1; of valid
-and test one image in five is a query).
+Where the data come from, and under which terms, is yours to say: --source and --licence are kept in
+meta.json. Splits: the column --split-column with train, valid or test, or else seeded, in ASEN's proportions
+(8:1:1; of valid and test one image in five is a query).
 
-What is written: the images, copied (or hard-linked: --link) to OUT under their names, the lists, meta.json and
-survival.json (the images that the table names: present, missing). Nothing outside --images is read. Counts to
-expect: an image a row of the table, printed beside what was found. Run again, it copies only what is not there.
+What is written: the images, copied (or hard-linked: --link) to OUT under their names, the lists, meta.json
+and survival.json (the images that the table names: present, missing). Nothing outside --images is read.
+Counts to expect: an image a row of the table, printed beside what was found. Run again, it copies only what
+is not there.
 """
 
 from __future__ import annotations
@@ -63,7 +65,10 @@ Rows = Iterator[tuple[int, list[Any]]]  # line (Parquet: row) and cells
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns are what: names; `attributes` None means all others; `several` separates values in a cell."""
+    """The names of the columns.
+
+    Attributes None: all others. several: the sign that separates values in a cell.
+    """
 
     image: str | None = None
     attributes: Sequence[str] | None = None
@@ -73,7 +78,10 @@ class Columns:
 
 
 def read_csv(path: Path, delimiter: str | None) -> tuple[list[str], Rows]:
-    """A CSV's column names, and its rows. DataError: not UTF-8, empty, a row with more or fewer cells."""
+    """Read the column names and rows of a CSV.
+
+    DataError if it is not UTF-8, is empty, or a row does not fit.
+    """
     text = read_content(path, "Give a table with a line of column names and rows.")
     first = re.sub(r'"[^"]*"', "", text.lstrip().splitlines()[0])
     delimiter = delimiter or max(",;\t", key=first.count)
@@ -84,7 +92,7 @@ def read_csv(path: Path, delimiter: str | None) -> tuple[list[str], Rows]:
 
 
 def _csv_rows(path: Path, reader: Any) -> Rows:
-    """Rows that are not blank, each with the line it begins in."""
+    """Yield the rows that are not blank, each with the line in which it begins."""
     while True:
         line = reader.line_num + 1
         try:
@@ -107,7 +115,10 @@ def _regular(path: Path, rows: Rows, width: int) -> Rows:
 
 
 def read_parquet(path: Path) -> tuple[list[str], Rows]:
-    """A Parquet file's column names, and its rows; a list in a cell is several values. DataError: no pyarrow."""
+    """Read the column names and rows of a Parquet file.
+
+    A list in a cell is several values. It needs pyarrow.
+    """
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
@@ -138,10 +149,10 @@ def read_parquet(path: Path) -> tuple[list[str], Rows]:
 
 
 def values_of(cell: Any, several: str | None) -> list[str]:
-    """The values in a cell, none if it is empty.
+    """List the values in a cell; an empty cell has no value.
 
-    >>> values_of(" red | blue|", "|"), values_of("red | blue", None), values_of(None, None), values_of(3.0, None)
-    (['red', 'blue'], ['red | blue'], [], ['3'])
+    >>> values_of(" red | blue|", "|"), values_of("a | b", None), values_of(None, None), values_of(3.0, None)
+    (['red', 'blue'], ['a | b'], [], ['3'])
     """
     if cell is None or cell != cell:  # None, or not a number
         return []
@@ -153,7 +164,10 @@ def values_of(cell: Any, several: str | None) -> list[str]:
 
 
 class Table:
-    """What a table says: `names` (n), `lines` of them, `values` of each (image, attribute), `parts` (n)."""
+    """The content of a table.
+
+    `names` (n), their `lines`, `values` of each (image, attribute), `parts` (n).
+    """
 
     def __init__(self, path: Path, header: list[str], columns: Columns) -> None:
         if not header or len(set(header)) != len(header) or not all(header):
@@ -174,7 +188,7 @@ class Table:
         self.rows = 0
 
     def add(self, line: int, cells: list[Any]) -> None:
-        """One row of the table; DataError names its line."""
+        """Add one row of the table; DataError names its line."""
         self.rows += 1
         image, part = self._image(line, cells[self.at[self.image]]), self._part(line, cells)
         if image == len(self.lines):
@@ -204,7 +218,7 @@ class Table:
         return PARTS[said]
 
     def labels(self) -> tuple[Attributes, np.ndarray, list[str]]:
-        """The attributes that have values (sorted, numbers as numbers), (R, 3) rows, and findings."""
+        """Return the attributes that have values (sorted, numbers as numbers), rows (R, 3), and findings."""
         found = {
             name: sorted({v for (_, a), vs in self.values.items() if a == name for v in vs}, key=_order)
             for name in self.attributes
@@ -232,7 +246,7 @@ def _order(value: str) -> tuple[bool, float, str]:
 
 
 def triplet_findings(attributes: Attributes, rows: np.ndarray) -> list[str]:
-    """Attributes of which no triplet can be formed, or that look like no attribute at all."""
+    """List the attributes that can form no triplet, or that do not look like attributes."""
     notes = []
     for condition, (name, size) in enumerate(zip(attributes.names, attributes.sizes)):
         images = np.bincount(rows[rows[:, 1] == condition, 2], minlength=size)
@@ -248,7 +262,7 @@ def triplet_findings(attributes: Attributes, rows: np.ndarray) -> list[str]:
 
 
 def bring_images(table: Table, images: Path, out: Path, link: bool) -> None:
-    """Copy or link the table's images to `out`; DataError for a link that leads out of `images`."""
+    """Copy or link the images of the table to `out`; DataError for a link that leads out of `images`."""
     root = images.resolve()
     if not root.is_dir():
         raise DataError(images, "is not a folder", "Give the images' folder as --images.")
@@ -271,7 +285,7 @@ def prepare(
     link: bool = False,
     about: dict[str, Any] | None = None,
 ) -> tuple[Dataset, list[str]]:
-    """Read the table, bring its images to `out`, write the lists: the data set and what to tell."""
+    """Read the table, bring its images to `out`, write the lists; return data set and notes."""
     columns = columns or Columns()
     parquet = path.suffix.lower() in (".parquet", ".pq")
     header, rows = read_parquet(path) if parquet else read_csv(path, columns.delimiter)
@@ -286,8 +300,8 @@ def prepare(
     how = f"the table's column {columns.split!r}, queries drawn by seed {seed}" if columns.split else ""
     groups = content_groups([out / name for name in names]) if by_content and part is None else None
     prepared = seeded_splits(out, attributes, names, labels, seed, part=part, how=how, groups=groups)
-    told = {**(about or {}), "table": path.name, "seed": seed}
-    dataset = write_prepared(out, out.resolve().name, attributes, prepared, told, list(table.names))
+    about = {**(about or {}), "table": path.name, "seed": seed}
+    dataset = write_prepared(out, out.resolve().name, attributes, prepared, about, list(table.names))
     return dataset, notes + beside({"images": len(names)}, {"images": len(table.names)})
 
 

@@ -1,4 +1,4 @@
-"""Archives unpacked safely: zip and tar, nothing outside the target, no bombs, each file whole or not at all."""
+"""Unpack zip and tar safely: nothing outside the target, no bombs, each file completely or not at all."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ BROKEN += (EOFError, RuntimeError, ValueError, IndexError, OverflowError)
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may hold before it is taken for a bomb.
+    """What an archive may hold; beyond it, it is refused as a bomb.
 
-    total: bytes of all files. files: their number. ratio: unpacked bytes for each packed byte, of one file and
-    of the archive; not looked at below `slack` bytes.
+    total: bytes of all files. files: their number. ratio: unpacked bytes for each packed byte, of one file
+    and of the archive; below `slack` bytes it does not matter.
     """
 
     total: int = 64 * 2**30
@@ -40,13 +40,16 @@ class Limits:
     slack: int = 16 * 2**20
 
     def most(self, packed: int) -> int:
-        """The most bytes that `packed` bytes may become."""
+        """Return how many bytes `packed` bytes may become."""
         return min(self.total, max(self.slack, self.ratio * packed))
 
 
 @dataclass(frozen=True)
 class Unpacked:
-    """names: every file of the archive, relative to `out`; written: how many this call wrote."""
+    """What was unpacked.
+
+    Names: every file of the archive, relative to `out`; written: how many this call wrote.
+    """
 
     names: list[str]
     written: int
@@ -66,7 +69,8 @@ class _Member:
 
 
 def unpack(archive: Path, out: Path, limits: Limits | None = None) -> Unpacked:
-    """Unpack a zip or tar into `out`; a file that is there with the same size (zip: and CRC) is kept as it is.
+    """Unpack a zip or tar into `out`; a file that is there with the same size (zip: and CRC) is kept as it
+    is.
 
     Refused before anything is written: absolute names, "..", drive letters, backslashes, control characters,
     links and devices, encrypted members, and sizes over the limits. The bytes are counted again on writing,
@@ -78,14 +82,14 @@ def unpack(archive: Path, out: Path, limits: Limits | None = None) -> Unpacked:
 
 
 def names_in(archive: Path, limits: Limits | None = None) -> list[str]:
-    """The names of an archive's files, checked as by `unpack`; nothing is written."""
+    """List the names of an archive's files, checked as `unpack` does; nothing is written."""
     with _opened(Path(archive), limits or Limits()) as members:
         return [PurePosixPath(member.name).as_posix() for member in members]
 
 
 @contextmanager
 def _opened(archive: Path, limits: Limits) -> Iterator[list[_Member]]:
-    """An archive's files, checked; what is wrong with the archive becomes a DataError."""
+    """Open an archive and yield its checked files; an error in the archive becomes a DataError."""
     remedy = "Take the archive again from its source, or unpack it yourself and give the folder."
     try:
         with ExitStack() as stack:
@@ -128,7 +132,10 @@ def _members(archive: Path, stack: ExitStack) -> Iterator[_Member]:
 
 
 def _checked(archive: Path, members: Iterable[_Member], limits: Limits) -> list[_Member]:
-    """The files of an archive, if all of its members may be unpacked; macOS's own clutter is left out."""
+    """List the files of an archive, if all of its members may be unpacked.
+
+    MacOS's extra files are left out.
+    """
     files, total, most = [], 0, limits.most(archive.stat().st_size)
     for member in members:
         problem = member.problem or _unsafe(member.name)
@@ -146,7 +153,7 @@ def _checked(archive: Path, members: Iterable[_Member], limits: Limits) -> list[
 
 
 def _unsafe(name: str) -> str:
-    """Why a name may not be written, or "": it must stay inside the folder on every system."""
+    """Say why a name may not be written, or "": it must stay inside the folder on every system."""
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or "\\" in name or any(re.match("[A-Za-z]:", p) for p in parts):
         return "points, or could point, outside the target folder"
@@ -183,7 +190,10 @@ def _unpack(archive: Path, out: Path, members: list[_Member], limits: Limits) ->
 
 
 def _is_there(path: Path, member: _Member) -> bool:
-    """Whether the file was unpacked before: it has the member's size and, where the archive tells it, its CRC."""
+    """Say whether the file was unpacked before.
+
+    It has the member's size and, if the archive has one, its CRC.
+    """
     if path.is_symlink() or not path.is_file() or path.stat().st_size != member.size:
         return False
     if member.crc is None:
@@ -196,7 +206,7 @@ def _is_there(path: Path, member: _Member) -> bool:
 
 
 def _write_member(archive: Path, member: _Member, path: Path, most: int) -> int:
-    """Write one file, whole or not at all; how many bytes it had, counted."""
+    """Write one file, completely or not at all; return the number of its bytes, which is counted."""
     size = 0
     with member.open() as source, atomic_write(path) as temporary, open(temporary, "wb") as target:
         while block := source.read(2**20):

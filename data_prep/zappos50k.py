@@ -1,32 +1,36 @@
 """UT-Zappos50K -> ccakit's layout, under CSN's four conditions, with triplets.
 
 Where to get it: Yu and Grauman, The University of Texas at Austin,
-http://vision.cs.utexas.edu/projects/finegrained/utzap50k/: ut-zap50k-images.zip (or ut-zap50k-images-square.zip)
-and ut-zap50k-data.zip. Terms: academic, non-commercial use only; the rights in the photographs remain with
-Zappos.com. CSN's triplet lists (Veit et al., CVPR 2017, https://github.com/andreasveit/conditional-similarity-networks)
-are no longer at their address: if you have them, give them as --triplets; else triplets are regenerated.
+http://vision.cs.utexas.edu/projects/finegrained/utzap50k/: ut-zap50k-images.zip (or
+ut-zap50k-images-square.zip) and ut-zap50k-data.zip. Terms: academic, non-commercial use only; the rights in
+the photographs remain with Zappos.com. CSN's triplet lists (Veit et al., CVPR 2017,
+https://github.com/andreasveit/conditional-similarity-networks) are no longer at their address: if you have
+them, give them as --triplets; else triplets are regenerated.
 
 What is read, from the folder --source, as zips or unpacked:
-  ut-zap50k-images/             Shoes/Oxfords/Bostonian/100627.72.jpg; folder names may end in "." (--square: the
-                                folder or zip ut-zap50k-images-square)
-  ut-zap50k-data/meta-data.csv  CID,Category,SubCategory,HeelHeight,Insole,Closure,Gender,Material,ToeStyle; several
-                                values of a cell are set apart by ";". CID 100627-72 is the image 100627.72.jpg
-  --triplets DIR                DIR/{class,closure,gender,heel}_tripletlist_{train,val,test}.txt, or the same in
-                                DIR/tripletlists: lines `anchor far close`, by the lines of filenames.json beside or
-                                above them, found by their file names
+  ut-zap50k-images/             Shoes/Oxfords/Bostonian/100627.72.jpg; folder names may end in "."
+                                (--square: the folder or zip ut-zap50k-images-square)
+  ut-zap50k-data/meta-data.csv  CID,Category,SubCategory,HeelHeight,Insole,Closure,Gender,Material,ToeStyle;
+                                several values of a cell are separated by ";". CID 100627-72 is the image
+                                100627.72.jpg
+  --triplets DIR                DIR/{class,closure,gender,heel}_tripletlist_{train,val,test}.txt, or the same
+                                in DIR/tripletlists: lines `anchor far close`, by the lines of filenames.json
+                                beside or above them, found by their file names
 
-The conditions: class (Category), closure, gender, and heel, HeelHeight by whole inches: flat, under 1in, 1in, 2in,
-3in, 4in, 5in and over; heights without a measure ("High heel") make no label. CSN's own binning is not known.
+The conditions: class (Category), closure, gender, and heel, HeelHeight by whole inches: flat, under 1in, 1in,
+2in, 3in, 4in, 5in and over; heights without a measure ("High heel") make no label. CSN's own binning is not
+known.
 
-Triplets: from CSN's lists, anchor positive negative condition, and its images of train, valid (val) and test; or
-regenerated, with --seed: images 70:10:20 to the splits, then an anchor value, two of its images and one that does not
-carry the value, uniformly, with replacement. meta.json calls these "regenerated, seed N: not CSN's lists", as results
-on them are not comparable with published ones. Beside the triplets each split has label rows: all values in train; of
-valid and test one in five images is a query, the others candidates, with one value of each condition.
+Triplets: from CSN's lists, anchor positive negative condition, and its images of train, valid (val) and test;
+or regenerated, with --seed: images 70:10:20 to the splits, then an anchor value, two of its images and one
+that does not carry the value, uniformly, with replacement. meta.json calls these "regenerated, seed N: not
+CSN's lists", as results on them are not comparable with published ones. Beside the triplets each split has
+label rows: all values in train; of valid and test one in five images is a query, the others candidates, with
+one value of each condition.
 
-Expected: 50,025 images (Table 1 of the paper, which counts 34 values), and, as far as is known, 200,000, 20,000 and
-40,000 triplets a condition in CSN's lists. Not tried here on the full release. Run again, it copies or unpacks only
-what is not there.
+Expected: 50,025 images (Table 1 of the paper, which counts 34 values), and, as far as is known, 200,000,
+20,000 and 40,000 triplets a condition in CSN's lists. Not tried here on the full release. Run again, it
+copies or unpacks only what is not there.
 """
 
 from __future__ import annotations
@@ -76,7 +80,8 @@ Cells = dict[str, list[str]]  # condition: values
 
 
 def key_of(name: str) -> str:
-    """What joins a row and an image: "100627.72", of the CID 100627-72 as of .../100627.72.jpg.
+    """Return the key that joins a row and an image: "100627.72", for the CID 100627-72 and for
+    .../100627.72.jpg.
 
     >>> key_of("100627-72") == key_of("Shoes/Oxfords/A. Testoni./100627.72.jpg") == "100627.72"
     True
@@ -85,7 +90,7 @@ def key_of(name: str) -> str:
 
 
 def heel_bin(text: str) -> str | None:
-    """The bin of a HeelHeight; None if it has no measure.
+    """Return the bin of a HeelHeight; None if it has no measure.
 
     >>> [heel_bin(text) for text in ("Flat", "Under 1in", "2in - 2 3/4in", "4in & over", "6in", "High heel")]
     ['flat', 'under 1in', '2in', '4in', '5in and over', None]
@@ -98,20 +103,20 @@ def heel_bin(text: str) -> str | None:
 
 
 def find_images(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """{key: path} of the JPEGs among the names, in order; of two with one file name, the first counts."""
+    """Find the JPEGs among the names, {key: path}; of two with the same file name, the first counts."""
     found: dict[str, str] = {}
     twice = 0
     for name in sorted(names):
         if name.lower().endswith((".jpg", ".jpeg")) and not PurePosixPath(name).name.startswith("."):
             twice += found.setdefault(key_of(name), name) != name
-    notes = [f"{count(twice, 'image')} left out: another has the same file name"] * bool(twice)
+    notes = [f"{count(twice, 'image')} left out: another has the same file name"] if twice else []
     return found, notes
 
 
 def bring_images(
     source: Path, out: Path, square: bool = False, link: bool = False
 ) -> tuple[dict[str, str], list[str]]:
-    """The release's images under `out`, copied from its folder or unpacked: {key: path relative to `out`}, notes."""
+    """Copy or unpack the release's images into `out`; return {key: path relative to `out`} and notes."""
     name = "ut-zap50k-images-square" if square else "ut-zap50k-images"
     root, archive = source.resolve(), source / f"{name}.zip"
     if not (root / name).is_dir():
@@ -129,7 +134,7 @@ def bring_images(
 
 
 def find_meta(source: Path, out: Path) -> Path:
-    """meta-data.csv, unpacked into `out` if it lies in ut-zap50k-data.zip."""
+    """Find meta-data.csv; it is unpacked into `out` if it is in ut-zap50k-data.zip."""
     for folder in (source / "ut-zap50k-data", source):
         if (folder / "meta-data.csv").is_file():
             return folder / "meta-data.csv"
@@ -142,7 +147,7 @@ def find_meta(source: Path, out: Path) -> Path:
 
 
 def read_meta_csv(path: Path) -> tuple[dict[str, Cells], list[str]]:
-    """{key: values of each condition} of meta-data.csv, and notes. DataError with the line for a broken one."""
+    """Read meta-data.csv as {key: values of each condition}, and notes; DataError with the line."""
     reader = csv.reader(split_lines(read_content(path, REMEDY)), strict=True)
     rows: dict[str, Cells] = {}
     twice = unmeasured = 0
@@ -166,14 +171,16 @@ def read_meta_csv(path: Path) -> tuple[dict[str, Cells], list[str]]:
         raise DataError(
             path, f"is broken ({error})", "Take the file from its zip again.", reader.line_num
         ) from None
-    notes = [f"{count(twice, 'row')} of meta-data.csv left out: the CID has one already"] * bool(twice)
-    return rows, notes + [f"heel: {count(unmeasured, 'height')} without a measure, no label"] * bool(
-        unmeasured
-    )
+    notes = []
+    if twice:
+        notes.append(f"{count(twice, 'row')} of meta-data.csv left out: the CID has one already")
+    if unmeasured:
+        notes.append(f"heel: {count(unmeasured, 'height')} without a measure, no label")
+    return rows, notes
 
 
 def _cells(texts: Sequence[str]) -> tuple[Cells, int]:
-    """The values of the four cells, each once, and how many heel heights have no measure."""
+    """Return the values of the four cells, each once, and the number of heel heights without a measure."""
     split = [list(dict.fromkeys(v.strip() for v in text.split(";") if v.strip())) for text in texts]
     heels = [heel_bin(value) for value in split[3]]
     split[3] = list(dict.fromkeys(heel for heel in heels if heel))
@@ -191,7 +198,10 @@ class Labelled:
 
 
 def join(images: dict[str, str], cells: dict[str, Cells], path: Path) -> Labelled:
-    """Images and rows of meta-data.csv (`path`, for errors) by their keys; what has no partner is counted."""
+    """Join images and rows of meta-data.csv (`path`, for errors) by their keys.
+
+    Those without a partner are counted.
+    """
     keys = [key for key in images if key in cells]
     alone = {"image": len(images) - len(keys), "row": len(cells) - len(keys)}
     notes = [
@@ -201,11 +211,11 @@ def join(images: dict[str, str], cells: dict[str, Cells], path: Path) -> Labelle
     ]
     values = [{value for key in keys for value in cells[key][name]} for name in COLUMNS]
     if not all(values):
-        empty = [name for name, of in zip(COLUMNS, values) if not of]
+        empty = [name for name, found in zip(COLUMNS, values) if not found]
         raise DataError(path, f"has no value of {', '.join(empty)} for any image there is", REMEDY)
-    ordered = [sorted(of, key=HEELS.index if name == "heel" else None) for name, of in zip(COLUMNS, values)]
+    ordered = [sorted(v, key=HEELS.index if name == "heel" else None) for name, v in zip(COLUMNS, values)]
     attributes = Attributes(tuple(COLUMNS), tuple(map(tuple, ordered)))
-    label = [{value: i for i, value in enumerate(of)} for of in ordered]
+    label = [{value: i for i, value in enumerate(names)} for names in ordered]
     rows = [
         (i, c, label[c][value])
         for i, key in enumerate(keys)
@@ -214,10 +224,10 @@ def join(images: dict[str, str], cells: dict[str, Cells], path: Path) -> Labelle
     ]
     made = Labelled(attributes, [images[key] for key in keys], np.array(rows, np.int64), notes)
     for c, name in enumerate(COLUMNS):
-        of = [len(cells[key][name]) for key in keys]
+        counts = [len(cells[key][name]) for key in keys]
         made.notes.append(
-            f"{name}: {len(ordered[c])} values; {sum(n > 0 for n in of):,} of {len(keys):,} images "
-            f"labelled, {sum(n > 1 for n in of):,} with several values"
+            f"{name}: {len(ordered[c])} values; {sum(n > 0 for n in counts):,} of {len(keys):,} images "
+            f"labelled, {sum(n > 1 for n in counts):,} with several values"
         )
     return made
 
@@ -225,7 +235,7 @@ def join(images: dict[str, str], cells: dict[str, Cells], path: Path) -> Labelle
 def csn_part(
     names: Sequence[str], triplets: dict[str, np.ndarray], labelled: Labelled
 ) -> tuple[np.ndarray, list[str]]:
-    """(n,) 0, 1, 2, or -1: the split whose triplets name each image; of several splits test, then valid, has it."""
+    """Return the split whose triplets name each image, (n,) 0, 1, 2, or -1; of several splits, the last."""
     index = {key_of(name): i for i, name in enumerate(labelled.filenames)}
     place = np.array([index.get(key_of(name), -1) for name in names])
     part, several = np.full(len(labelled.filenames), -1), 0
@@ -234,14 +244,14 @@ def csn_part(
         mine = mine[mine >= 0]
         several += int((part[mine] >= 0).sum())
         part[mine] = number
-    notes = [f"{count(several, 'image')} named by the triplets of several splits: kept for the last"] * bool(
-        several
-    )
-    return part, notes
+    if several:
+        notes = [f"{count(several, 'image')} named by the triplets of several splits: kept for the last"]
+        return part, notes
+    return part, []
 
 
 def own_triplets(names: Sequence[str], triplets: np.ndarray, filenames: Sequence[str]) -> np.ndarray:
-    """CSN's triplets by a split's own image numbers, without those that name an image it lacks."""
+    """Number CSN's triplets by a split's own images, without those that name an image it lacks."""
     index = {key_of(name): i for i, name in enumerate(filenames)}
     place = np.array([index.get(key_of(name), -1) for name in names])
     images = place[triplets[:, :3]]
@@ -249,7 +259,7 @@ def own_triplets(names: Sequence[str], triplets: np.ndarray, filenames: Sequence
 
 
 def draw_part(labelled: Labelled, out: Path, seed: int, by_content: bool) -> np.ndarray:
-    """(n,) 0, 1, 2: images dealt 70:10:20 by their rarest values; by_content: equal files to one split."""
+    """Deal images 70:10:20 by their rarest values, (n,) 0, 1, 2; by_content: equal files go to one split."""
     n = len(labelled.filenames)
     groups = content_groups([out / name for name in labelled.filenames]) if by_content else np.arange(n)
     _, first, member = np.unique(groups, return_index=True, return_inverse=True)
@@ -259,7 +269,7 @@ def draw_part(labelled: Labelled, out: Path, seed: int, by_content: bool) -> np.
 
 
 def regenerate(prepared: Prepared, out: Path, sizes: dict[str, int], seed: int) -> dict[str, np.ndarray]:
-    """(T, 4) triplets of each split, `sizes` of each condition, drawn as `TripletSampler` draws."""
+    """Draw (T, 4) triplets for each split, `sizes` for each condition, as `TripletSampler` does."""
     made: dict[str, list[np.ndarray]] = {}
     steps = [(split, c) for split in prepared.splits for c in range(len(COLUMNS))]
     for stream, (split, condition) in enumerate(tqdm(steps, desc="draw triplets", unit="list", disable=None)):
@@ -284,16 +294,16 @@ def regenerate(prepared: Prepared, out: Path, sizes: dict[str, int], seed: int) 
 
 
 def given_triplets(folder: Path, out: Path, labelled: Labelled, seed: int) -> tuple[Prepared, dict, str]:
-    """Splits and triplets of CSN's lists, and what to call them."""
+    """Make splits and triplets of CSN's lists; return them and their name."""
     names, lists = read_csn_lists(folder, tuple(COLUMNS))
     part, notes = csn_part(names, lists, labelled)
     how = f"CSN's images of each split; queries drawn by seed {seed}"
     prepared = seeded_splits(
         out, labelled.attributes, labelled.filenames, labelled.rows, seed, part=part, how=how
     )
-    prepared.notes = notes + [
-        f"{count(n, 'labelled image')} in no triplet left out" for n in [int((part < 0).sum())] if n
-    ]
+    prepared.notes = notes
+    if left_out := int((part < 0).sum()):
+        prepared.notes.append(f"{count(left_out, 'labelled image')} in no triplet left out")
     own = {split.name: own_triplets(names, lists[split.name], split.filenames) for split in prepared.splits}
     kept, total = (sum(map(len, each.values())) for each in (own, lists))
     reduced = "" if kept == total else f", reduced to survivors: {kept} of {total} triplets"
@@ -305,7 +315,7 @@ def given_triplets(folder: Path, out: Path, labelled: Labelled, seed: int) -> tu
 def drawn_triplets(
     out: Path, labelled: Labelled, sizes: dict[str, int], seed: int, by_content: bool
 ) -> tuple[Prepared, dict, str]:
-    """Seeded splits and triplets, and what to call them."""
+    """Draw splits and triplets by a seed; return them and their name."""
     part, how = draw_part(labelled, out, seed, by_content), f"seeded, images 70:10:20, seed {seed}: not CSN's"
     prepared = seeded_splits(
         out, labelled.attributes, labelled.filenames, labelled.rows, seed, part=part, how=how
@@ -324,7 +334,7 @@ def prepare(
     link: bool = False,
     by_content: bool = False,
 ) -> tuple[Dataset, list[str]]:
-    """Read the release, bring the images, write lists and triplets into `out`: the data set and what to tell."""
+    """Read the release, bring the images, write lists and triplets into `out`; return data set and notes."""
     sizes = sizes or SIZES
     if min(sizes.values()) < 1:
         raise ValueError(f"the numbers of triplets must be above 0: {sizes}")
@@ -360,8 +370,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     made.add_argument("--triplets", type=Path, metavar="DIR", help="CSN's lists; without: regenerated")
     for split, n in SIZES.items():
-        told = f"regenerated triplets a condition for {split} (%(default)s)"
-        made.add_argument(f"--{split}", type=int, default=n, metavar="N", help=told)
+        words = f"regenerated triplets a condition for {split} (%(default)s)"
+        made.add_argument(f"--{split}", type=int, default=n, metavar="N", help=words)
     made.add_argument("--square", action="store_true", help="the images of ut-zap50k-images-square")
     made.add_argument(
         "--link", action="store_true", help="hard-link the images of a folder instead of copying"

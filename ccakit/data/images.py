@@ -20,7 +20,6 @@ import re
 import stat
 import struct
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -34,13 +33,9 @@ MAX_BYTES = 1 << 30
 REMEDY = "Put the image there again, or take its line out of the lists."
 SMALLER = "Make the image smaller."
 KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
-OPTIONAL = (
-    "JPEG",
-    "WEBP",
-    "GIF",
-    "JPEG2000",
-    "AVIF",
-)  # a build of OpenCV may lack these (JPEG: arithmetic coding)
+JPEG = ("JPEG", "MPO")  # MPO: a JPEG that a second picture follows
+# a build of OpenCV may lack these (JPEG: arithmetic coding)
+OPTIONAL = (*JPEG, "WEBP", "GIF", "JPEG2000", "AVIF")
 BY_PILLOW = ("CMYK", "LAB", "YCbCr")  # OpenCV's readers convert these, each in its own way
 RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 REDUCED = {  # OpenCV names these flags after grayscale; together with RGB they give color
@@ -68,33 +63,24 @@ def decode_image(
 ) -> np.ndarray:
     """Decode the bytes of an image file as `read_image` does; errors name `path`."""
     header = _read_header(path, data)
-    height, width = header.size
+    width, height = header.size
     if height * width > max_pixels:
         raise DataError(path, f"has {width} x {height} pixels, more than the limit of {max_pixels}", SMALLER)
+    orientation = _read_orientation(header, data)
     try:
-        image = _decode(data, header, _reduction(header, at_least))
+        image = _decode(data, header, _reduction(header, orientation, at_least))
     except cv2.error as error:
         raise DataError(path, f"cannot be decoded ({error.err})", REMEDY) from None
     if image is None:
         raise DataError(path, "is broken, or no image", REMEDY)
-    return _turn(image, header.orientation)
+    return _turn(image, orientation)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """Read the (height, width) of an image, as `read_image` gives it, from its header; DataError as there."""
-    header = _read_header(path, _read_bytes(path))
-    return header.size[::-1] if header.orientation >= 5 else header.size
-
-
-@dataclass(frozen=True)
-class _Header:
-    """What a file says of its picture before it is decoded; size: (height, width) before it is turned."""
-
-    kind: str
-    mode: str
-    size: tuple[int, int]
-    orientation: int
-    transparent: bool
+    data = _read_bytes(path)
+    header = _read_header(path, data)
+    return header.size if _read_orientation(header, data) >= 5 else header.size[::-1]
 
 
 def _read_bytes(path: str | Path) -> bytes:
@@ -111,36 +97,28 @@ def _read_bytes(path: str | Path) -> bytes:
         raise DataError(path, "is missing" if missing else f"cannot be read ({error})", REMEDY) from None
 
 
-def _open(data: bytes) -> Image.Image:
-    """Open a picture in Pillow, which reads its header only."""
-    Image.init()
-    return Image.open(io.BytesIO(data), formats=[kind for kind in KINDS if kind in Image.OPEN])
-
-
-def _read_header(path: str | Path, data: bytes) -> _Header:
-    """Read the header by Pillow; DataError if it finds no image, or one that it calls a bomb."""
+def _read_header(path: str | Path, data: bytes) -> Image.Image:
+    """Open a picture in Pillow, which reads its header only; DataError if it is no image, or is a bomb."""
     if not data:
         raise DataError(path, "is empty", REMEDY)
+    Image.init()
     try:
-        with _open(data) as image:
-            kind = (
-                "JPEG" if image.format == "MPO" else image.format
-            )  # MPO: a JPEG that a second picture follows
-            size, orientation = image.size[::-1], _read_orientation(image, data)
-            return _Header(kind, image.mode, size, orientation, image.has_transparency_data)
+        return Image.open(io.BytesIO(data), formats=[kind for kind in KINDS if kind in Image.OPEN])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(path, f"has too many pixels ({error})", SMALLER) from None
     except Exception:  # noqa: BLE001 - Pillow's readers raise errors of many kinds on broken files
         raise DataError(path, "is broken, or no image", REMEDY) from None
 
 
-def _read_orientation(image: Image.Image, data: bytes) -> int:
+def _read_orientation(header: Image.Image, data: bytes) -> int:
     """Read EXIF's orientation, 1 to 8. It is 1 for TIFF, which is turned while it is decoded."""
-    if image.format == "TIFF":
+    if header.format == "TIFF":
         return 1
     try:
-        exif = Image.Image.getexif(image)  # a PNG's own getexif would decode it
-        if image.format == "PNG" and ExifTags.Base.Orientation not in exif:  # the chunk may follow the pixels
+        exif = Image.Image.getexif(header)  # a PNG's own getexif would decode it
+        if (
+            header.format == "PNG" and ExifTags.Base.Orientation not in exif
+        ):  # the chunk may follow the pixels
             exif.load(data.partition(b"eXIf")[2])
         orientation = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - broken EXIF: nobody knows how the picture should be turned
@@ -148,36 +126,36 @@ def _read_orientation(image: Image.Image, data: bytes) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def _reduction(header: _Header, at_least: tuple[int, int] | None) -> int:
+def _reduction(header: Image.Image, orientation: int, at_least: tuple[int, int] | None) -> int:
     """Choose by how much to decode the picture smaller: 1, 2, 4 or 8. Only JPEG gets faster by this."""
-    if at_least is None or header.kind != "JPEG":
+    if at_least is None or header.format not in JPEG:
         return 1
-    wanted = at_least[::-1] if header.orientation >= 5 else at_least
+    wanted = at_least if orientation >= 5 else at_least[::-1]  # (width, height), as the file has it
     for n in REDUCED:
         if all(side % n == 0 and side // n >= least for side, least in zip(header.size, wanted)):
             return n
     return 1
 
 
-def _decode(data: bytes, header: _Header, reduction: int) -> np.ndarray | None:
+def _decode(data: bytes, header: Image.Image, reduction: int) -> np.ndarray | None:
     """Decode to (H, W, 3) RGB, not turned; None if the file does not hold what its header says."""
-    if header.kind == "JPEG" and not jpeg_ends(data):
+    if header.format in JPEG and not jpeg_ends(data):
         return None  # cut short, which OpenCV before 5 accepts
-    if header.transparent or header.mode in BY_PILLOW:
-        return _decode_by_pillow(data)
+    if header.has_transparency_data or header.mode in BY_PILLOW:
+        return _decode_by_pillow(header)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), RGB | REDUCED.get(reduction, 0))
     if image is None:
-        return _decode_by_pillow(data) if header.kind in OPTIONAL else None
-    return image if image.shape[:2] == tuple(side // reduction for side in header.size) else None
+        return _decode_by_pillow(header) if header.format in OPTIONAL else None
+    width, height = header.size
+    return image if image.shape[:2] == (height // reduction, width // reduction) else None
 
 
-def _decode_by_pillow(data: bytes) -> np.ndarray | None:
+def _decode_by_pillow(image: Image.Image) -> np.ndarray | None:
     """Decode to (H, W, 3) RGB on white; None if the file is broken."""
     try:
-        with _open(data) as image:
-            if image.has_transparency_data:
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-            return np.array(image.convert("RGB"))
+        if image.has_transparency_data:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+        return np.array(image.convert("RGB"))
     except Exception:  # noqa: BLE001 - Pillow's readers raise errors of many kinds on broken files
         return None
 

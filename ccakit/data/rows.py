@@ -19,7 +19,7 @@ Words = str | Callable[[int], str]  # a text, or a function from the index of a 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of numbers in a file, (R, C), the line of each row, (R,), and notes on what was odd, for people."""
+    """Rows of numbers in a file, (R, C); the line of each row, (R,); notes on what was odd, for people."""
 
     path: Path
     rows: np.ndarray

@@ -1,4 +1,4 @@
-"""What is done to a picture before a model sees it."""
+"""Turn a picture into what a model takes: resize, crop, normalise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODES = {"bicubic": "bicubic", "bilinear": "bilinear", "nearest": "nearest-exact
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """What timm's evaluation transform does: shorter side to size / crop_pct, central crop, mean and std.
+    """Transform as timm does for evaluation: shorter side to size / crop_pct, central crop, mean and std.
 
     size: (h, w). interpolation: bicubic, bilinear or nearest, with antialiasing as PIL has it.
     """
@@ -38,7 +38,7 @@ class ImageTransform:
 
     @classmethod
     def from_timm(cls, config: dict[str, Any]) -> ImageTransform:
-        """The transform of timm's `resolve_data_config`."""
+        """Make the transform of timm's `resolve_data_config`; ValueError for another crop than the centre."""
         if config.get("crop_mode", "center") != "center":
             raise ValueError(f"crop_mode {config['crop_mode']!r} is not supported; only 'center' is")
         kept = {key: config[key] for key in ("mean", "std", "interpolation", "crop_pct")}
@@ -46,22 +46,22 @@ class ImageTransform:
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> ImageTransform:
-        """The inverse of `to_dict`."""
+        """Make the transform of the settings that `to_dict` returns."""
         return cls(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in settings.items()})
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings, as JSON has them."""
+        """Return the settings, for JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @property
     def at_least(self) -> tuple[int, int] | None:
-        """The (height, width) that `read_image` may reduce a picture to: twice what this shrinks it to."""
+        """The (height, width) to which `read_image` may reduce a picture: twice what this shrinks it to."""
         if self.interpolation == "nearest":  # takes single pixels, of which a reduced picture has others
             return None
         return tuple(2 * math.floor(side / self.crop_pct) for side in self.size)
 
     def __call__(self, image: np.ndarray) -> torch.Tensor:
-        """(H, W, 3) uint8 RGB -> (3, h, w) float32. ValueError for one so narrow that it cannot be enlarged."""
+        """Transform (H, W, 3) uint8 RGB to (3, h, w) float32; ValueError if it is too narrow to enlarge."""
         to = self._resized(*image.shape[:2])
         if math.prod(to) > max(MAX_PIXELS, math.prod(image.shape[:2])):
             raise ValueError(f"has {image.shape[1]} x {image.shape[0]} pixels, too narrow for {self.size}")
@@ -77,17 +77,17 @@ class ImageTransform:
         return pixels
 
     def view(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """The part of a (height, width) picture that the crop keeps: x0, y0, x1, y1, fractions of width and height."""
+        """Return what the crop keeps of a picture: x0, y0, x1, y1 in fractions of its width and height."""
         to = self._resized(height, width)
         (h, w), (top, left) = self.size, self._corner(to)
         return left / to[1], top / to[0], (left + w) / to[1], (top + h) / to[0]
 
     def _corner(self, to: tuple[int, int]) -> tuple[int, int]:
-        """Top and left of the central crop in a picture of size `to`."""
+        """Return top and left of the central crop in a picture of size `to`."""
         return tuple(round((a - b) / 2) for a, b in zip(to, self.size))
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """The size before the crop: as small as covers size / crop_pct, proportions kept."""
+        """Return the size before the crop: the smallest in proportion that covers size / crop_pct."""
         h, w = (math.floor(side / self.crop_pct) for side in self.size)
         whole = int if h == w else round  # timm's two ways
         if height * w <= width * h:

@@ -91,7 +91,7 @@ class Canvas:
         return cv2.transform(np.asarray(shape, dtype=float)[None], self._fixed)[0].astype(np.int32)
 
     def fill(self, shape, paint: Colour | Fabric, edge: float = 0.0, shade: int = NEUTRAL) -> None:
-        """Fill a polygon with a colour or a fabric; edge: the width of its edge line, in a darker tone."""
+        """Fill a polygon with a colour or a fabric; edge: the width of its darker edge line."""
         placed = self.place(shape)
         self._fill(placed, paint, shade)
         if edge:
@@ -100,7 +100,7 @@ class Canvas:
     def fill_tube(
         self, outline: np.ndarray, paint: Colour | Fabric, edge: float, tint: tuple | None = None
     ) -> None:
-        """Fill a limb, with edge lines along its sides, not its ends; tint: a strip's start, end and shade."""
+        """Fill a limb, with lines along its sides, not its ends; tint: a strip's start, end and shade."""
         placed, colour, half = self.place(outline), _darker(paint), len(outline) // 2
         self._fill(placed, paint, NEUTRAL)
         if tint:

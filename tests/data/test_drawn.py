@@ -152,7 +152,6 @@ def balanced_accuracy(features: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean([(guess[labels == v] == v).mean() for v in np.unique(labels)]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("condition", range(K), ids=GARMENTS.names)
 def test_nuisances_do_not_tell_the_value(garments, labels, condition):
     """Within 7 points of chance; three standard errors are 3 to 6 points at this many images."""
@@ -170,7 +169,6 @@ def test_nuisances_do_not_tell_the_value(garments, labels, condition):
     assert balanced_accuracy(place, labels[seen, condition]) < chance + 0.07
 
 
-@pytest.mark.slow
 def test_the_nuisance_test_can_fail(garments):
     """The same classifier does see what is there: how bright a picture is, from its mean colour."""
     colour = np.stack([garment.image.mean((0, 1)) for garment in garments[:600]])
