@@ -2,8 +2,8 @@
 
 Every process draws the same batch and loads its own part of it. `gather` and `all_sum` join the parts with
 gradients, so that each process has the loss of the whole batch. The backward pass adds up the gradients of N
-processes, which is N times the gradient; DistributedDataParallel's mean over N processes makes it that of a single
-process. In one process these functions do nothing.
+processes, which is N times the gradient; DistributedDataParallel's mean over N processes makes it that of a
+single process. In one process these functions do nothing.
 """
 
 from __future__ import annotations
@@ -161,7 +161,8 @@ def raise_in_all() -> Iterator[None]:
 def gather(x: Tensor) -> Tensor:
     """Join the rows of all processes, in order of rank, with gradients: (n, ...) of each -> (sum of n, ...).
 
-    Each process puts its n rows, which may be more or fewer than another's, among zeros; the sum has them all.
+    Each process puts its n rows, which may be more or fewer than another's, among zeros; the sum has them
+    all.
     """
     if world_size() == 1:
         return x
@@ -206,10 +207,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 def keep_freed_memory() -> bool:
     """Keep the memory that a step frees for the next one, up to 2 GiB; return whether it is so from now on.
 
-    By default, glibc gives tensors of some MiB back to the system, which clears their pages each time. Training
-    and features call this when they begin; importing ccakit changes nothing. Measured on 2 cores: a training step
-    of all of `lite` on 192 pictures takes 2.9 s instead of 7.9 s, and 2.6 GiB more memory. Nothing changes where
-    a MALLOC_ variable or GLIBC_TUNABLES is set by hand, nor on systems without glibc.
+    By default, glibc gives tensors of some MiB back to the system, which clears their pages each time.
+    Training and features call this when they begin; importing ccakit changes nothing. Measured on 2 cores: a
+    training step of all of `lite` on 192 pictures takes 2.9 s instead of 7.9 s, and 2.6 GiB more memory.
+    Nothing changes where a MALLOC_ variable or GLIBC_TUNABLES is set by hand, nor on systems without glibc.
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ:
         return False

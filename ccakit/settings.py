@@ -80,7 +80,8 @@ def to_dict(config: object) -> dict:
 
 
 def from_dict(kind: type, values: dict, where: str = "config") -> object:
-    """A config from plain values, each checked against its field's type; ValueError names `where` and the key."""
+    """A config from plain values, each checked against its field's type; ValueError names `where` and the
+    key."""
     from pydantic import TypeAdapter, ValidationError
 
     unknown = sorted(set(values) - {f.name for f in dataclasses.fields(kind)})

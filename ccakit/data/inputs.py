@@ -1,8 +1,9 @@
 """What a model is fed, by image index: pictures, or the kept output of its frozen part.
 
-An image that cannot be read is an error that names its line. Where a share of the split's images may be unreadable
-(`max_unreadable`), they are found once, before the first of them is used: `inputs.unreadable` says which they are and
-why, and training and evaluation leave them out (`Split.without`). `load` gives NaN for them.
+An image that cannot be read is an error that names its line. Where a share of the split's images may be
+unreadable (`max_unreadable`), they are found once, before the first of them is used: `inputs.unreadable` says
+which they are and why, and training and evaluation leave them out (`Split.without`). `load` gives NaN for
+them.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ log = logging.getLogger("ccakit")
 
 
 class UnreadableImage(DataError):
-    """An image that cannot be read; `line` is that of the list that names it, and its index is the line less 1."""
+    """Say that an image cannot be read; `line` is its line in the list, which is its index plus 1."""
 
 
 class Inputs:
     """Hold what both kinds of inputs share: how many images there are, and which of them cannot be read.
 
-    max_unreadable: the share of the split's images that may be unreadable, 0 to 1; 0: the first one is an error.
-    unreadable: why an image cannot be read, by its index. complete: whether all unreadable images have been found;
-    then one more is an error.
+    max_unreadable: the share of the split's images that may be unreadable, 0 to 1; 0: the first one is an
+    error. unreadable: why an image cannot be read, by its index. complete: whether all unreadable images have
+    been found; then one more is an error.
     """
 
     cached = False
@@ -66,7 +67,7 @@ class Inputs:
         self.unreadable[index] = reason
 
     def check(self) -> None:
-        """Raise UnreadableImage where too many images are unreadable: it names the first and the others' lines."""
+        """Raise UnreadableImage where there are too many; it names the first and the others' lines."""
         if len(self.unreadable) <= self.max_unreadable * len(self):
             return
         (first, reason), *others = sorted(self.unreadable.items())
@@ -139,9 +140,9 @@ def inputs_for(
 ) -> ImageInputs | FeatureInputs:
     """Choose what `model` is fed of a split; of several processes, all have to call this.
 
-    Kept features (in the data set's `.features`) where `cache` is set and the model has a frozen part, else images;
-    images, too, with a warning, where the folder cannot be written. max_unreadable: the share of the images that may
-    be unreadable, see `Inputs`; UnreadableImage where there are more.
+    Kept features (in the data set's `.features`) where `cache` is set and the model has a frozen part, else
+    images; images, too, with a warning, where the folder cannot be written. max_unreadable: the share of the
+    images that may be unreadable, see `Inputs`; UnreadableImage where there are more.
     """
     processes.start()
     images, features = ImageInputs(split, transform, max_unreadable), None
@@ -162,8 +163,8 @@ def inputs_for(
 def find_unreadable(inputs: ImageInputs, folder: Path, *, progress: bool = True) -> None:
     """Find all images that cannot be read, by decoding each once; UnreadableImage where there are too many.
 
-    The result is kept in `folder`, under a digest of the transform and the images (names, sizes, times), so that the
-    same images are decoded once. Each process decodes its part of them.
+    The result is kept in `folder`, under a digest of the transform and the images (names, sizes, times), so
+    that the same images are decoded once. Each process decodes its part of them.
     """
 
     def kept() -> tuple[Path, dict[int, str] | None]:
@@ -196,11 +197,11 @@ def _decode_all(inputs: ImageInputs, indices: np.ndarray, progress: bool) -> Non
 def keep_features(
     model, inputs: ImageInputs, folder: Path, *, batch_size: int = 16, progress: bool = True
 ) -> FeatureInputs:
-    """Open the stem's output for all images of `inputs`; compute it and keep it in `folder` where it is not there.
+    """Open the stem's output for all images, kept in `folder`; compute it where it is not there.
 
-    The file's name carries a digest of the frozen weights, the transform and the images (names, sizes, times), so that
-    a change of any of them computes it again, as does a file that is not whole. UnreadableImage for images that
-    cannot be read, if there are more than `inputs` may have.
+    The file's name carries a digest of the frozen weights, the transform and the images (names, sizes,
+    times), so that a change of any of them computes it again, as does a file that is not whole.
+    UnreadableImage for images that cannot be read, if there are more than `inputs` may have.
     """
     file = Path(folder) / f"{inputs.split.name}-{_key(inputs, model.trunk.stem_key())}.npy"
     if not _is_whole(file, len(inputs)):
@@ -210,8 +211,8 @@ def keep_features(
 
 
 def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: bool) -> None:
-    """Write the features, a batch a thread: each thread reads and computes on one core, where all together would wait
-    for each other at every layer. So the features do not depend on the number of cores either."""
+    """Write the features, a batch a thread: each thread reads and computes on one core, where all together
+    would wait for each other at every layer. So the features do not depend on the number of cores either."""
     device, stem = next(model.parameters()).device, model.trunk.folded().stem
     processes.keep_freed_memory()
 
@@ -267,7 +268,7 @@ def _reasons_file(file: Path) -> Path:
 
 
 def _read_reasons(file: Path, count: int) -> dict[int, str] | None:
-    """Read which of so many images cannot be read, and why; None where the file is missing or says something else."""
+    """Read which of so many images are unreadable, and why; None where the file does not say it."""
     try:
         reasons = {int(index): str(reason) for index, reason in json.loads(file.read_text()).items()}
     except (OSError, ValueError, AttributeError):
@@ -276,7 +277,7 @@ def _read_reasons(file: Path, count: int) -> dict[int, str] | None:
 
 
 def _is_whole(file: Path, count: int) -> bool:
-    """Whether the file holds the features of so many images, and the file beside it, if any, names some of these."""
+    """Whether the file holds the features of so many images, and the file beside it names some."""
     try:
         features = np.load(file, mmap_mode="r", allow_pickle=False)
     except Exception:  # noqa: BLE001 - of many types, by what numpy takes the file for

@@ -1,4 +1,4 @@
-"""An epoch's batches from where it stands, by worker processes if wanted; one that fails names its batch."""
+"""Load an epoch's batches, in worker processes if wanted; one that fails names its batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMED = 5  # images of a batch that are named
 
 
 class Steps(torch.utils.data.Dataset):
-    """An epoch's batches, loaded: `steps[i]` -> (inputs, extra). With a seed, images are flipped at random."""
+    """Load an epoch's batches: `steps[i]` -> (inputs, extra). With a seed, images are flipped at random."""
 
     def __init__(self, objective, epoch: int, inputs, flip_seed: int | None = None) -> None:
         self.objective, self.inputs = objective, inputs
@@ -39,10 +39,10 @@ class Steps(torch.utils.data.Dataset):
 
 
 class Loader:
-    """The batches of `steps` from `first` on: `next()` gives one after the other.
+    """Give the batches of `steps` from `first` on, one with each `next()`.
 
-    workers: loader processes; 0 loads in this one. timeout: seconds after which a worker that gives nothing is an
-    error; 0: never. As a context, it says of a worker that dies at which batch that was.
+    workers: loader processes; 0 loads in this one. timeout: seconds after which a worker that gives nothing
+    is an error; 0: never. Used as a context, it names the batch at which a worker died.
     """
 
     def __init__(self, steps: Steps, first: int, workers: int = 0, timeout: float = 0.0) -> None:
@@ -51,14 +51,12 @@ class Loader:
         if workers == 0:
             self._batches = map(steps.__getitem__, batches)
             return
-        own = torch.Generator().manual_seed(0)  # leaves the training's random numbers alone
-        loader = DataLoader(
-            steps, batch_size=None, sampler=batches, num_workers=workers, generator=own, timeout=timeout
-        )
-        self._batches = iter(loader)
+        own = torch.Generator().manual_seed(0)  # the training's random numbers stay as they are
+        options = dict(num_workers=workers, generator=own, timeout=timeout)
+        self._batches = iter(DataLoader(steps, batch_size=None, sampler=batches, **options))
 
     def next(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The next batch: (inputs, extra)."""
+        """Load the next batch: (inputs, extra)."""
         with self:
             batch = next(self._batches)
         self.at += 1
@@ -77,8 +75,8 @@ class Loader:
         names = [steps.inputs.split.filenames[image] for image in images[:NAMED].tolist()]
         what = "gave nothing in time" if "timed out" in str(error) else "died"
         problem = (
-            f"a loader process {what} at batch {at} of epoch {steps.epoch}, or soon after: {len(images)} images, "
-            f"among them {', '.join(names)} ({str(error).splitlines()[0]})"
+            f"a loader process {what} at batch {at} of epoch {steps.epoch}, or soon after: {len(images)} "
+            f"images, among them {', '.join(names)} ({str(error).splitlines()[0]})"
         )
         failed = steps.inputs.error(int(images[0]), problem)
         failed.remedy = (

@@ -12,8 +12,8 @@ from ccakit.processes import all_sum, world_size
 class GlobalBatchNorm(nn.Module):
     """Normalise as a BatchNorm (1d, 2d, timm's) does, with the statistics of all processes' rows.
 
-    torch's SyncBatchNorm needs GPUs. The state is the BatchNorm's, under the same names. row_weights: (n,), how
-    much each row counts in the statistics: an image that several processes encode counts once.
+    torch's SyncBatchNorm needs GPUs. The state is the BatchNorm's, under the same names. row_weights: (n,),
+    how much each row counts in the statistics: an image that several processes encode counts once.
     """
 
     row_weights: Tensor | None = None

@@ -49,7 +49,7 @@ class TrainConfig:
     pretrained: bool = True
     """Start the trunk from ImageNet weights (timm's download; `lite`: from pip)."""
     weights: Optional[Path] = None
-    """A local weights file in the place of that download."""
+    """A local weights file instead of that download."""
     image_size: Optional[Positive] = None
     """Pixels a side; the trunk's own by default."""
     lite_width: int = 128
@@ -61,15 +61,15 @@ class TrainConfig:
     embed_dim: Optional[Positive] = None
     """E of Eq. 7; D by default."""
     head_norm: Literal["none", "batchnorm"] = "batchnorm"
-    """A normalisation between the FC and the L2 of Eq. 7, which the paper has not: blocks that start from random
-    weights learn faster with it, and do not collapse."""
+    """A normalisation between the FC and the L2 of Eq. 7, which the paper does not have: blocks that start
+    from random weights learn faster with it, and do not collapse."""
     query: Literal["fc", "fc-wq"] = "fc"
-    """CCA: the FC of Eq. 2, 3 in the place of W_q, or before it."""
+    """CCA: the FC of Eq. 2, 3 instead of W_q, or before it."""
     residual: bool = True
     """CCA: keep x_[CLS] beside the attention's output."""
     without: tuple[str, ...] = ()
-    """Losses of the system's own to leave out: embedding_norm, mask_norm (csn, tf-csn), classify (m2fashion, adde),
-    local, align (asen-pp)."""
+    """Losses of the system's own to leave out: embedding_norm, mask_norm (csn, tf-csn), classify (m2fashion,
+    adde), local, align (asen-pp)."""
     freeze: str = "backbone"
     """none, backbone (a hybrid's CNN), a number of blocks, or all before the last block."""
     cache: bool = True
@@ -109,25 +109,27 @@ class TrainConfig:
     accumulate: Positive = 1
     """Batches whose gradients are averaged before each step of the optimizer."""
     checkpoint_activations: bool = False
-    """Compute the trunk's blocks a second time on the way back, in the place of keeping what they computed: less
-    memory, more time."""
+    """Compute the trunk's blocks again in the backward pass instead of keeping their results: less memory,
+    more time."""
     compile: bool = False
     """Compile the model (torch.compile), which helps on GPUs and in long runs."""
     workers: Annotated[int, Ge(0)] = 0
     """Loader processes; 0 loads in the main one."""
     loader_timeout: NotNegative = 0.0
-    """Seconds after which a loader process that gives no batch ends the run, with the batch it was at; 0: never."""
+    """Seconds after which a loader process that gives no batch ends the run, with the batch it was at; 0:
+    never."""
     checkpoint_every: Annotated[int, Ge(0)] = 0
     """Steps between checkpoints, beside the one at every evaluation; 0: only that one."""
     keep: Positive = 2
     """How many checkpoints to keep."""
     max_unreadable: Share = 0.01
-    """The share of training images that may be unreadable. They are looked for before the first epoch, left out, and
-    listed in the run's unreadable.json; more of them end the run. 0: no look; the first one that is met ends it."""
+    """The share of training images that may be unreadable. They are looked for before the first epoch, left
+    out, and listed in the run's unreadable.json; more of them end the run. 0: no look; the first one that is
+    met ends it."""
     skip_unreadable: bool = False
     """Leave out unreadable images of the valid split instead of ending the run."""
     resume: bool = False
-    """Go on from the run folder's last checkpoint."""
+    """Continue from the run folder's last checkpoint."""
     json: bool = False
     """End with one machine-readable line."""
 

@@ -1,8 +1,8 @@
-"""The two ways to train, behind one door: batches of an epoch, and the loss of one of them.
+"""Two ways to train with one interface: an epoch's batches, and the loss of a batch.
 
-`triplets` is the paper's Eq. 8-9: one condition a triplet; anchor, positive and negative go through the trunk in
-one pass, each distinct image once. `spaces` is ours: one pass an image gives all K spaces, so every labelled
-condition of every image takes part, and every valid triplet in the batch counts.
+`triplets` is the paper's Eq. 8-9: a triplet has one condition; anchor, positive and negative go through the
+trunk in one pass, each distinct image once. `spaces` is ours: one pass of an image gives all K spaces, so
+that every labelled condition of every image takes part, and every valid triplet in the batch counts.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from ccakit.training.samplers import (
 
 @dataclass
 class StepResult:
-    """What a step says of itself: the loss, valid triplets, the batch's spread (0: collapsed), the system's own
-    losses by name, unweighted."""
+    """Hold the result of a step: the loss, the number of valid triplets, the batch's spread (0: collapsed),
+    and the system's own losses by name, unweighted."""
 
     loss: Tensor
     triplets: int
@@ -41,7 +41,7 @@ class StepResult:
 
 
 class TripletObjective:
-    """Eq. 8-9 over drawn triplets."""
+    """Compute Eq. 8-9 over drawn triplets."""
 
     def __init__(self, split: Split, config) -> None:
         self.sampler = TripletSampler(
@@ -55,15 +55,15 @@ class TripletObjective:
         self.margin, self.labels = config.margin, torch.from_numpy(split.label_matrix())
 
     def images(self, batch: TripletBatch) -> np.ndarray:
-        """The distinct images of the whole batch."""
+        """List the distinct images of the batch, over all processes."""
         return batch.distinct()[0]
 
     def prepare(self, batch: TripletBatch) -> tuple[np.ndarray, dict[str, Tensor]]:
-        """The images of this process's triplets to load, (U,), and what the loss needs beside them."""
-        whole, batch = batch, TripletBatch(*map(processes.shard, _rows(batch)))
-        images, gather = batch.distinct()
-        weight = {"weight": _weights(images, whole)} if processes.world_size() > 1 else {}
-        gather, condition = torch.from_numpy(gather), torch.from_numpy(np.tile(batch.condition, 3))
+        """Give the images of this process's triplets, (U,), and the other tensors that the loss needs."""
+        part = TripletBatch(*map(processes.shard, _columns(batch)))
+        images, gather = part.distinct()
+        weight = {"weight": _weights(images, batch)} if processes.world_size() > 1 else {}
+        gather, condition = torch.from_numpy(gather), torch.from_numpy(np.tile(part.condition, 3))
         labels = self.labels[torch.from_numpy(images)[gather], condition]
         return images, {"gather": gather, "condition": condition, "labels": labels, **weight}
 
@@ -72,16 +72,16 @@ class TripletObjective:
             anchor, positive, negative = embeddings.chunk(3)
             return triplet_loss(anchor, positive, negative, self.margin, mining), len(anchor)
 
-        batchnorm.weigh_rows(_plain(model).trunk, extra.get("weight"))
+        batchnorm.weigh_rows(_unwrapped(model).trunk, extra.get("weight"))
         out = model(inputs, extra["condition"], gather=extra["gather"], cached=cached, labels=extra["labels"])
         out, condition = _gathered(out, 3), processes.gather_sides(extra["condition"], 3)
-        of = [out.embedding[condition == c, None] for c in condition.unique()]
-        # the widest condition: of the few images that a batch has of one, some lie close by chance
-        return _result(model, out, compare, max(map(spread, of)))
+        spreads = [spread(out.embedding[condition == each, None]) for each in condition.unique()]
+        # the widest condition: a batch has few images of each, and some lie close by chance
+        return _result(model, out, compare, max(spreads))
 
 
 class SpacesObjective:
-    """Eq. 9 over every valid triplet of a batch, under all conditions at once."""
+    """Compute Eq. 9 over every valid triplet of a batch, under all conditions at once."""
 
     def __init__(self, split: Split, config) -> None:
         rows, conditions = split.labels, len(split.attributes)
@@ -95,11 +95,11 @@ class SpacesObjective:
         self.margin, self.labels = config.margin, torch.from_numpy(split.label_matrix())
 
     def images(self, batch: np.ndarray) -> np.ndarray:
-        """The distinct images of the whole batch."""
+        """List the distinct images of the batch, over all processes."""
         return batch
 
     def prepare(self, batch: np.ndarray) -> tuple[np.ndarray, dict[str, Tensor]]:
-        """This process's images to load, (U,), and what the loss needs: the relation is the whole batch's."""
+        """Give this process's images, (U,), and the other tensors that the loss needs."""
         part = processes.shard(batch)
         return part, {"relation": torch.from_numpy(self.relations.of(batch)), "labels": self.labels[part]}
 
@@ -111,41 +111,42 @@ class SpacesObjective:
         return _result(model, out, compare, spread(out.embedding))
 
 
-def _rows(batch: TripletBatch) -> tuple[np.ndarray, ...]:
+def _columns(batch: TripletBatch) -> tuple[np.ndarray, ...]:
     return batch.anchor, batch.positive, batch.negative, batch.condition
 
 
-def _weights(images: np.ndarray, whole: TripletBatch) -> Tensor:
-    """One over how many processes encode each of the images: (U,) float32."""
-    parts = (
-        np.unique(part) for part in np.array_split(np.stack(_rows(whole)[:3], axis=1), processes.world_size())
-    )
-    found, counts = np.unique(np.concatenate(list(parts)), return_counts=True)
+def _weights(images: np.ndarray, batch: TripletBatch) -> Tensor:
+    """Divide 1 by the number of processes that encode each of the images: (U,) float32."""
+    triplets = np.stack(_columns(batch)[:3], axis=1)  # (T, 3)
+    parts = [np.unique(part) for part in np.array_split(triplets, processes.world_size())]
+    found, counts = np.unique(np.concatenate(parts), return_counts=True)
     return torch.from_numpy((1 / counts[np.searchsorted(found, images)]).astype(np.float32))
 
 
-def _plain(model):
-    """The model itself, where it is wrapped for several processes."""
+def _unwrapped(model):
+    """Get the model itself, where it is wrapped for several processes."""
     return getattr(model, "module", model)
 
 
 def _gathered(out: Outputs, sides: int) -> Outputs:
-    """The whole batch's embeddings, in which each process's part has so many sides."""
+    """Gather the embeddings of all processes, each with so many sides, one after the other."""
     also = {name: processes.gather_sides(embedding, sides) for name, embedding in out.extra.items()}
     return Outputs(processes.gather_sides(out.embedding, sides), also, out.terms)
 
 
-def _result(model, out: Outputs, compare: Callable[[Tensor], tuple[Tensor, int]], width: float) -> StepResult:
-    """The loss of what `compare` compares, plus the system's own losses at their weights."""
-    own = _plain(model).own_losses
+def _result(
+    model, out: Outputs, compare: Callable[[Tensor], tuple[Tensor, int]], batch_spread: float
+) -> StepResult:
+    """Add the system's own losses, weighted, to the loss that `compare` computes."""
+    own = _unwrapped(model).own_losses
     loss, triplets = compare(out.embedding)
     terms = {name: compare(embeddings)[0] for name, embeddings in out.extra.items()} | out.terms
     total = loss + sum(own[name] * term for name, term in terms.items())
-    return StepResult(total, triplets, width, {name: term.detach() for name, term in terms.items()})
+    return StepResult(total, triplets, batch_spread, {name: term.detach() for name, term in terms.items()})
 
 
 def objective_for(split: Split, config) -> TripletObjective | SpacesObjective:
-    """The objective that `config.mode` names, over a train split."""
+    """Make the objective that `config.mode` names, over a train split."""
     return {"triplets": TripletObjective, "spaces": SpacesObjective}[config.mode](split, config)
 
 

@@ -1,4 +1,4 @@
-"""What a run says of itself while it trains: bar, train.log, log.csv, TensorBoard, and a warning where it collapses."""
+"""Report a run while it trains: bar, train.log, log.csv, TensorBoard, and a warning where it collapses."""
 
 from __future__ import annotations
 
@@ -19,44 +19,41 @@ from ccakit.training.run_folder import COLUMNS, add_row
 log = logging.getLogger("ccakit")
 COLLAPSED, COLLAPSE_FROM = 0.01, 0.25
 COLLAPSE_REMEDY = (
-    "training has collapsed: in one space at least, all embeddings of a batch are one point (spread {:.4f}). Try "
-    "--head-norm batchnorm, --mining all-then-active with a later --active-from, a smaller --lr, or a pre-trained trunk"
+    "training has collapsed: in one space at least, all embeddings of a batch are one point "
+    "(spread {:.4f}). Try --head-norm batchnorm, --mining all-then-active with a later --active-from, "
+    "a smaller --lr, or a pre-trained trunk"
 )
 
 
 class _OnScreen(logging.Handler):
-    """Warnings on stderr, above the bar."""
+    """Show warnings on stderr, above the bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
 
 
 class _LogFile(logging.FileHandler):
-    """train.log; a line that a full disk does not take is on the screen, and the run's next file tells of the disk."""
+    """Write train.log; a full disk is reported where the run writes its next file."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass
 
 
 class Reporter:
-    """The main process's voice; that of the others is silent. quiet: no bar. `close` after use."""
+    """Report in the main process; in the others, do nothing. quiet: no bar. `close` after use."""
 
     def __init__(self, out: Path, quiet: bool = False) -> None:
         self.out, self.writer, self.handlers = out, None, []
         if processes.is_main():
             self.writer = SummaryWriter(str(out / "tensorboard"))
             self.handlers = [_LogFile(out / "train.log")]
-            if not logging.getLogger().handlers:  # whoever has set up logging shows it already
+            if not logging.getLogger().handlers:  # else they are shown already
                 self.handlers.append(_OnScreen(logging.WARNING))
         for handler in self.handlers:
             log.addHandler(handler)
         hide = quiet or not processes.is_main() or None  # None: shown on a terminal, not in a log
-        self.bar = tqdm(
-            total=100,
-            disable=hide,
-            desc="training",
-            bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}<{remaining} {postfix}",
-        )
+        form = "{desc} {percentage:3.0f}% {bar} {elapsed}<{remaining} {postfix}"
+        self.bar = tqdm(total=100, disable=hide, desc="training", bar_format=form)
 
     def close(self) -> None:
         self.bar.close()
@@ -66,19 +63,16 @@ class Reporter:
             try:
                 last.close()
             except OSError as error:
-                log.warning(
-                    "%s: the last of train.log or of the curves could not be written (%s)", self.out, error
-                )
+                log.warning("%s: the end of train.log or the curves is not written (%s)", self.out, error)
 
     def step(self, progress: Progress, share: float, rate: float) -> None:
         """Move the bar. rate: images a second."""
         self.bar.n = int(100 * share)
-        self.bar.set_postfix_str(
-            f"loss {progress.rows[-1][0]:.4f}, {rate:.0f} images/s, best {progress.best:.1f}"
-        )
+        loss, best = progress.rows[-1][0], progress.best
+        self.bar.set_postfix_str(f"loss {loss:.4f}, {rate:.0f} images/s, best {best:.1f}")
 
     def evaluation(self, row: dict, progress: Progress) -> None:
-        """A line of log.csv, and the same for TensorBoard; the main process calls this."""
+        """Write a line of log.csv, and the same for TensorBoard; the main process calls this."""
         add_row(self.out, row)
         with named(self.out / "tensorboard"):
             for name in COLUMNS[2:]:
@@ -88,26 +82,20 @@ class Reporter:
 
 
 def log_row(progress: Progress, rows: list[list[float]], score: float) -> dict:
-    """What log.csv says of an epoch: means over its batches, whose loss, triplets and spread are `rows`."""
-    loss, triplets, spread = (sum(of) / len(rows) for of in zip(*rows))
-    return {
-        "step": progress.step,
-        "epoch": progress.epoch,
-        "loss": loss,
-        "learning_rate": progress.learning_rate,
-        "images_per_second": progress.images_per_second(),
-        "triplets": triplets,
-        "spread": spread,
-        "valid_map_weighted": score,
-    }
+    """Make log.csv's row of an epoch: means over its batches, whose loss, triplets and spread are `rows`."""
+    loss, triplets, spread = (sum(column) / len(rows) for column in zip(*rows))
+    rate, speed = progress.learning_rate, progress.images_per_second()
+    values = (progress.step, progress.epoch, loss, rate, speed, triplets, spread, score)
+    return dict(zip(COLUMNS, values, strict=True))
 
 
-def notice_collapse(progress: Progress, share: float) -> None:
-    """Keep whether the last quarter of the epoch's batches are each one point, in some space; warn where that begins.
+def warn_of_collapse(progress: Progress, share: float) -> None:
+    """Note whether each batch of the epoch's last quarter is one point, in some space; warn where that
+    begins.
 
-    A run may find its way out, so that the end of the last epoch decides.
+    A run may recover, so that the end of the last epoch decides.
     """
-    if share < COLLAPSE_FROM:  # random weights start near one point, too
+    if share < COLLAPSE_FROM:  # embeddings of random weights are near one point, too
         return
     last = [spread for _, _, spread in progress.rows[-max(1, len(progress.rows) // 4) :]]
     mean = sum(last) / len(last)

@@ -1,6 +1,7 @@
-"""Which images meet in a training step: conditional triplets (Eq. 8), and batches for all spaces at once.
+"""Draw the images of a training step: conditional triplets (Eq. 8), and batches for all spaces at once.
 
-Every sampler is seeded and draws an epoch at a time, so that an epoch's batches depend on (seed, epoch) alone.
+Every sampler is seeded and draws an epoch at a time, so that an epoch's batches depend on (seed, epoch)
+alone.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ class TripletBatch:
     condition: np.ndarray
 
     def distinct(self) -> tuple[np.ndarray, np.ndarray]:
-        """The distinct images (U,), and where anchors, positives and negatives are among them (3T,)."""
+        """List the distinct images (U,), and where each triplet's images are in it (3T,)."""
         images = np.concatenate([self.anchor, self.positive, self.negative])
         return np.unique(images, return_inverse=True)
 
 
 class ValueIndex:
-    """Images by condition and value, from label rows (R, 3): image, condition, label.
+    """Index images by condition and value, from label rows (R, 3): image, condition, label.
 
     Raises ValueError where no condition can form a triplet.
     """
@@ -38,27 +39,26 @@ class ValueIndex:
         self.images: list[list[np.ndarray]] = []
         self.labels: list[np.ndarray] = []
         for condition in range(conditions):
-            of = rows[rows[:, 1] == condition]
-            labels = np.unique(of[:, 2])
+            labelled = rows[rows[:, 1] == condition]
+            labels = np.unique(labelled[:, 2])
             self.labels.append(labels)
-            self.images.append([np.unique(of[of[:, 2] == label, 0]) for label in labels])
-        pairs = {}
+            self.images.append([np.unique(labelled[labelled[:, 2] == label, 0]) for label in labels])
+        pairs: dict[tuple[int, int], set[int]] = {}
         for image, condition, label in rows.tolist():
             pairs.setdefault((image, condition), set()).add(label)
         self.several = {key: labels for key, labels in pairs.items() if len(labels) > 1}
-        labelled = [len(np.unique(np.concatenate(of))) if of else 0 for of in self.images]
-        self.anchors = [  # values with two images, where some labelled image does not carry the value
-            [value for value, of in enumerate(images) if 1 < len(of) < total]
-            for images, total in zip(self.images, labelled)
-        ]
+        self.anchors: list[list[int]] = []  # values with two images, where a labelled image lacks the value
+        for by_value in self.images:
+            total = len(np.unique(np.concatenate(by_value))) if by_value else 0
+            self.anchors.append([value for value, images in enumerate(by_value) if 1 < len(images) < total])
         self.usable = [condition for condition in range(conditions) if self.anchors[condition]]
         if not self.usable:
             raise ValueError("no condition has two images of one value and one of another: no triplet exists")
 
 
 class TripletSampler:
-    """Random conditional triplets (Eq. 8): a condition, a value with at least two images, two of these, and
-    a negative of the same condition.
+    """Draw conditional triplets (Eq. 8): a condition, a value with at least two images, two of these images,
+    and a negative of the same condition.
 
     negatives: "asen" draws uniformly among the images of other values, "asen++" draws another value first.
     Conditions and anchor values are uniform, as in both. A value with one image is never an anchor's, and an
@@ -92,7 +92,7 @@ class TripletSampler:
             yield TripletBatch(*drawn.T)
 
     def _draw(self, rng: np.random.Generator) -> tuple[int, int, int, int]:
-        while True:  # ends: every anchor value has a negative, and a refused draw is drawn anew
+        while True:  # ends, as every anchor value has a negative
             condition = self.index.usable[rng.integers(len(self.index.usable))]
             images, anchors = self.index.images[condition], self.index.anchors[condition]
             value = anchors[rng.integers(len(anchors))]
@@ -108,15 +108,17 @@ class TripletSampler:
             pool = images[others[rng.integers(len(others))]]
             return int(pool[rng.integers(len(pool))])
         sizes = np.cumsum([len(images[i]) for i in others])
-        place = int(rng.integers(sizes[-1]))
-        which = int(np.searchsorted(sizes, place, side="right"))
-        return int(images[others[which]][place - (sizes[which - 1] if which else 0)])
+        drawn = int(rng.integers(sizes[-1]))
+        value_index = int(np.searchsorted(sizes, drawn, side="right"))
+        first = sizes[value_index - 1] if value_index else 0
+        return int(images[others[value_index]][drawn - first])
 
 
 class ShuffledBatches:
-    """Batches of distinct images, each labelled image at most once an epoch: for images that carry several labels.
+    """Draw batches of distinct images, each labelled image at most once an epoch; for images with several
+    labels.
 
-    Batches are full; the images left over, fewer than a batch, are others in each epoch.
+    Batches are full; the images left over, fewer than a batch, differ between epochs.
     """
 
     def __init__(self, rows: np.ndarray, *, batch_size: int, seed: int = 0) -> None:
@@ -133,10 +135,10 @@ class ShuffledBatches:
 
 
 class BalancedBatches:
-    """Batches of `conditions` x `values` x `images` of each: for images that carry one label (FashionAI).
+    """Draw batches of `conditions` x `values` x `images` of each; for images with one label (FashionAI).
 
-    Conditions are drawn without repetition, so are the values of each; where a value has fewer images than
-    wanted, all of them are taken. An epoch is as long as all labelled images need.
+    Conditions are drawn without repetition, and so are the values of each; all images of a value are taken
+    where it has too few. An epoch has as many batches as all labelled images fill.
     """
 
     def __init__(
@@ -161,17 +163,17 @@ class BalancedBatches:
             yield np.unique(np.concatenate(taken))
 
     def _values(self, condition: int, count: int, rng: np.random.Generator) -> np.ndarray:
-        """`count` values of a condition, one with two images among them."""
+        """Draw `count` values of a condition; one at least has two images."""
         first = rng.choice(self.index.anchors[condition])
         rest = rng.permutation([v for v in range(len(self.index.images[condition])) if v != first])
         return np.append(first, rest[: count - 1])
 
 
 class Relations:
-    """Which images of a batch share a value, from label rows; see `ccakit.loss.same_value`.
+    """Find which images of a batch share a value, from label rows; see `ccakit.loss.same_value`.
 
-    `of(images)` -> (K, B, B) int8. An image with several values of an attribute shares a value with another
-    when they have any value in common.
+    `of(images)` -> (K, B, B) int8. Images with several values of an attribute share a value if they have any
+    in common.
     """
 
     def __init__(self, rows: np.ndarray, conditions: int, images: int) -> None:

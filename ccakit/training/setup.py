@@ -1,4 +1,4 @@
-"""What a config trains: the arguments that make its model, and the model's parameters as the optimizer sees them."""
+"""Set up training: the model's arguments, the optimizer's groups, the learning rate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ccakit.training.config import TrainConfig
 
 
 def recipe_of(config: TrainConfig, attributes: Attributes) -> dict:
-    """The arguments of `create_model` (all but the weights to start from), as JSON can keep them."""
+    """List the arguments of `create_model`, as JSON can keep them, without the weights to start from."""
     info = model_info(config.model)
     recipe = {
         "name": config.model,
@@ -27,11 +27,8 @@ def recipe_of(config: TrainConfig, attributes: Attributes) -> dict:
         "head_norm": config.head_norm,
     }
     if config.trunk == LITE:
-        recipe["trunk_options"] = {
-            "width": config.lite_width,
-            "depth": config.lite_depth,
-            "num_heads": config.lite_heads,
-        }
+        sizes = dict(width=config.lite_width, depth=config.lite_depth, num_heads=config.lite_heads)
+        recipe["trunk_options"] = sizes
     if "query" in info.options:
         recipe.update(query=config.query, residual=config.residual)
     if "crop" in info.options:
@@ -44,18 +41,19 @@ def recipe_of(config: TrainConfig, attributes: Attributes) -> dict:
 
 
 def parameter_groups(model: ConditionalModel, weight_decay: float) -> list[dict]:
-    """AdamW's groups: with and without weight decay, each apart for the model's slow parameters (first)."""
+    """Make AdamW's groups: with and without weight decay, and for each the model's slow parameters first."""
     slow = {id(parameter) for parameter in model.slow_parameters()[0]}
     groups = []
     for group in param_groups_weight_decay(model, weight_decay):
         for is_slow in (True, False):
             params = [p for p in group["params"] if (id(p) in slow) == is_slow]
-            groups += [{**group, "params": params, "slow": is_slow}] if params else []
+            if params:
+                groups.append({**group, "params": params, "slow": is_slow})
     return groups
 
 
 def checkpoint_activations(model: ConditionalModel) -> None:
-    """Have the trunk's trained blocks compute their inside anew on the way back."""
+    """Make the trunk's trained blocks compute their inside again in the backward pass."""
     from torch.utils.checkpoint import checkpoint
 
     for block in getattr(model.trunk, "blocks", ()):
@@ -64,7 +62,7 @@ def checkpoint_activations(model: ConditionalModel) -> None:
 
 
 def learning_rate(share: float, peak: float, warmup: float) -> float:
-    """Linear warm-up over the first `warmup` of the budget, then a cosine to 0."""
+    """Compute the rate: a linear warm-up over the share `warmup` of the budget, then a cosine to 0."""
     if share < warmup:
         return peak * (share + 1e-3) / (warmup + 1e-3)
     return peak * 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))

@@ -1,5 +1,4 @@
-"""How a run ends before its time: Ctrl-C and SIGTERM, noted at once and acted on between two steps, and numbers that
-are not finite."""
+"""End a run early: for Ctrl-C and SIGTERM, between two steps, and for numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -18,19 +17,19 @@ SMALLER = "try a smaller --lr, a longer --warmup, --head-norm batchnorm, or --mi
 
 
 class Stopped(KeyboardInterrupt):
-    """A run of one process that was stopped by Ctrl-C, after it has saved; the message says how to go on."""
+    """Ctrl-C stopped a run of one process, which has saved; the message says how to go on."""
 
 
 class Terminated(SystemExit):
-    """The same by SIGTERM, or in several processes; the exit code is 143, or 130 for Ctrl-C."""
+    """SIGTERM stopped a run, or Ctrl-C one of several processes; the exit code is 143, or 130 for Ctrl-C."""
 
 
 class Ended(SystemExit):
-    """One of several processes that end together for a reason that the main one has told; the exit code is 1."""
+    """Several processes end together, for a reason that the main one has logged; the exit code is 1."""
 
 
 class StopSignals:
-    """While this context is open, SIGINT and SIGTERM set `number`; a second Ctrl-C, where it may, ends at once."""
+    """Keep in `number` which signal came, SIGINT or SIGTERM; unless patient, a second Ctrl-C ends at once."""
 
     def __init__(self, patient: bool = False) -> None:
         self.number, self.patient, self._before = 0, patient, {}
@@ -51,43 +50,40 @@ class StopSignals:
 
 
 def stop(number: int, message: str) -> None:
-    """End as a signal asks for: Stopped for Ctrl-C in a single process, else Terminated with one line on stderr."""
+    """End the run: Stopped for Ctrl-C in a single process, else Terminated and a line on stderr."""
     if number == signal.SIGINT and processes.world_size() == 1:
         raise Stopped(message)
-    tell_once(message)
+    log_in_main(message)
     raise Terminated(128 + number)
 
 
-def stop_if_not_finite(value: float, told: str) -> None:
-    """End the run where a number is NaN or infinite, in all processes if it is so in one; all call this together.
+def stop_if_not_finite(value: float, text: str) -> None:
+    """End the run where a number is NaN or infinite in one of the processes, which all call this.
 
-    told: what the number is and the step, with {} for it. FloatingPointError in a single process; of several, the main
-    one says it and all end with exit code 1.
+    text: the name of the number and the step, with {} for the number. FloatingPointError in a single process;
+    of several, the main one logs the message and all end with exit code 1.
     """
-    bad = not math.isfinite(value)
-    if not processes.all_max([bad])[0]:
+    if not processes.all_max([not math.isfinite(value)])[0]:
         return
-    found = {
-        number: each for number, each in enumerate(processes.gather_objects(value)) if not math.isfinite(each)
-    }
-    where = f" in process {', '.join(map(str, found))}" if len(found) < processes.world_size() else ""
-    message = f"{told.format(next(iter(found.values())))}{where}; {SMALLER}"
+    values = processes.gather_objects(value)
+    bad = [number for number, each in enumerate(values) if not math.isfinite(each)]
+    where = f" in process {', '.join(map(str, bad))}" if len(bad) < len(values) else ""
+    message = f"{text.format(values[bad[0]])}{where}; {SMALLER}"
     if processes.world_size() == 1:
         raise FloatingPointError(message)
-    tell_once(message)
+    log_in_main(message)
     raise Ended(1)
 
 
 def check_weights(model: nn.Module, steps: int) -> None:
-    """`stop_if_not_finite` for the weights after so many steps; the last one's loss may have been finite."""
-    largest = [parameter.detach().abs().max() for parameter in model.parameters() if parameter.numel()]
-    largest = float(torch.stack(largest).max())  # NaN where one is
-    stop_if_not_finite(largest, f"weights are not finite ({{}}) after step {steps - 1}")
+    """End the run where weights are not finite after so many steps; the loss before them may have been."""
+    sizes = [parameter.detach().abs().max() for parameter in model.parameters() if parameter.numel()]
+    largest = torch.stack(sizes).max()  # NaN where one is
+    stop_if_not_finite(float(largest), f"weights are not finite ({{}}) after step {steps - 1}")
 
 
-def tell_once(message: str) -> None:
-    """A line of the log, on stderr too, by the main process; all wait for it, as a launcher ends the others as soon as
-    one has ended."""
+def log_in_main(message: str) -> None:
+    """Log an error in the main process. All wait for it, as a launcher ends all as soon as one has ended."""
     if processes.is_main():
         log.error(message)
     processes.gather_objects(None)

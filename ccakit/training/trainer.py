@@ -1,4 +1,4 @@
-"""The training loop, on accelerate: schedule, validation and the best epoch, checkpoints, exact resume, curves."""
+"""Train a system on accelerate: schedule, validation, the best epoch, checkpoints and exact resume."""
 
 from __future__ import annotations
 
@@ -22,34 +22,22 @@ from ccakit.disk import write_json
 from ccakit.evaluation.embedding import rank, readable
 from ccakit.models.registry import create_model
 from ccakit.models.saved import SavedModel, load_model, save_model
-from ccakit.processes import keep_freed_memory
 from ccakit.training import batchnorm
 from ccakit.training.batches import Loader, Steps
-from ccakit.training.checkpoints import last_good_state, put_state, rng_state, save_state
+from ccakit.training.checkpoints import last_good_state, put_state, remove_old, rng_state, save_state
 from ccakit.training.config import TrainConfig, parse_budget
 from ccakit.training.objectives import StepResult, objective_for
 from ccakit.training.progress import Progress
-from ccakit.training.reporting import Reporter, log_row, notice_collapse, report_unreadable
-from ccakit.training.run_folder import data_facts, keep_rows, open_folder, versions, writing_run
+from ccakit.training.reporting import Reporter, log_row, report_unreadable, warn_of_collapse
+from ccakit.training.run_folder import keep_rows, open_folder, versions, writing_run
 from ccakit.training.setup import checkpoint_activations, learning_rate, parameter_groups, recipe_of
 from ccakit.training.stopping import StopSignals, check_weights, stop, stop_if_not_finite
-
-__all__ = [
-    "Progress",
-    "Trainer",
-    "data_facts",
-    "learning_rate",
-    "parameter_groups",
-    "recipe_of",
-    "train",
-    "versions",
-]
 
 log = logging.getLogger("ccakit")
 
 
 class Trainer:
-    """One run: built from a config, `run()` trains it to the end of its budget and returns its facts."""
+    """Prepare one run from its config; `run()` trains it to the end of its budget and returns its facts."""
 
     def __init__(self, config: TrainConfig, dataset: Dataset | None = None, quiet: bool = False) -> None:
         self.config, self.quiet = config, quiet
@@ -59,15 +47,14 @@ class Trainer:
         processes.start("nccl" if torch.cuda.is_available() else "gloo")
         cpu = processes.launched() and not torch.cuda.is_available()
         if is_initialized() and AcceleratorState().mixed_precision != config.mixed_precision:
-            AcceleratorState._reset_state()  # it would refuse another precision than an earlier run's in this process
-        self.accelerator = Accelerator(
-            cpu=cpu, mixed_precision=config.mixed_precision, kwargs_handlers=handlers
-        )
+            AcceleratorState._reset_state()  # it refuses another precision than that of an earlier run
+        precision = config.mixed_precision
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=handlers)
         set_seed(config.seed)
         self.dataset = dataset or read_dataset(config.data)
         self.saved = self._model()
         self.progress, self.stopping = Progress(), StopSignals(patient=processes.world_size() > 1)
-        if processes.rank():  # each process drops out other units
+        if processes.rank():  # each process has its own dropout
             torch.manual_seed(config.seed + 10**6 * processes.rank())
 
     def _model(self) -> SavedModel:
@@ -78,8 +65,9 @@ class Trainer:
         return SavedModel(model, attributes, transform, recipe)
 
     def run(self) -> dict:
-        """Train; the best epoch by weighted mAP on valid is in `out/model.safetensors`. Returns the run's facts."""
-        self._open()
+        """Train, keep the best epoch's model in `out`, and return the run's facts."""
+        self.open_training()
+        self._open_folder()
         try:
             with self.stopping, processes.together():
                 while self._share() < 1 or self.progress.batch:
@@ -95,16 +83,10 @@ class Trainer:
     def _share(self) -> float:
         return self.progress.share(self.budget, len(self.objective.sampler))
 
-    def _open(self) -> None:
-        self.open_training()
-        self._open_folder()
-        with writing_run(self.out):
-            self.reporter = Reporter(self.out, self.quiet)
-
     def open_training(self) -> None:
-        """Make ready what `step` needs: the objective, the inputs and the optimizer; nothing is written."""
+        """Make what `step` needs: the objective, the inputs, the optimizer; nothing is written."""
         config, model = self.config, self.saved.model
-        keep_freed_memory()
+        processes.keep_freed_memory()
         train, valid = self.dataset["train"], self.dataset["valid"]
         if config.flip and config.cache and model.keeps_features:
             raise ValueError("--flip cannot be used with kept features; take --no-cache, or --freeze none")
@@ -124,16 +106,19 @@ class Trainer:
 
     def _open_folder(self) -> None:
         model, optimizer, folder = self.saved.model, self.optimizer, self.out / "checkpoints"
-        goes_on = self._write(lambda: open_folder(self.out, self.config, self.dataset))
-        state = processes.run_on_main(lambda: last_good_state(folder, model, optimizer)) if goes_on else None
+        resumed = self._write(lambda: open_folder(self.out, self.config, self.dataset))
+        state = processes.run_on_main(lambda: last_good_state(folder, model, optimizer)) if resumed else None
         if state is not None:
             self.progress = put_state(state, model, optimizer, processes.rank())
-            self._go_on(state.facts)
+            self._resume_from(state.facts)
+            self._write(lambda: remove_old(folder, self.progress.step, self.config.keep))
         self._write(lambda: keep_rows(self.out, self.progress.epoch))
         self._write(lambda: report_unreadable(self.out, self.inputs, self.valid_inputs))
+        with writing_run(self.out):
+            self.reporter = Reporter(self.out, self.quiet)
 
     def _write(self, work: Callable[[], object]) -> object:
-        """What the main process writes of the run, and what that gives, in all processes; DataError if it cannot."""
+        """Write a part of the run in the main process; return the result, or raise the DataError, in all."""
 
         def written() -> object:
             with writing_run(self.out):
@@ -141,21 +126,19 @@ class Trainer:
 
         return processes.run_on_main(written)
 
-    def _go_on(self, facts: dict) -> None:
-        if (scaler := self.accelerator.scaler) is not None and facts["scaler"]:
-            scaler.load_state_dict(facts["scaler"])
-        if (before := facts["processes"]) != processes.world_size() and processes.is_main():
-            log.warning(
-                "%s: %d processes before, %d now; batches stay the same, sums differ in the last digits",
-                self.out,
-                before,
-                processes.world_size(),
-            )
+    def _resume_from(self, facts: dict) -> None:
+        if self.accelerator.scaler is not None and facts["scaler"]:
+            self.accelerator.scaler.load_state_dict(facts["scaler"])
+        before, now = facts["processes"], processes.world_size()
+        if before != now and processes.is_main():
+            same = "batches stay the same, sums differ in the last digits"
+            log.warning("%s: %d processes before, %d now; %s", self.out, before, now, same)
 
     def _epoch(self) -> None:
-        """The rest of the epoch, to its end or the budget's."""
-        config, progress, flip = self.config, self.progress, self.config.seed if self.config.flip else None
-        steps = Steps(self.objective, progress.epoch, self.inputs, flip)
+        """Train the rest of the epoch, to its end or the end of the budget."""
+        config, progress = self.config, self.progress
+        flip_seed = config.seed if config.flip else None
+        steps = Steps(self.objective, progress.epoch, self.inputs, flip_seed)
         self.model.train()
         images, started, before = progress.images, time.perf_counter(), progress.seconds
         with Loader(steps, progress.batch, config.workers, config.loader_timeout) as loader:
@@ -170,7 +153,7 @@ class Trainer:
                 self.reporter.step(progress, self._share(), rate)
                 if config.checkpoint_every and progress.step % config.checkpoint_every == 0 and self._settled:
                     self._save()
-        notice_collapse(progress, self._share())
+        warn_of_collapse(progress, self._share())
 
     def _next(self, loader: Loader) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Load the next batch, or stop where a signal asks for it; an error in one process ends all."""
@@ -184,19 +167,21 @@ class Trainer:
     @property
     def _settled(self) -> bool:
         """Whether no gradients wait for more batches, so that the run can stop here and go on exactly."""
-        return self.progress.batch % self.config.accumulate == 0 or self._ends(self.progress.batch)
-
-    def _ends(self, batch: int) -> bool:
-        return batch == len(self.objective.sampler) or self._share() >= 1
+        batch = self.progress.batch
+        ends = batch == len(self.objective.sampler) or self._share() >= 1
+        return ends or batch % self.config.accumulate == 0
 
     def _stop(self, number: int) -> None:
         self._save()
-        where = f"step {self.progress.step} is saved in {self.out}"
-        stop(number, f"stopped; {where}; the same command with --resume goes on from there")
+        saved = f"step {self.progress.step} is saved in {self.out}"
+        stop(number, f"stopped; {saved}; the same command with --resume goes on from there")
 
     def step(self, inputs, extra) -> StepResult:
-        """One step of training on a loaded batch; the optimizer moves with the last batch of those that it takes
-        together, whose gradients' mean it gets, and processes exchange gradients only then."""
+        """Train on a loaded batch.
+
+        The optimizer takes a step after the last batch of a group (`accumulate`), with the mean of their
+        gradients; only then do processes exchange gradients.
+        """
         if self.progress.batch % self.config.accumulate == 0:
             self._begin_group()
         last = (self.progress.batch + 1) % self.config.accumulate == 0 or self._last_of_all()
@@ -204,9 +189,8 @@ class Trainer:
         images = int(extra.pop("images", len(inputs)))  # of the whole batch
         extra = {name: tensor.to(device) for name, tensor in extra.items()}
         with nullcontext() if last else self.accelerator.no_sync(self.model):
-            result = self.objective.step(
-                self.model, inputs.to(device), extra, self._mining, self.inputs.cached
-            )
+            inputs, cached = inputs.to(device), self.inputs.cached
+            result = self.objective.step(self.model, inputs, extra, self._mining, cached)
             result.loss, loss = result.loss.detach(), result.loss
             stop_if_not_finite(float(result.loss), f"the loss is {{}} at step {self.progress.step}")
             self._backward(loss, last)
@@ -215,10 +199,12 @@ class Trainer:
         return result
 
     def _begin_group(self) -> None:
-        """What holds for all batches of a step of the optimizer: their number, stage, mining and learning rate."""
+        """Set what all batches of a group share: their number, stage, mining, learning rate."""
         self.optimizer.zero_grad(set_to_none=True)
         share, config, model = self._share(), self.config, self.saved.model
-        self._together = self.progress.together(self.budget, len(self.objective.sampler), config.accumulate)
+        self._group_size = self.progress.group_size(
+            self.budget, len(self.objective.sampler), config.accumulate
+        )
         model.advance(share)
         slow = model.slow_parameters()[1]
         for group in self.optimizer.param_groups:
@@ -229,17 +215,17 @@ class Trainer:
             self._mining = "all" if share < config.active_from else "active"
 
     def _last_of_all(self) -> bool:
-        """Whether this batch is the epoch's last, or that of a budget in steps."""
-        steps = self.budget.kind == "steps" and self.progress.step + 1 >= self.budget.amount
-        return steps or self.progress.batch + 1 == len(self.objective.sampler)
+        """Whether this batch is the last of the epoch, or of a budget in steps."""
+        out_of_steps = self.budget.kind == "steps" and self.progress.step + 1 >= self.budget.amount
+        return out_of_steps or self.progress.batch + 1 == len(self.objective.sampler)
 
     def _backward(self, loss: torch.Tensor, last: bool) -> None:
-        self.accelerator.backward(loss if self._together == 1 else loss / self._together)
+        self.accelerator.backward(loss / self._group_size)
         if last:
             self.optimizer.step()
 
     def _end_epoch(self) -> None:
-        """Count the epoch, evaluate where it is time to, and save."""
+        """Count the epoch; evaluate and save where it is time."""
         progress = self.progress
         rows, progress.rows, progress.batch = progress.rows, [], 0
         progress.epoch += 1
@@ -263,7 +249,7 @@ class Trainer:
             save_model(self.out, self.saved)
 
     def _save(self) -> None:
-        """A checkpoint of this moment, from which the run goes on exactly."""
+        """Save a checkpoint, from which the run goes on exactly."""
         check_weights(self.saved.model, self.progress.step)
         model, progress = self.saved.model, self.progress
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
@@ -291,7 +277,7 @@ class Trainer:
 def train(
     config: TrainConfig, dataset: Dataset | None = None, quiet: bool = False
 ) -> tuple[SavedModel, dict]:
-    """Train as `config` says; returns the best epoch's model and the run's facts.
+    """Train as `config` says; return the best epoch's model and the run's facts.
 
     Raises DataError for data or a run folder that does not fit, ValueError for settings that do not.
     """

@@ -71,29 +71,45 @@ FACTS = [
     (lambda f: f.pop("progress"), "progress"),
     (lambda f: f["progress"].update(more=1), "progress"),
     (lambda f: f["progress"].pop("best"), "progress"),
-    (lambda f: f["progress"].update(step="x"), "progress whose step is not of type int"),
-    (lambda f: f["progress"].update(step=True), "progress whose step is not of type int"),
+    (
+        lambda f: f["progress"].update(step="x"),
+        "progress whose step is wrong: Input should be a valid integer",
+    ),
+    (
+        lambda f: f["progress"].update(step=True),
+        "progress whose step is wrong: Input should be a valid integer",
+    ),
     (lambda f: f["progress"].update(step=4), "is of step 3, but its progress of another"),
-    (lambda f: f["progress"].update(epoch=-1), "progress below 0"),
-    (lambda f: f["progress"].update(best=float("nan")), "progress whose best is not of type float"),
-    (lambda f: f["progress"].update(rows=[[1, 2, "x"]]), "whose rows is not of type list"),
+    (
+        lambda f: f["progress"].update(epoch=-1),
+        "progress whose epoch is wrong: Input should be greater than or equal to 0",
+    ),
+    (lambda f: f["progress"].update(best=float("nan")), "progress whose best is wrong: Input should be a"),
+    (
+        lambda f: f["progress"].update(rows=[[1, 2, "x"]]),
+        "whose rows is wrong: Input should be a valid number",
+    ),
     (lambda f: f["progress"].update(rows=[[1, 2]]), "whose rows are not those of its batches"),
     (lambda f: f["progress"].update(batch=7), "whose rows are not those of its batches"),
-    (lambda f: f["progress"].update(terms=[1]), "whose terms is not of type dict"),
-    (lambda f: f.update(processes="a"), "tells of 'a' processes"),
+    (lambda f: f["progress"].update(terms=[1]), "whose terms is wrong: Input should be an object"),
+    (lambda f: f.update(processes="a"), "is of 'a' processes"),
     (lambda f: f.update(processes=0), "of 0 processes"),
     (lambda f: f.update(processes=10**12), "random number generators of 1000000000000 processes"),
     (lambda f: f.update(scaler=5), "gradient scaler"),
     (lambda f: f.update(scaler={"scale": 1}), "gradient scaler"),
 ]
 TENSORS = [
-    ("optimizer", lambda t: t.update(x=torch.zeros(1)), "holds x, which is of no parameter"),
+    ("optimizer", lambda t: t.update(x=torch.zeros(1)), "holds x, which belongs to no parameter"),
     (
         "optimizer",
         lambda t: t.update({"9999/step": torch.zeros(1)}),
-        "holds 9999/step, which is of no parameter",
+        "holds 9999/step, which belongs to no parameter",
     ),
-    ("optimizer", lambda t: t.update({"x/step": torch.zeros(1)}), "holds x/step, which is of no parameter"),
+    (
+        "optimizer",
+        lambda t: t.update({"x/step": torch.zeros(1)}),
+        "holds x/step, which belongs to no parameter",
+    ),
     (
         "optimizer",
         lambda t: t.update({first(t, "exp_avg"): torch.zeros(3, 3, 3)}),
@@ -104,9 +120,9 @@ TENSORS = [
     (
         "optimizer",
         lambda t: t.update({"rng/0/cpu": t["rng/0/cpu"][:9].clone()}),
-        "rng/0/cpu, which is no random",
+        "rng/0/cpu, which is not a random",
     ),
-    ("optimizer", lambda t: t.update({"rng/0/cpu": torch.zeros(5056)}), "rng/0/cpu, which is no random"),
+    ("optimizer", lambda t: t.update({"rng/0/cpu": torch.zeros(5056)}), "rng/0/cpu, which is not a random"),
     ("optimizer", lambda t: t.pop("rng/0/cpu"), "random number generators of 1 processes"),
     (
         "optimizer",
@@ -151,7 +167,7 @@ def test_a_checkpoint_that_was_tampered_with_is_one_clear_error(
         assert f"{error.value}; going on from the checkpoint before it" in caplog.text
     tampered(checkpoint.parent / "step-00000002", file, change, True)
     with pytest.raises(
-        DataError, match="holds no checkpoint to go on from: step-00000003/.*; step-00000002/.*anew"
+        DataError, match="holds no checkpoint to go on from: step-00000003/.*; step-00000002/.*again"
     ):
         last_good_state(checkpoint.parent, model, optimizer)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
@@ -190,12 +206,12 @@ ROW = "5,1,0.2,0.001,90.0,30,0.5,40.0"
 def test_a_log_that_no_run_has_written_is_one_clear_error(tmp_path, line, end):
     lines = [",".join(COLUMNS), ROW, line, ROW.replace("5,1", "9,2")]
     (tmp_path / "log.csv").write_text("".join(each + end for each in lines), newline="")
-    with pytest.raises(DataError, match="log.csv, line 3: is no line of a run's log.*or delete it"):
+    with pytest.raises(DataError, match="log.csv, line 3: is not a line of a run's log.*or delete it"):
         keep_rows(tmp_path, 1)
     lines = [*lines[:2], ROW.replace("5,1", "9,2"), line or "x"]
     (tmp_path / "log.csv").write_text(end.join(lines), newline="")  # the last cut short, as by a kill
     keep_rows(tmp_path, 1)
     assert (tmp_path / "log.csv").read_text().split() == [",".join(COLUMNS), ROW]
     (tmp_path / "log.csv").write_bytes(b"\xff\xfe\x00\n")
-    with pytest.raises(DataError, match="log.csv, line 1: is no line of a run's log"):
+    with pytest.raises(DataError, match="log.csv, line 1: is not a line of a run's log"):
         keep_rows(tmp_path, 1)

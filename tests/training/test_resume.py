@@ -318,7 +318,7 @@ def test_resume_on_other_data_says_what_differs(garments, ended, draw, tmp_path)
     """Which split, and in what; a query that has become a candidate too, though all labels are where they were."""
 
     def told(data) -> str:
-        with pytest.raises(DataError, match="data.json: tells of other data than --data: ") as error:
+        with pytest.raises(DataError, match="data.json: is of other data than --data: ") as error:
             go_on(data, ended)
         return error.value.problem.split("--data: ")[1]
 

@@ -27,7 +27,7 @@ from ccakit.models.saved import load_model
 from ccakit.settings import from_preset
 from ccakit.training.config import TrainConfig
 from ccakit.training.progress import Progress
-from ccakit.training.reporting import notice_collapse
+from ccakit.training.reporting import warn_of_collapse
 from ccakit.training.setup import learning_rate
 from ccakit.training.trainer import train
 
@@ -178,7 +178,7 @@ def test_a_run_that_finds_its_way_out_has_not_collapsed(caplog):
     progress, found = Progress(), []
     for share, value in ((0.2, 0.0), (0.4, 0.001), (0.6, 0.001), (0.8, 0.3), (1.0, 0.002)):
         progress.rows = [[0.2, 10, 0.5]] * 6 + [[0.2, 10, value]] * 2
-        notice_collapse(progress, share)
+        warn_of_collapse(progress, share)
         found.append((progress.collapsed, caplog.text.count("training has collapsed")))
     assert found == [(False, 0), (True, 1), (True, 1), (False, 1), (True, 2)]
 
@@ -372,7 +372,7 @@ def test_how_many_batches_are_taken_together():
     def groups(budget, steps_per_epoch, accumulate):
         progress, found = Progress(), []
         for _ in range(2 * steps_per_epoch):
-            found.append(progress.together(parse_budget(budget), steps_per_epoch, accumulate))
+            found.append(progress.group_size(parse_budget(budget), steps_per_epoch, accumulate))
             progress.step += found[-1]
             progress.batch = (progress.batch + found[-1]) % steps_per_epoch
             if progress.step >= 2 * steps_per_epoch:
