@@ -248,9 +248,18 @@ def test_weights_of_another_network_are_refused(system, trunk, other, tmp_path):
     assert f"{other}.safetensors" in one_line(error)
 
 
-MODULES = {"pickle", "dill", "joblib", "cloudpickle", "shelve", "marshal", "pandas"}
+MODULES = {"pickle", "dill", "joblib", "cloudpickle", "shelve", "marshal"}
 CALLS = {"torch.load": "weights_only", "np.load": "allow_pickle", "numpy.load": "allow_pickle"}
-NEVER = ("read_pickle", "jit.load", "hub.load", "yaml.load", "unsafe_load", "from_pickle", "torch.package")
+NEVER = (
+    "read_pickle",
+    "read_hdf",
+    "jit.load",
+    "hub.load",
+    "yaml.load",
+    "unsafe_load",
+    "from_pickle",
+    "torch.package",
+)
 
 
 def python_sources() -> list[tuple[str, str]]:
@@ -275,6 +284,8 @@ def problems(name: str, text: str) -> list[str]:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             roots = {n.split(".")[0] for n in names} & MODULES
             found += [f"{name}: imports {root}" for root in roots]
+            loaders = {a.name for a in node.names} & {*NEVER, "*"} if isinstance(node, ast.ImportFrom) else ()
+            found += [f"{name}: imports {loader} by its bare name" for loader in loaders]
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             found += [f"{name}: calls {called}" for never in NEVER if called.endswith(never)]
@@ -302,6 +313,9 @@ def test_no_source_can_load_a_pickle():
         "np.load(f)",
         "np.load(f, allow_pickle=True)",
         "pd.read_pickle(f)",
+        "pd.read_hdf(f)",
+        "from pandas import read_pickle",
+        "from pandas import *",
         "torch.jit.load(f)",
         "yaml.load(f)",
         "import joblib.x",
