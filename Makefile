@@ -52,7 +52,7 @@ $(VENV)/.bench-installed: $(VENV)/.installed
 benchmark: $(VENV)/.bench-installed  ## measure what is claimed of speed, and write results/speed.csv
 	@$(BIN)/python -m benchmarks.all
 
-figures: $(VENV)/.installed  ## draw every figure and table of the paper anew, into runs/figures
+figures: $(VENV)/.installed  ## draw every figure and table of the paper, into runs/figures
 	@for script in figures/figure*.py figures/table*.py; do $(BIN)/python $$script || exit 1; done
 
 lint: $(VENV)/.tests-installed  ## ruff, and pyright on the package's face
