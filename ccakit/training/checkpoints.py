@@ -11,14 +11,14 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal, Optional
 
 import torch
+from annotated_types import Ge, Len
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ccakit.disk import (
     differences,
@@ -35,19 +35,36 @@ from ccakit.training.progress import Progress
 
 log = logging.getLogger("ccakit")
 FORMAT = 2
-KEEP = 2
 FILES = ("model.safetensors", "optimizer.safetensors")
-SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
+ScalerValue = Literal["scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"]
+
+
+@dataclass
+class Facts:
+    """The content of state.json."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    format: Literal[2]
+    digests: dict[str, str]
+    """The checksum of each of FILES."""
+    step: int
+    progress: Progress
+    processes: Annotated[int, Ge(1)]
+    scaler: Optional[Annotated[dict[ScalerValue, int | float], Len(5)]]
+    """The state of fp16's gradient scaler, if there is one."""
+    digest: str
+    """The checksum of all the others."""
 
 
 @dataclass
 class State:
-    """Hold a checkpoint: the run's facts, the tensors of model and optimizer, and each process's RNG."""
+    """Hold a checkpoint: the run's facts, the model's tensors, and those of the optimizer and of each
+    process's RNG, by their names in the file."""
 
-    facts: dict
+    facts: Facts
     model: dict[str, torch.Tensor]
-    moments: dict[int, dict[str, torch.Tensor]]
-    rng: list[dict[str, torch.Tensor]]
+    others: dict[str, torch.Tensor]
 
 
 def rng_state() -> dict[str, torch.Tensor]:
@@ -56,26 +73,22 @@ def rng_state() -> dict[str, torch.Tensor]:
     return {**state, "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else state
 
 
-def save_state(
-    folder: Path, model, optimizer, progress: Progress, *, scaler=None, rngs=None, keep: int = KEEP
-) -> None:
+def save_state(folder: Path, model, optimizer, progress: Progress, *, scaler, rngs: list, keep: int) -> None:
     """Write a checkpoint `step-N` to `folder`, and delete all but the last `keep`.
 
-    scaler: the state of fp16's gradient scaler, if any. rngs: `rng_state` of each process, by default of this
-    process alone. OSError where it cannot be written; earlier checkpoints then stay as they are.
+    scaler: the state of fp16's gradient scaler, or None. rngs: `rng_state` of each process. OSError where it
+    cannot be written; earlier checkpoints then stay as they are.
     """
-    partial, rngs = folder / f".partial-{os.getpid()}", rngs or [rng_state()]
     facts = {"step": progress.step, "progress": vars(progress), "processes": len(rngs), "scaler": scaler}
-    target = folder / f"step-{progress.step:08d}"
+    partial, target = folder / ".partial-new", folder / f"step-{progress.step:08d}"
     try:
         with named(target):
             _write_state(partial, model, optimizer, facts, rngs)
             _remove(target)
             os.replace(partial, target)
             sync(folder)
-    except OSError:
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
     remove_old(folder, progress.step, keep)
 
 
@@ -103,7 +116,7 @@ def sealed(facts: dict) -> dict:
 def _remove(checkpoint: Path) -> None:
     """Delete a checkpoint; it is not one any more as soon as this begins."""
     if checkpoint.exists():
-        gone = checkpoint.parent / f".partial-{os.getpid()}-old"
+        gone = checkpoint.with_name(".partial-old")
         shutil.rmtree(gone, ignore_errors=True)
         os.replace(checkpoint, gone)
         shutil.rmtree(gone)
@@ -111,17 +124,15 @@ def _remove(checkpoint: Path) -> None:
 
 def remove_old(folder: Path, step: int, keep: int) -> None:
     """Delete the checkpoints before a step, all but the last `keep` of the folder."""
-    for old in newest_first(folder)[max(1, keep) :]:
+    for old in newest_first(folder)[keep:]:
         if old.name < f"step-{step:08d}":
             _remove(old)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what ended processes have left half written or half deleted."""
+    """Delete what a run that was killed has left half written or half deleted."""
     for partial in folder.glob(".partial-*"):
-        owner = partial.name.split("-")[1]
-        if not (owner.isdigit() and int(owner) != os.getpid() and Path(f"/proc/{owner}").exists()):
-            shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def newest_first(folder: Path) -> list[Path]:
@@ -134,118 +145,85 @@ def last_good_state(folder: Path, model, optimizer) -> State | None:
 
     None where there is no checkpoint; DataError where there are some, but no good one.
     """
-    bad: list[DataError] = []
+    problems = []
     for checkpoint in newest_first(folder):
         try:
-            state = read_state(checkpoint, model, optimizer)
+            return read_state(checkpoint, model, optimizer)
         except DataError as error:
-            bad.append(error)
-            continue
-        for error in bad:
-            log.warning("%s; going on from the checkpoint before it", error)
-        return state
-    if bad:
-        problems = "; ".join(f"{error.path.relative_to(folder)} {error.problem}" for error in bad)
-        remedy = "Delete it to begin again with --resume."
-        raise DataError(folder, f"holds no checkpoint to go on from: {problems}", remedy)
-    return None
+            log.warning("%s; trying the checkpoint before it", error)
+            problems.append(f"{error.path.relative_to(folder)} {error.problem}")
+    if not problems:
+        return None
+    remedy = "Delete it to begin again with --resume."
+    raise DataError(folder, f"holds no checkpoint to go on from: {'; '.join(problems)}", remedy)
 
 
 def read_state(checkpoint: Path, model, optimizer) -> State:
     """Read a checkpoint; DataError where it is not whole, was changed, or is another model's."""
     remedy = f"Delete {checkpoint} to go on from the checkpoint before it."
-    facts = read_json(checkpoint / "state.json", remedy)
-    with _naming(checkpoint / "state.json", remedy):
-        if facts.get("format") != FORMAT:
-            raise ValueError(f"has the format {facts.get('format')!r}, and this ccakit reads {FORMAT}")
-        if facts != sealed(facts):
-            raise ValueError("is not what was written")
-        _check_facts(facts)
-    weights, others = (load_tensors(checkpoint / name, remedy) for name in FILES)
-    for name in FILES:
-        with _naming(checkpoint / name, remedy):
-            if file_digest(checkpoint / name) != facts["digests"][name]:
-                raise ValueError("is not what was written")
-    with _naming(checkpoint / FILES[0], remedy):
-        if differ := differences(weights, model.state_dict()):
-            raise ValueError(f"holds another model than the config's: it {differ}")
-    with _naming(checkpoint / FILES[1], remedy):
-        return State(facts, weights, _moments(others, optimizer), _rngs(others, facts["processes"]))
-
-
-@contextmanager
-def _naming(file: Path, remedy: str) -> Iterator[None]:
-    """Turn a ValueError inside into a DataError of the file."""
+    values = read_json(checkpoint / "state.json", remedy)
     try:
-        yield
+        facts = _parse(values)
     except ValueError as error:
-        raise DataError(file, str(error), remedy) from error
+        raise DataError(checkpoint / "state.json", str(error), remedy) from error
+    weights, others = (load_tensors(checkpoint / name, remedy) for name in FILES)
+    expected = model.state_dict(), _expected(others, facts.processes, optimizer)
+    for name, tensors, wanted in zip(FILES, (weights, others), expected):
+        if file_digest(checkpoint / name) != facts.digests.get(name):
+            raise DataError(checkpoint / name, "is not what was written", remedy)
+        if differ := differences(tensors, wanted):
+            problem = f"holds another model than the config's, or another run: it {differ}"
+            raise DataError(checkpoint / name, problem, remedy)
+    return State(facts, weights, others)
 
 
-def _check_facts(facts: dict) -> None:
-    """Raise ValueError where state.json says what no run writes."""
-    digests, processes, scaler = (facts.get(name) for name in ("digests", "processes", "scaler"))
-    if not isinstance(digests, dict) or digests.keys() != set(FILES):
-        raise ValueError(f"does not hold the digests of {' and '.join(FILES)}")
-    if type(processes) is not int or processes < 1:
-        raise ValueError(f"is of {processes!r} processes")
-    if Progress.from_json(facts.get("progress")).step != facts.get("step"):
-        raise ValueError(f"is of step {facts.get('step')!r}, but its progress of another")
-    if scaler and not (
-        isinstance(scaler, dict) and scaler.keys() == SCALER and _are_numbers(scaler.values())
-    ):
-        raise ValueError("does not hold the state of a gradient scaler")
+def _parse(values: dict) -> Facts:
+    """Check the content of state.json; ValueError for what no run writes."""
+    try:
+        facts = TypeAdapter(Facts).validate_json(json.dumps(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"is wrong at {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    progress = facts.progress
+    if values["progress"].keys() - {"unreadable"} != vars(progress).keys():  # which version 0.1 kept
+        raise ValueError("does not hold a run's progress")
+    if facts.step != progress.step:
+        raise ValueError(f"is of step {facts.step}, but its progress of another")
+    if len(progress.rows) != progress.batch:
+        raise ValueError("has a progress whose rows are not those of its batches")
+    if values != sealed(values):
+        raise ValueError("is not what was written")
+    return facts
 
 
-def _are_numbers(values: Iterable) -> bool:
-    return all(type(value) in (int, float) for value in values)
-
-
-def _moments(tensors: dict, optimizer) -> dict[int, dict[str, torch.Tensor]]:
-    """Take AdamW's moments by the parameter's number; ValueError where a tensor is not its parameter's."""
+def _expected(others: dict, processes: int, optimizer) -> dict[str, torch.Tensor]:
+    """Give tensors of the names, shapes and types that `others` must have: AdamW's moments of parameters that
+    have had a gradient, and the random number generators of all processes."""
+    expected, rng = {}, rng_state()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        number, _, moment = name.partition("/")
-        if number == "rng":
-            continue
-        if not re.fullmatch("[0-9]{1,9}", number) or not moment or int(number) >= len(parameters):
-            raise ValueError(f"holds {name}, which belongs to no parameter")
-        moments.setdefault(int(number), {})[moment] = tensor
-    for number, entry in moments.items():
-        wanted = {"step": torch.tensor(0.0), "exp_avg": parameters[number], "exp_avg_sq": parameters[number]}
-        if differ := differences(entry, wanted):
-            raise ValueError(f"does not hold the moments of parameter {number}: it {differ}")
-    return moments
-
-
-def _rngs(tensors: dict, processes: int) -> list[dict[str, torch.Tensor]]:
-    """Take each process's random number generators; ValueError where one is missing, or is not one."""
-    states = {name: tensor for name, tensor in tensors.items() if name.startswith("rng/")}
-    wanted = {f"rng/{process}/cpu" for process in range(min(processes, len(states)))}
-    others = {name.replace("cpu", "cuda") for name in wanted}
-    if len(wanted) < processes or not wanted <= states.keys() <= wanted | others:
-        raise ValueError(f"does not hold the random number generators of {processes} processes")
-    rngs: list[dict[str, torch.Tensor]] = [{} for _ in range(processes)]
-    for name, state in states.items():
-        _, process, device = name.split("/")
-        try:
-            if device == "cpu" or torch.cuda.is_available():
-                torch.Generator(device).set_state(state)
-        except (RuntimeError, TypeError) as error:
-            problem = f"holds {name}, which is not a random number generator's state ({error})"
-            raise ValueError(problem) from error
-        rngs[int(process)][device] = state
-    return rngs
+    for number, parameter in enumerate(parameters):
+        if f"{number}/step" in others:
+            expected[f"{number}/step"] = torch.tensor(0.0)
+            expected[f"{number}/exp_avg"] = expected[f"{number}/exp_avg_sq"] = parameter
+    for process in range(min(processes, len(others) + 1)):  # one too many is enough to be missed
+        expected[f"rng/{process}/cpu"] = rng["cpu"]
+        if (cuda := f"rng/{process}/cuda") in others:
+            expected[cuda] = rng.get("cuda", others[cuda])
+    return expected
 
 
 def put_state(state: State, model, optimizer, process: int = 0) -> Progress:
     """Load what `read_state` read into model, optimizer and RNG; return where the run stands."""
     model.load_state_dict(state.model)
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in state.others.items():
+        number, moment = name.split("/", 1)
+        if number != "rng":
+            moments.setdefault(int(number), {})[moment] = tensor
     groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state.moments, "param_groups": groups})
-    rng = state.rng[process % len(state.rng)]
-    torch.set_rng_state(rng["cpu"])
-    if torch.cuda.is_available() and "cuda" in rng:
-        torch.cuda.set_rng_state(rng["cuda"])
-    return Progress.from_json(state.facts["progress"])
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    rng = f"rng/{process % state.facts.processes}"
+    torch.set_rng_state(state.others[f"{rng}/cpu"])
+    if torch.cuda.is_available() and f"{rng}/cuda" in state.others:
+        torch.cuda.set_rng_state(state.others[f"{rng}/cuda"])
+    return state.facts.progress

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Annotated
 
-from annotated_types import Ge
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from annotated_types import Ge, Len
+from pydantic import ConfigDict
 
 from ccakit.training.config import Budget
 
@@ -25,7 +24,7 @@ class Progress:
     epoch: Count = 0
     batch: Count = 0
     """Batches of the epoch."""
-    rows: list[list[float]] = field(default_factory=list)
+    rows: list[Annotated[list[float], Len(3, 3)]] = field(default_factory=list)
     """Loss, triplets and spread of each of the epoch's batches."""
     terms: dict[str, float] = field(default_factory=dict)
     """The system's own losses in the last batch."""
@@ -37,22 +36,6 @@ class Progress:
     best_epoch: int = -1
     collapsed: bool = False
     """Whether all embeddings of a batch were one point, in some space, at the end of the last epoch."""
-
-    @classmethod
-    def from_json(cls, values: object) -> Progress:
-        """Read what a checkpoint's JSON says; ValueError for what no run can have written."""
-        names = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or values.keys() - {"unreadable"} != names:  # which version 0.1 kept
-            raise ValueError("does not hold a run's progress")
-        try:
-            kept = json.dumps({name: values[name] for name in names})
-            progress = TypeAdapter(cls).validate_json(kept)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ValueError(f"has a progress whose {first['loc'][0]} is wrong: {first['msg']}") from None
-        if len(progress.rows) != progress.batch or any(len(row) != 3 for row in progress.rows):
-            raise ValueError("has a progress whose rows are not those of its batches")
-        return progress
 
     def share(self, budget: Budget, steps_per_epoch: int) -> float:
         """Compute how much of the budget is used, 0 to 1."""

@@ -110,7 +110,7 @@ class Trainer:
         state = processes.run_on_main(lambda: last_good_state(folder, model, optimizer)) if resumed else None
         if state is not None:
             self.progress = put_state(state, model, optimizer, processes.rank())
-            self._resume_from(state.facts)
+            self._resume_from(state.facts.scaler, state.facts.processes)
             self._write(lambda: remove_old(folder, self.progress.step, self.config.keep))
         self._write(lambda: keep_rows(self.out, self.progress.epoch))
         self._write(lambda: report_unreadable(self.out, self.inputs, self.valid_inputs))
@@ -126,10 +126,10 @@ class Trainer:
 
         return processes.run_on_main(written)
 
-    def _resume_from(self, facts: dict) -> None:
-        if self.accelerator.scaler is not None and facts["scaler"]:
-            self.accelerator.scaler.load_state_dict(facts["scaler"])
-        before, now = facts["processes"], processes.world_size()
+    def _resume_from(self, scaler: dict | None, before: int) -> None:
+        if self.accelerator.scaler is not None and scaler:
+            self.accelerator.scaler.load_state_dict(scaler)
+        now = processes.world_size()
         if before != now and processes.is_main():
             same = "batches stay the same, sums differ in the last digits"
             log.warning("%s: %d processes before, %d now; %s", self.out, before, now, same)

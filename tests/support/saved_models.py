@@ -13,7 +13,7 @@ from ccakit.data.transform import ImageTransform
 from ccakit.disk import write_json
 from ccakit.models.registry import create_model
 from ccakit.models.saved import SavedModel
-from ccakit.training.checkpoints import put_state, read_state, save_state
+from ccakit.training.checkpoints import put_state, read_state, rng_state, save_state
 from ccakit.training.progress import Progress
 
 ATTRIBUTES = Attributes(("neck_design", "tone"), (("V", "round"), ("dark", "light")))
@@ -33,7 +33,8 @@ def two_checkpoints(tmp_path: Path) -> Path:
     for step in (2, 3):
         optimizer.step()
         progress = Progress(step=step, batch=1, rows=[[0.2, 5, 0.5]], terms={"mask": 0.1})
-        save_state(tmp_path / "checkpoints", model, optimizer, progress)
+        options = dict(scaler=None, rngs=[rng_state()], keep=2)
+        save_state(tmp_path / "checkpoints", model, optimizer, progress, **options)
     return tmp_path / "checkpoints" / "step-00000003"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -62,78 +63,82 @@ def tampered(checkpoint: Path, file: str, change, seal: bool) -> None:
 
 
 FACTS = [
-    (lambda f: f.update(format=9), "has the format 9, and this ccakit reads 2"),
-    (lambda f: f.pop("format"), "has the format None"),
-    (lambda f: f.pop("digests"), "digests of model.safetensors and optimizer"),
-    (lambda f: f.update(digests=list(f["digests"])), "digests of model.safetensors and optimizer"),
-    (lambda f: f["digests"].pop(FILES[1]), "digests of model.safetensors and optimizer"),
-    (lambda f: f.update(progress=3), "progress"),
-    (lambda f: f.pop("progress"), "progress"),
-    (lambda f: f["progress"].update(more=1), "progress"),
-    (lambda f: f["progress"].pop("best"), "progress"),
+    (lambda f: f.update(format=9), "is wrong at format: Input should be 2"),
+    (lambda f: f.pop("format"), "is wrong at format: Field required"),
+    (lambda f: f.pop("digests"), "is wrong at digests: Field required"),
+    (lambda f: f.update(digests=list(f["digests"])), "is wrong at digests: Input should be an object"),
+    (lambda f: f["digests"].pop(FILES[1]), "is not what was written"),
+    (lambda f: f.update(progress=3), "is wrong at progress: Input should be an object"),
+    (lambda f: f.pop("progress"), "is wrong at progress: Field required"),
+    (lambda f: f["progress"].update(more=1), "does not hold a run's progress"),
+    (lambda f: f["progress"].pop("best"), "does not hold a run's progress"),
+    (lambda f: f.update(more=1), "is wrong at more: Unexpected keyword argument"),
     (
         lambda f: f["progress"].update(step="x"),
-        "progress whose step is wrong: Input should be a valid integer",
+        "is wrong at progress.step: Input should be a valid integer",
     ),
     (
         lambda f: f["progress"].update(step=True),
-        "progress whose step is wrong: Input should be a valid integer",
+        "is wrong at progress.step: Input should be a valid integer",
     ),
     (lambda f: f["progress"].update(step=4), "is of step 3, but its progress of another"),
     (
         lambda f: f["progress"].update(epoch=-1),
-        "progress whose epoch is wrong: Input should be greater than or equal to 0",
+        "is wrong at progress.epoch: Input should be greater than or equal to 0",
     ),
-    (lambda f: f["progress"].update(best=float("nan")), "progress whose best is wrong: Input should be a"),
+    (lambda f: f["progress"].update(best=float("nan")), "is wrong at progress.best: Input should be a"),
     (
         lambda f: f["progress"].update(rows=[[1, 2, "x"]]),
-        "whose rows is wrong: Input should be a valid number",
+        "is wrong at progress.rows.0.2: Input should be a valid number",
     ),
-    (lambda f: f["progress"].update(rows=[[1, 2]]), "whose rows are not those of its batches"),
+    (
+        lambda f: f["progress"].update(rows=[[1, 2]]),
+        "is wrong at progress.rows.0: List should have at least 3 items",
+    ),
     (lambda f: f["progress"].update(batch=7), "whose rows are not those of its batches"),
-    (lambda f: f["progress"].update(terms=[1]), "whose terms is wrong: Input should be an object"),
-    (lambda f: f.update(processes="a"), "is of 'a' processes"),
-    (lambda f: f.update(processes=0), "of 0 processes"),
-    (lambda f: f.update(processes=10**12), "random number generators of 1000000000000 processes"),
-    (lambda f: f.update(scaler=5), "gradient scaler"),
-    (lambda f: f.update(scaler={"scale": 1}), "gradient scaler"),
+    (lambda f: f["progress"].update(terms=[1]), "is wrong at progress.terms: Input should be an object"),
+    (lambda f: f.update(processes="a"), "is wrong at processes: Input should be a valid integer"),
+    (lambda f: f.update(processes=0), "is wrong at processes: Input should be greater than or equal to 1"),
+    (lambda f: f.update(processes=10**12), "another run: it lacks rng/1/cpu"),
+    (lambda f: f.update(scaler=5), "is wrong at scaler: Input should be an object"),
+    (lambda f: f.update(scaler={"scale": 1}), "is wrong at scaler: Dictionary should have at least 5 items"),
 ]
 TENSORS = [
-    ("optimizer", lambda t: t.update(x=torch.zeros(1)), "holds x, which belongs to no parameter"),
+    ("optimizer", lambda t: t.update(x=torch.zeros(1)), "it also has x"),
     (
         "optimizer",
         lambda t: t.update({"9999/step": torch.zeros(1)}),
-        "holds 9999/step, which belongs to no parameter",
+        "it also has 9999/step",
     ),
     (
         "optimizer",
         lambda t: t.update({"x/step": torch.zeros(1)}),
-        "holds x/step, which belongs to no parameter",
+        "it also has x/step",
     ),
     (
         "optimizer",
         lambda t: t.update({first(t, "exp_avg"): torch.zeros(3, 3, 3)}),
-        "in another shape or type exp_avg",
+        "in another shape or type [0-9]*/exp_avg",
     ),
-    ("optimizer", lambda t: t.pop(first(t, "exp_avg_sq")), "it lacks exp_avg_sq"),
-    ("optimizer", lambda t: t.update({first(t, "step") + "/x": torch.zeros(1)}), "it also has step/x"),
+    ("optimizer", lambda t: t.pop(first(t, "exp_avg_sq")), "it lacks [0-9]*/exp_avg_sq"),
+    ("optimizer", lambda t: t.update({first(t, "step") + "/x": torch.zeros(1)}), "it also has [0-9]*/step/x"),
     (
         "optimizer",
         lambda t: t.update({"rng/0/cpu": t["rng/0/cpu"][:9].clone()}),
-        "rng/0/cpu, which is not a random",
+        "in another shape or type rng/0/cpu",
     ),
-    ("optimizer", lambda t: t.update({"rng/0/cpu": torch.zeros(5056)}), "rng/0/cpu, which is not a random"),
-    ("optimizer", lambda t: t.pop("rng/0/cpu"), "random number generators of 1 processes"),
+    ("optimizer", lambda t: t.update({"rng/0/cpu": torch.zeros(5056)}), "in another shape or type rng/0/cpu"),
+    ("optimizer", lambda t: t.pop("rng/0/cpu"), "it lacks rng/0/cpu"),
     (
         "optimizer",
         lambda t: t.update({"rng/7/cpu": t["rng/0/cpu"].clone()}),
-        "random number generators of 1 processes",
+        "it also has rng/7/cpu",
     ),
-    ("optimizer", lambda t: t.update({"rng/0/x": torch.zeros(1)}), "random number generators of 1 processes"),
+    ("optimizer", lambda t: t.update({"rng/0/x": torch.zeros(1)}), "it also has rng/0/x"),
     (
         "model",
         lambda t: t.pop("head.fc.bias"),
-        "holds another model than the config's: it lacks head.fc.bias",
+        "another run: it lacks head.fc.bias",
     ),
     ("model", lambda t: t.update({"head.fc.bias": torch.zeros(1)}), "in another shape or type head.fc.bias"),
 ]
@@ -162,9 +167,9 @@ def test_a_checkpoint_that_was_tampered_with_is_one_clear_error(
         tampered(checkpoint, file, change, seal)
         with pytest.raises(DataError, match="Delete .* to go on from the checkpoint before it") as error:
             read_state(checkpoint, model, optimizer)
-        assert error.value.path.parent == checkpoint and (not seal or told in error.value.problem)
-        assert last_good_state(checkpoint.parent, model, optimizer).facts["step"] == 2
-        assert f"{error.value}; going on from the checkpoint before it" in caplog.text
+        assert error.value.path.parent == checkpoint and (not seal or re.search(told, error.value.problem))
+        assert last_good_state(checkpoint.parent, model, optimizer).facts.step == 2
+        assert f"{error.value}; trying the checkpoint before it" in caplog.text
     tampered(checkpoint.parent / "step-00000002", file, change, True)
     with pytest.raises(
         DataError, match="holds no checkpoint to go on from: step-00000003/.*; step-00000002/.*again"
