@@ -60,7 +60,7 @@ class TripletObjective:
 
     def prepare(self, batch: TripletBatch) -> tuple[np.ndarray, dict[str, Tensor]]:
         """Give the images of this process's triplets, (U,), and the other tensors that the loss needs."""
-        part = TripletBatch(*map(processes.shard, _columns(batch)))
+        part = TripletBatch(*map(processes.shard, batch))
         images, gather = part.distinct()
         weight = {"weight": _weights(images, batch)} if processes.world_size() > 1 else {}
         gather, condition = torch.from_numpy(gather), torch.from_numpy(np.tile(part.condition, 3))
@@ -111,13 +111,9 @@ class SpacesObjective:
         return _result(model, out, compare, spread(out.embedding))
 
 
-def _columns(batch: TripletBatch) -> tuple[np.ndarray, ...]:
-    return batch.anchor, batch.positive, batch.negative, batch.condition
-
-
 def _weights(images: np.ndarray, batch: TripletBatch) -> Tensor:
     """Divide 1 by the number of processes that encode each of the images: (U,) float32."""
-    triplets = np.stack(_columns(batch)[:3], axis=1)  # (T, 3)
+    triplets = np.stack([batch.anchor, batch.positive, batch.negative], axis=1)  # (T, 3)
     parts = [np.unique(part) for part in np.array_split(triplets, processes.world_size())]
     found, counts = np.unique(np.concatenate(parts), return_counts=True)
     return torch.from_numpy((1 / counts[np.searchsorted(found, images)]).astype(np.float32))

@@ -7,15 +7,14 @@ alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 NEGATIVES = ("asen", "asen++")
 
 
-@dataclass(frozen=True)
-class TripletBatch:
+class TripletBatch(NamedTuple):
     """T triplets (anchor, positive, negative, condition): each array (T,), images by index."""
 
     anchor: np.ndarray
@@ -25,8 +24,7 @@ class TripletBatch:
 
     def distinct(self) -> tuple[np.ndarray, np.ndarray]:
         """List the distinct images (U,), and where each triplet's images are in it (3T,)."""
-        images = np.concatenate([self.anchor, self.positive, self.negative])
-        return np.unique(images, return_inverse=True)
+        return np.unique(np.concatenate([self.anchor, self.positive, self.negative]), return_inverse=True)
 
 
 class ValueIndex:
@@ -36,21 +34,19 @@ class ValueIndex:
     """
 
     def __init__(self, rows: np.ndarray, conditions: int) -> None:
-        self.images: list[list[np.ndarray]] = []
-        self.labels: list[np.ndarray] = []
+        self.images, self.starts, self.pooled, self.anchors = [], [], [], []
         for condition in range(conditions):
             labelled = rows[rows[:, 1] == condition]
-            labels = np.unique(labelled[:, 2])
-            self.labels.append(labels)
-            self.images.append([np.unique(labelled[labelled[:, 2] == label, 0]) for label in labels])
-        pairs: dict[tuple[int, int], set[int]] = {}
-        for image, condition, label in rows.tolist():
-            pairs.setdefault((image, condition), set()).add(label)
-        self.several = {key: labels for key, labels in pairs.items() if len(labels) > 1}
-        self.anchors: list[list[int]] = []  # values with two images, where a labelled image lacks the value
-        for by_value in self.images:
-            total = len(np.unique(np.concatenate(by_value))) if by_value else 0
-            self.anchors.append([value for value, images in enumerate(by_value) if 1 < len(images) < total])
+            pairs = np.unique(labelled[:, [2, 0]], axis=0)  # by value, then by image
+            starts = np.unique(pairs[:, 0], return_index=True)[1]
+            pooled = pairs[:, 1]
+            images = np.split(pooled, starts[1:])
+            total = len(np.unique(pooled))
+            self.images.append(images)  # of each value
+            self.starts.append(starts)  # where they begin in `pooled`
+            self.pooled.append(pooled)
+            # values with two images, where a labelled image lacks the value
+            self.anchors.append([value for value, having in enumerate(images) if 1 < len(having) < total])
         self.usable = [condition for condition in range(conditions) if self.anchors[condition]]
         if not self.usable:
             raise ValueError("no condition has two images of one value and one of another: no triplet exists")
@@ -97,21 +93,20 @@ class TripletSampler:
             images, anchors = self.index.images[condition], self.index.anchors[condition]
             value = anchors[rng.integers(len(anchors))]
             anchor, positive = _two_of(images[value], rng)
-            negative = self._negative(images, value, rng)
-            carried = self.index.several.get((negative, condition), ())
-            if self.index.labels[condition][value] not in carried:
+            negative = self._negative(condition, value, rng)
+            begin, end = np.searchsorted(images[value], [negative, negative + 1])
+            if begin == end:  # the negative does not carry the value, too
                 return anchor, positive, negative, condition
 
-    def _negative(self, images: list[np.ndarray], value: int, rng: np.random.Generator) -> int:
-        others = [i for i in range(len(images)) if i != value]
+    def _negative(self, condition: int, value: int, rng: np.random.Generator) -> int:
+        images = self.index.images[condition]
         if self.negatives == "asen++":
-            pool = images[others[rng.integers(len(others))]]
+            other = rng.integers(len(images) - 1)
+            pool = images[other + (other >= value)]
             return int(pool[rng.integers(len(pool))])
-        sizes = np.cumsum([len(images[i]) for i in others])
-        drawn = int(rng.integers(sizes[-1]))
-        value_index = int(np.searchsorted(sizes, drawn, side="right"))
-        first = sizes[value_index - 1] if value_index else 0
-        return int(images[others[value_index]][drawn - first])
+        pooled, size = self.index.pooled[condition], len(images[value])
+        drawn = rng.integers(len(pooled) - size)
+        return int(pooled[drawn + size * (drawn >= self.index.starts[condition][value])])
 
 
 class ShuffledBatches:
