@@ -57,12 +57,13 @@ from common import (
     unpack,
     write_prepared,
 )
+from csn_lists import read_csn_lists, repeating
 from tqdm import tqdm
 
 from ccakit.attributes import Attributes
 from ccakit.data.split import SPLITS, Dataset
 from ccakit.data.text import CONTROL, count, read_content, split_lines
-from ccakit.data.triplet_lists import read_csn_lists, repeating, write_triplets
+from ccakit.data.triplet_lists import write_triplets
 from ccakit.errors import DataError
 from ccakit.training.samplers import TripletSampler
 

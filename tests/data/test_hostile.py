@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from attacks import attack, damage, damaged, watched
+from csn_lists import read_csn_triplets
 from hypothesis import HealthCheck, Phase, given, settings
 from PIL import Image
 
@@ -19,7 +20,7 @@ from ccakit.data.meta import MOST_VALUES, read_meta
 from ccakit.data.rows import read_all_values, read_regions, read_rows
 from ccakit.data.split import Split
 from ccakit.data.text import CONTROL, leaves, read_filenames
-from ccakit.data.triplet_lists import read_csn_triplets, read_triplets, write_triplets
+from ccakit.data.triplet_lists import read_triplets, write_triplets
 from ccakit.errors import DataError
 
 ATTRIBUTES = Attributes(("sleeve", "tone"), (("none", "short", "long"), ("dark", "light")))

@@ -7,16 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from csn_lists import read_csn_triplets, repeating, with_condition
 
 from ccakit.attributes import Attributes
 from ccakit.data.split import Split
 from ccakit.data.triplet_lists import (
-    read_csn_triplets,
     read_triplets,
-    repeating,
     split_triplets,
     triplets_path,
-    with_condition,
     write_triplets,
 )
 from ccakit.errors import DataError
