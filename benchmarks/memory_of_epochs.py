@@ -38,15 +38,14 @@ def train(side: str, data: Path, out: Path, epochs: int, image_size: int) -> lis
     config = TrainConfig(
         data=data, out=out, cache=SIDES[side], budget=f"epochs={epochs}", image_size=image_size
     )
-    trainer, sizes = Trainer(config, quiet=True), []
-    end_epoch = trainer._end_epoch
+    sizes = []
 
-    def end_epoch_and_measure() -> None:
-        end_epoch()
-        sizes.append(resident() / MIB)
+    class MeasuredTrainer(Trainer):
+        def end_epoch(self) -> None:
+            super().end_epoch()
+            sizes.append(resident() / MIB)
 
-    trainer._end_epoch = end_epoch_and_measure
-    facts = trainer.run()
+    facts = MeasuredTrainer(config, quiet=True).run()
     if len(sizes) != epochs or not facts["best_valid_map_weighted"] > 0:
         raise Disagreement(f"{side}: {len(sizes)} epochs, best {facts['best_valid_map_weighted']}")
     return sizes

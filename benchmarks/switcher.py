@@ -18,6 +18,8 @@ does not depend on them.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -66,20 +68,25 @@ def random_switcher(trunk: str = "vit_base_r50_s16_224", count: int = CANDIDATES
 SWITCHERS = {"demo": demo_switcher, "vit_base_r50_s16_224": random_switcher}
 
 
-def forget_keys_and_values(engine, image: int) -> None:
-    """Keep the tokens of a picture instead of K and V."""
-    seen = engine._seen[image]
+@contextmanager
+def from_tokens(engine, image: int) -> Iterator[None]:
+    """Switch from the tokens of a picture, instead of K and V."""
+    encoded, kept = engine.encoded, engine.encoded(image)
     with torch.inference_mode():
         tokens = engine.model.encode(engine.transform(engine.images[image])[None].to(engine.device))
-    engine._seen[image] = seen._replace(tokens=tokens, keys_values=None)
+    engine.encoded = lambda image: kept._replace(tokens=tokens, keys_values=None)
+    yield
+    engine.encoded = encoded
 
 
-def forget_picture(engine, image: int) -> None:
-    """Keep nothing of a picture."""
-    engine._seen.pop(image)
+@contextmanager
+def from_the_picture(engine, image: int) -> Iterator[None]:
+    """Switch with nothing kept."""
+    engine.encoded.cache_clear()
+    yield
 
 
-FORGET = {"from tokens": forget_keys_and_values, "from the picture": forget_picture}
+WAYS = {"from tokens": from_tokens, "from the picture": from_the_picture}
 
 
 def measure(switcher: ConditionSwitcher, switches: int) -> tuple[dict[str, list[float]], int]:
@@ -88,7 +95,7 @@ def measure(switcher: ConditionSwitcher, switches: int) -> tuple[dict[str, list[
     Disagreement where that is more than 1 of 255.
     """
     engine, rng = switcher.engine, np.random.default_rng(0)
-    times: dict[str, list[float]] = {way: [] for way in ("switch", *FORGET)}
+    times: dict[str, list[float]] = {way: [] for way in ("switch", *WAYS)}
     largest = 0
     for step in range(switches + WARM):
         image = int(rng.integers(len(engine.images)))
@@ -98,13 +105,11 @@ def measure(switcher: ConditionSwitcher, switches: int) -> tuple[dict[str, list[
         taken = {"switch": switch(switcher, condition)}
         picture = switcher.picture.value
         if step % max(1, switches // FEW) == 0:
-            for way, forget in FORGET.items():
-                kept = engine._seen[image]
+            for way, begin_way in WAYS.items():
                 switch(switcher, before)
-                forget(engine, image)
-                taken[way] = switch(switcher, condition)
+                with begin_way(engine, image):
+                    taken[way] = switch(switcher, condition)
                 largest = max(largest, difference(picture, switcher.picture.value))
-                engine._seen[image] = kept
         if step >= WARM:
             for way, spent in taken.items():
                 times[way].append(spent)

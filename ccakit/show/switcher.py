@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ccakit.attributes import Attributes
@@ -24,6 +24,7 @@ from ccakit.show.heat import faded, heatmap, outline, overlay, view_of
 SIDE = 480  # pixels: the longer side of a displayed picture; larger ones are reduced
 THUMB = 128  # pixels: the longer side of a thumbnail
 MAX_BYTES = 8 << 20  # of an uploaded file: Jupyter's server closes the connection at 10 MiB
+UNLABELLED = "no label"
 KINDS = "Take a JPEG, PNG, WebP, GIF, BMP or TIFF."
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]  # 256 x 256: 7 ms and 68 kB; level 6: 39 ms and 57 kB
 
@@ -70,7 +71,7 @@ class Look(NamedTuple):
     embedding: np.ndarray
 
 
-class _Encoded(NamedTuple):
+class Encoded(NamedTuple):
     """A displayed picture, the transform's view of it, and its tokens; for CCA, [CLS] alone, and K and V."""
 
     shown: np.ndarray
@@ -113,9 +114,9 @@ class SwitcherEngine:
             )
         if candidates is not None and candidates.embeddings.shape[1] != len(attributes):
             raise ValueError(f"embeddings {candidates.embeddings.shape}, but {len(attributes)} attributes")
-        self.candidates, self.keep, self.own = candidates, keep, None
+        self.candidates, self.own = candidates, None
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        self._seen: OrderedDict[int, _Encoded] = OrderedDict()
+        self.encoded = lru_cache(keep)(self._encode)  # a picture's encoded form, by its number
         self.thumbnail = lru_cache(1024)(lambda row: thumbnail(candidates.picture(row)))
 
     # ---- looking
@@ -123,7 +124,7 @@ class SwitcherEngine:
     @torch.inference_mode()
     def look(self, image: int, condition: int) -> Look:
         """See picture `image` under `condition`; it is encoded unless it is one of the last `keep`."""
-        seen, chosen = self._encoded(image), torch.tensor([condition], device=self.device)
+        seen, chosen = self.encoded(image), torch.tensor([condition], device=self.device)
         if seen.keys_values is None:
             maps, embedding = self._maps(seen.tokens, chosen), self.model.embed(seen.tokens, chosen)
         else:
@@ -132,7 +133,7 @@ class SwitcherEngine:
         maps = None if maps is None else maps[0].float().cpu().numpy()
         return Look(image, condition, maps, embedding[0].float().cpu().numpy())
 
-    def _one_row(self, seen: _Encoded, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def _one_row(self, seen: Encoded, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Compute CCA's `attention` and `embed` from the kept K and V."""
         model, (k, v) = self.model, seen.keys_values
         q = model.q_cond(condition)[:, None]  # (1, H*d) -> (1, 1, H*d)
@@ -146,22 +147,14 @@ class SwitcherEngine:
         except NotImplementedError:  # the system does not attend
             return None
 
-    def _encoded(self, image: int) -> _Encoded:
-        """Get a picture's encoded form, from the last `keep` if it is there."""
-        if image not in self._seen:
-            self._seen[image] = self._encode(self.images[image])
-            if len(self._seen) > self.keep:
-                self._seen.popitem(last=False)
-        self._seen.move_to_end(image)
-        return self._seen[image]
-
     @torch.inference_mode()
-    def _encode(self, picture: np.ndarray) -> _Encoded:
-        tokens, keys_values = self.model.encode(self.transform(picture)[None].to(self.device)), None
+    def _encode(self, image: int) -> Encoded:
+        picture, keys_values = self.images[image], None
+        tokens = self.model.encode(self.transform(picture)[None].to(self.device))
         if isinstance(self.model, CCA):
             tokens, keys_values = tokens[:, :1].clone(), self.model.block.keys_values(tokens)
         view = view_of(self.transform, picture.shape[:2])
-        return _Encoded(reduced(picture, SIDE), view, tokens, keys_values)
+        return Encoded(reduced(picture, SIDE), view, tokens, keys_values)
 
     # ---- pictures
 
@@ -173,15 +166,14 @@ class SwitcherEngine:
         There is no heat if the system does not attend. The picture is faded, as in `plots.heatmap_grid`, if
         it is known to have no label. outlined: draw the attribute's region in red, if it is known.
         """
-        seen = self._encoded(look.image)
+        seen = self.encoded(look.image)
         shown = seen.shown
         if look.maps is not None:
             shown = overlay(shown, heatmap(look.maps, shown.shape[:2], head, seen.view), opacity)
         if outlined:
             shown = outline(shown, self.boxes(look))
-        image_id = self.image_ids[look.image]
-        known = image_id is not None and self.labels is not None
-        return faded(shown) if known and self.labels[image_id, look.condition] < 0 else shown
+        value = self.value(self.image_ids[look.image], look.condition)
+        return faded(shown) if value == UNLABELLED else shown
 
     def render(self, look: Look, *options) -> bytes:
         """Draw as `draw` does, as a PNG file's bytes."""
@@ -190,30 +182,29 @@ class SwitcherEngine:
     def boxes(self, look: Look) -> np.ndarray:
         """Find where the attribute is in the picture: boxes (m, 4), none if this is not known."""
         image_id = self.image_ids[look.image]
-        return (
-            np.empty((0, 4))
-            if image_id is None
-            else pointing.boxes_of(self.regions, image_id, look.condition)
-        )
+        regions = self.regions if image_id is not None else None
+        return pointing.boxes_of(regions, image_id, look.condition)
 
     def value(self, image_id: int | None, condition: int) -> str | None:
-        """Name an image's value under a condition; None if it is not known."""
-        if image_id is None or self.labels is None or self.labels[image_id, condition] < 0:
+        """Name an image's value under a condition, UNLABELLED if it has none; None if that is not known."""
+        if image_id is None or self.labels is None:
             return None
-        return self.attributes.value(condition, int(self.labels[image_id, condition]))
+        label = int(self.labels[image_id, condition])
+        return UNLABELLED if label < 0 else self.attributes.value(condition, label)
 
     def add(self, picture: np.ndarray) -> int:
         """Add the user's own picture, or replace the one before; return its number.
 
         ValueError if the transform cannot take it; then nothing is changed.
         """
-        seen = self._encode(picture)
+        self.transform(picture)
         if self.own is None:
             self.own = len(self.images)
             self.images.append(picture)
             self.image_ids.append(None)
-        self.images[self.own] = picture
-        self._seen[self.own] = seen
+        else:
+            self.images[self.own] = picture
+            self.encoded.cache_clear()
         return self.own
 
     # ---- neighbours
@@ -226,13 +217,8 @@ class SwitcherEngine:
         if self.candidates is None:
             return []
         cosine = np.einsum("ne,e->n", self.candidates.embeddings[:, look.condition], look.embedding)
-        left_out = np.isnan(cosine)
-        own = self.image_ids[look.image]
-        if own is not None:
-            left_out |= self.candidates.ids == own
-        rows = np.flatnonzero(~left_out)
-        if top < len(rows):  # sort only those that may be among the first
-            rows = rows[cosine[rows] >= np.partition(cosine[rows], -top)[-top]]
+        own = self.candidates.ids == self.image_ids[look.image]  # an upload's id is None: no row's
+        rows = np.flatnonzero(~np.isnan(cosine) & ~own)
         rows = rows[np.argsort(-cosine[rows], kind="stable")][:top]
         return [Neighbour(int(row), int(self.candidates.ids[row]), float(cosine[row])) for row in rows]
 
@@ -250,7 +236,7 @@ class SwitcherEngine:
             return self._static_neighbours(looks[0])
         maps = np.stack([[look.maps for look in row] for row in looks])  # (n, K, H, h, w)
         maps = maps if head is None else maps[:, :, head]
-        shown = [self._encoded(image).shown for image in images]
+        shown = [self.encoded(image).shown for image in images]
         ids = [-1 if self.image_ids[image] is None else self.image_ids[image] for image in images]
         labels = None if self.labels is None or -1 in ids else self.labels[ids]
         return plots.heatmap_grid(
@@ -265,7 +251,7 @@ class SwitcherEngine:
         grid = figure.subplots(top, len(looks) + 1, squeeze=False)
         for ax in grid.flat:
             ax.set_axis_off()
-        grid[0, 0].imshow(self._encoded(looks[0].image).shown)
+        grid[0, 0].imshow(self.encoded(looks[0].image).shown)
         grid[0, 0].set_title("picture", fontsize=8)
         for column, look in zip(grid.T[1:], looks):
             title_attribute(column[0], self.attributes, look.condition, width=1, fontsize=8)
@@ -318,9 +304,6 @@ def thumbnail(picture: np.ndarray) -> bytes:
 
 def reduced(picture: np.ndarray, side: int) -> np.ndarray:
     """Shrink a picture until its longer side is at most `side`."""
-    height, width = picture.shape[:2]
-    scale = side / max(height, width)
-    if scale >= 1:
-        return picture
-    size = max(1, round(scale * width)), max(1, round(scale * height))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    image = Image.fromarray(picture)
+    image.thumbnail((side, side))
+    return np.array(image)

@@ -15,8 +15,6 @@ from ccakit.errors import DataError
 from ccakit.evaluation.embedding import embed_images
 from ccakit.show.switcher import MAX_BYTES, Candidates, Look, SwitcherEngine, read_upload, thumbnail
 
-__all__ = ["Candidates", "ConditionSwitcher", "show"]
-
 TOP = 5  # neighbours shown
 MEAN = "mean"  # the choice of head that averages
 HINT = "Condition switcher: run this cell in Jupyter to use it; the grid above shows the same."
@@ -176,13 +174,12 @@ class ConditionSwitcher(widgets.VBox):
     def _uploaded(self, change: dict | None = None) -> None:
         if not self.upload.value:
             return
-        file, own = self.upload.value[0], None
+        file = self.upload.value[0]
+        self.upload.value = ()  # so that the same file can be chosen again
         with _show_errors(self.message, "This picture cannot be shown."):
             own = self._add_upload(file["name"], bytes(file["content"]))
-        self.upload.value = ()  # so that the same file can be chosen again
-        if own is not None and self.image == own:
-            self._look_again()
-        elif own is not None:
+            if self.image == own:
+                self._look_again()
             self.image = own
 
     def _add_upload(self, name: str, data: bytes) -> int:
@@ -223,10 +220,8 @@ class ConditionSwitcher(widgets.VBox):
         return notes
 
     def _value(self, image_id: int | None, condition: int) -> str:
-        """Name an image's label, as HTML; empty for images that are in no data set."""
-        if image_id is None or self.engine.labels is None:
-            return ""
-        return html.escape(self.engine.value(image_id, condition) or "no label")
+        """Name an image's value, as HTML; empty if it is not known."""
+        return html.escape(self.engine.value(image_id, condition) or "")
 
     def _show_neighbours(self, look: Look) -> None:
         found = self.engine.nearest(look, TOP)
@@ -257,10 +252,10 @@ class ConditionSwitcher(widgets.VBox):
 
 @contextmanager
 def _show_errors(message: widgets.HTML, problem: str) -> Iterator[None]:
-    """Show an error in a widget, or clear the widget: an exception would go to a log that nobody reads."""
+    """Clear a widget, and show an error in it: an exception would go to a log that nobody reads."""
+    message.value = ""
     try:
         yield
-        message.value = ""
     except Exception as error:  # the reader must see any error, and nothing else would show it here
         reason = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
         message.value = f"<b style='color:#b00020'>{problem}</b> {html.escape(reason)}"

@@ -72,7 +72,7 @@ class Trainer:
             with self.stopping, processes.together():
                 while self._share() < 1 or self.progress.batch:
                     self._epoch()
-                    self._end_epoch()
+                    self.end_epoch()
         finally:
             self.reporter.close()
         best = processes.run_on_main(lambda: load_model(self.out).model.state_dict())
@@ -224,7 +224,7 @@ class Trainer:
         if last:
             self.optimizer.step()
 
-    def _end_epoch(self) -> None:
+    def end_epoch(self) -> None:
         """Count the epoch; evaluate and save where it is time."""
         progress = self.progress
         rows, progress.rows, progress.batch = progress.rows, [], 0

@@ -28,14 +28,14 @@ def test_growth_by_hand():
 def test_a_leak_is_noticed_and_so_is_a_run_cut_short(tmp_path, monkeypatch):
     data, kept = tmp_path / "data", []
     write_garments(data, 48, 12, 4, size=32, progress=False)
-    real = Trainer._end_epoch
+    real = Trainer.end_epoch
 
     def leaking(self) -> None:
         real(self)
         kept.append(mmap.mmap(-1, 8 << 20))  # never of what the allocator has kept
         kept[-1].write(b"x" * (8 << 20))
 
-    monkeypatch.setattr(Trainer, "_end_epoch", leaking)
+    monkeypatch.setattr(Trainer, "end_epoch", leaking)
     sizes = memory_of_epochs.train("kept features", data, tmp_path / "leaking", 8, 32)
     assert len(sizes) == 8 and not memory_of_epochs.rows_of("kept features", sizes)[1].met
     monkeypatch.setattr(Trainer, "run", lambda self: {"best_valid_map_weighted": 50.0})

@@ -231,7 +231,7 @@ def test_the_last_pictures_are_kept(switcher):
     switcher.image = 0
     assert model.encoded == 3
     switcher.image = 1
-    assert model.encoded == 4 and len(switcher.engine._seen) == 2
+    assert model.encoded == 4 and switcher.engine.encoded.cache_info().currsize == 2
 
 
 def test_neighbours_are_the_largest_cosines_in_the_space_without_the_picture_itself(switcher, candidates):
@@ -405,4 +405,5 @@ def test_every_system_is_looked_at_as_itself(info, images):
             else:
                 torch.testing.assert_close(torch.from_numpy(look.maps), maps)
     if info.name.startswith("cca"):
-        assert engine._seen[1].tokens.shape[1] == 1 and len(engine._seen[1].keys_values) == 2
+        kept = engine.encoded(1)
+        assert kept.tokens.shape[1] == 1 and len(kept.keys_values) == 2
