@@ -3,48 +3,52 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
+from functools import cache
 from pathlib import Path
-from typing import Annotated, get_args, get_type_hints
+from typing import Annotated, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Le
 
 Positive = Annotated[int, Ge(1)]
 NotNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
-LIMITS = {
-    Ge: ("ge", operator.ge, "at least"),
-    Gt: ("gt", operator.gt, "above"),
-    Le: ("le", operator.le, "at most"),
-    Lt: ("lt", operator.lt, "below"),
-}
 
 
 def check_limits(config: object) -> None:
-    """Check every field against the limits in its annotation; ValueError names the field and the limit.
+    """Check every field against its type and limits; ValueError names the field and what it must be.
 
     >>> @dataclasses.dataclass
     ... class Config:
-    ...     lr: Annotated[float, Gt(0)] = 0.0
+    ...     keep: Positive = 0
     >>> check_limits(Config())
     Traceback (most recent call last):
-    ValueError: lr=0.0: must be above 0
+    ValueError: keep: Input should be greater than or equal to 1, not 0
     """
-    for name, kind in get_type_hints(type(config), include_extras=True).items():
-        value = getattr(config, name)
-        values = value if isinstance(value, tuple) else (value,)
-        for limit in _limits_in(kind):
-            attribute, holds, words = LIMITS[type(limit)]
-            bound = getattr(limit, attribute)
-            for each in values:
-                if each is not None and not holds(each, bound):
-                    raise ValueError(f"{name}={each}: must be {words} {bound}")
+    _converted(type(config), vars(config))
 
 
-def _limits_in(kind: object) -> list:
-    """List the limits of an annotation, and of what stands within its brackets."""
-    inner = [limit for each in get_args(kind) for limit in _limits_in(each)]
-    return [limit for limit in getattr(kind, "__metadata__", ()) if type(limit) in LIMITS] + inner
+def _converted(kind: type, values: dict) -> dict:
+    """Convert values to the types of the fields of `kind`; ValueError names the first that does not fit."""
+    from pydantic import ValidationError
+
+    converted, adapters = {}, _adapters(kind)
+    for name, value in values.items():
+        try:
+            converted[name] = adapters[name].validate_python(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, [name, *first["loc"]]))
+            raise ValueError(f"{field}: {first['msg']}, not {first['input']!r}") from error
+    return converted
+
+
+@cache
+def _adapters(kind: type) -> dict:
+    """Make what checks and converts a value, for each field of a dataclass."""
+    from pydantic import TypeAdapter
+
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: TypeAdapter(hints[field.name]) for field in dataclasses.fields(kind)}
 
 
 def from_preset(kind: type, preset: str | None) -> object:
@@ -82,16 +86,10 @@ def to_dict(config: object) -> dict:
 def from_dict(kind: type, values: dict, where: str = "config") -> object:
     """A config from plain values, each checked against its field's type; ValueError names `where` and the
     key."""
-    from pydantic import TypeAdapter, ValidationError
-
-    unknown = sorted(set(values) - {f.name for f in dataclasses.fields(kind)})
-    if unknown:
-        known = ", ".join(f.name for f in dataclasses.fields(kind))
-        raise ValueError(f"{where}: no setting {', '.join(unknown)}; there are: {known}")
+    names = [field.name for field in dataclasses.fields(kind)]
+    if unknown := sorted(values.keys() - set(names)):
+        raise ValueError(f"{where}: no setting {', '.join(unknown)}; there are: {', '.join(names)}")
     try:
-        return TypeAdapter(kind).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(
-            f"{where}: {'.'.join(map(str, first['loc'])) or 'settings'}: {first['msg']}"
-        ) from error
+        return kind(**_converted(kind, values))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error

@@ -160,7 +160,7 @@ def test_too_many_unreadable_training_images_fail_the_runs(spoilt, tmp_path, fre
     rows = benchmark(config(spoilt, tmp_path / "out", **one))
     assert "filenames_train.txt, line 6" in rows[0]["status"] and rows[0]["status"].startswith("failed: ")
     assert "more than a share of 0.01" in rows[0]["status"]
-    with pytest.raises(ValueError, match="max_unreadable=1.5: must be at most 1"):
+    with pytest.raises(ValueError, match="max_unreadable: Input should be less than or equal to 1, not 1.5"):
         BenchmarkConfig(max_unreadable=1.5)
 
 

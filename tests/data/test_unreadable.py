@@ -291,7 +291,7 @@ def test_where_nothing_is_left_the_run_ends(spoilt, tmp_path):
 
 
 def test_the_share_is_checked():
-    with pytest.raises(ValueError, match="max_unreadable=2: must be at most 1"):
+    with pytest.raises(ValueError, match="max_unreadable: Input should be less than or equal to 1, not 2"):
         TrainConfig(max_unreadable=2)
 
 

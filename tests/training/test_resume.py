@@ -416,4 +416,4 @@ def test_weights_that_are_not_finite_are_not_saved(garments, tmp_path, capsys):
 def test_flags_out_of_range_are_refused(garments, capsys):
     with pytest.raises(SystemExit):
         main(["train", "--data", str(garments), "--keep", "0"])
-    assert "keep=0: must be at least 1" in capsys.readouterr().err
+    assert "keep: Input should be greater than or equal to 1" in capsys.readouterr().err
