@@ -112,23 +112,6 @@ def local_main_first() -> Iterator[None]:
         gather_objects(None)
 
 
-def run_on_main(work: Callable[[], object]) -> object:
-    """Do the work in the main process; return its result, or raise its error, in all."""
-    if world_size() == 1:
-        return work()
-    answer, error = [None, None], None  # the result, and the error's text
-    if is_main():
-        try:
-            answer[0] = work()
-        except Exception as raised:
-            error, answer[1] = raised, str(raised)
-    dist.broadcast_object_list(answer, 0, group=_cpu_group())
-    result, message = answer
-    if message is not None:
-        raise error or OtherProcessError(message)
-    return result
-
-
 @contextmanager
 def together() -> Iterator[None]:
     """Raise OtherProcessError, not the network's error, where another process ends during the work inside."""
@@ -156,6 +139,17 @@ def raise_in_all() -> Iterator[None]:
             kind = NotImplementedError if raised[1] == "NotImplementedError" else OtherProcessError
             raise kind(f"process {number}: {raised[0]}")
     raise error
+
+
+def run_on_main(work: Callable[[], object]) -> object:
+    """Do the work in the main process; return its result, or raise its error, in all."""
+    result = [None]
+    with raise_in_all():
+        if is_main():
+            result[0] = work()
+    if world_size() > 1:
+        dist.broadcast_object_list(result, 0, group=_cpu_group())
+    return result[0]
 
 
 def gather(x: Tensor) -> Tensor:
@@ -194,11 +188,6 @@ class _AllReduce(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
         return _AllReduce.apply(grad)
-
-
-def sum_arrays(x: np.ndarray) -> np.ndarray:
-    """Add up the processes' arrays; each has its own rows, and 0 elsewhere."""
-    return all_sum(torch.from_numpy(x)).numpy()
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h

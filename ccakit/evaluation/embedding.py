@@ -45,7 +45,7 @@ def _fill(rows: np.ndarray, fill_batch: Callable, inputs, batches: Iterator) -> 
     with processes.raise_in_all():
         for batch, tokens in batches:
             fill_batch(batch, tokens)
-    return processes.sum_arrays(rows)
+    return processes.all_sum(torch.from_numpy(rows)).numpy()
 
 
 def is_unreadable(images: np.ndarray, inputs) -> np.ndarray:
