@@ -4,9 +4,10 @@ attribute.
     python data_prep/table.py --table shoes.csv --images photos --out data/shoes
 
 The first row of a CSV names the columns. The first column holds image paths, relative to --images, the others
-are attributes, unless --image and --attributes say otherwise. A cell may be empty: the image has no label for
-it. With --several "|" a cell holds several values, as in red|blue. An image in several rows has the values of
-all of them. CSV: UTF-8, with or without a byte-order mark; comma, semicolon or tab (found from the first
+are attributes, unless --image and --attributes say otherwise. A cell may be empty, or hold a word for a gap, as
+NA (--gaps): the image has no label for it. With --several "|" a cell holds several values, as in red|blue. An
+image in several rows has the values of all of them. Values are taken as they are written (Unicode: in form
+NFC); of those that look like a gap, or like each other, a line warns. CSV: UTF-8, with or without a byte-order mark; comma, semicolon or tab (found from the first
 line, or --delimiter); fields in quotes may hold any of these. Parquet needs pyarrow (pip install pyarrow).
 
 Where the data come from, and under which terms, is yours to say: --source and --licence are kept in
@@ -14,7 +15,7 @@ meta.json. Splits: the column --split-column with train, valid or test, or else 
 (8:1:1; of valid and test one image in five is a query).
 
 What is written: the images, copied (or hard-linked: --link) to OUT under their names, the lists, meta.json
-and survival.json (the images that the table names: present, missing). Nothing outside --images is read.
+and survival.json (the images that the table names: present, missing). The findings stand in meta.json, too. Nothing outside --images is read.
 Counts to expect: an image a row of the table, printed beside what was found. Run again, it copies only what
 is not there.
 """
@@ -25,13 +26,16 @@ import argparse
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from cells import GAPS, doubtful_notes, gap_note, words_of
 from common import (
     LISTS,
     DataError,
@@ -67,7 +71,8 @@ Rows = Iterator[tuple[int, list[Any]]]  # line (Parquet: row) and cells
 class Columns:
     """The names of the columns.
 
-    Attributes None: all others. several: the sign that separates values in a cell.
+    Attributes None: all others. several: the sign that separates values in a cell. gaps: the words that stand
+    for an empty cell.
     """
 
     image: str | None = None
@@ -75,6 +80,7 @@ class Columns:
     split: str | None = None
     several: str | None = None
     delimiter: str | None = None
+    gaps: Sequence[str] = GAPS
 
 
 def read_csv(path: Path, delimiter: str | None) -> tuple[list[str], Rows]:
@@ -88,7 +94,7 @@ def read_csv(path: Path, delimiter: str | None) -> tuple[list[str], Rows]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows = _csv_rows(path, reader)
     header = next(rows, (1, []))[1]
-    return [name.strip() for name in header], _regular(path, rows, len(header))
+    return header, _regular(path, rows, len(header))
 
 
 def _csv_rows(path: Path, reader: Any) -> Rows:
@@ -148,34 +154,23 @@ def read_parquet(path: Path) -> tuple[list[str], Rows]:
     return names, rows()
 
 
-def values_of(cell: Any, several: str | None) -> list[str]:
-    """List the values in a cell; an empty cell has no value.
-
-    >>> values_of(" red | blue|", "|"), values_of("a | b", None), values_of(None, None), values_of(3.0, None)
-    (['red', 'blue'], ['a | b'], [], ['3'])
-    """
-    if cell is None or cell != cell:  # None, or not a number
-        return []
-    if isinstance(cell, (list, tuple)):
-        return [value for each in cell for value in values_of(each, None)]
-    text = str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
-    cells = text.split(several) if several else [text]
-    return [value for value in (each.strip() for each in cells) if value]
-
-
 class Table:
     """The content of a table.
 
-    `names` (n), their `lines`, `values` of each (image, attribute), `parts` (n).
+    `names` (n), their `lines`, `values` of each (image, attribute), `parts` (n), and for each attribute the
+    number of cells that are gaps, `gaps`, by word ("": empty).
     """
 
     def __init__(self, path: Path, header: list[str], columns: Columns) -> None:
+        header = _normal(header)
         if not header or len(set(header)) != len(header) or not all(header):
             raise DataError(path, "has columns without a name, or two of one name", "Name each column.", 1)
-        self.path, self.columns, self.image = path, columns, columns.image or header[0]
-        others = [name for name in header if name not in (self.image, columns.split)]
-        self.attributes = list(dict.fromkeys(others if columns.attributes is None else columns.attributes))
-        for name in [self.image, *self.attributes, *([columns.split] if columns.split else [])]:
+        self.path, self.columns = path, columns
+        [self.image] = _normal([columns.image or header[0]])
+        self.split = _normal([columns.split] if columns.split else [])
+        others = [name for name in header if name not in (self.image, *self.split)]
+        self.attributes = others if columns.attributes is None else _normal(dict.fromkeys(columns.attributes))
+        for name in [self.image, *self.attributes, *self.split]:
             if name not in header:
                 raise DataError(path, f"has no column {name!r}", f"It has: {', '.join(header)}.", 1)
         if not self.attributes or self.image in self.attributes:
@@ -185,6 +180,7 @@ class Table:
         self.lines: list[int] = []
         self.parts: list[int] = []
         self.values: dict[tuple[int, str], set[str]] = {}
+        self.gaps: dict[str, Counter[str]] = {name: Counter() for name in self.attributes}
         self.rows = 0
 
     def add(self, line: int, cells: list[Any]) -> None:
@@ -198,8 +194,11 @@ class Table:
             problem = f"the image has another split in line {self.lines[image]}"
             raise DataError(self.path, problem, "An image belongs to one split.", line)
         for name in self.attributes:
-            if found := values_of(cells[self.at[name]], self.columns.several):
-                self.values.setdefault((image, name), set()).update(found)
+            words = set(words_of(cells[self.at[name]], self.columns.several))
+            gaps = words.intersection(self.columns.gaps)
+            self.gaps[name].update(gaps if words else [""])
+            if values := words - gaps:
+                self.values.setdefault((image, name), set()).update(values)
 
     def _image(self, line: int, cell: Any) -> int:
         name = "" if cell is None else str(cell).strip()
@@ -210,21 +209,23 @@ class Table:
         return self.names.setdefault(name, len(self.names))
 
     def _part(self, line: int, cells: list[Any]) -> int:
-        if not self.columns.split:
+        if not self.split:
             return -1
-        said = str(cells[self.at[self.columns.split]] or "").strip().lower()
+        said = str(cells[self.at[self.split[0]]] or "").strip().lower()
         if said not in PARTS:
             raise DataError(self.path, f"{said[:40]!r} is no split", "Write train, valid or test.", line)
         return PARTS[said]
 
     def labels(self) -> tuple[Attributes, np.ndarray, list[str]]:
         """Return the attributes that have values (sorted, numbers as numbers), rows (R, 3), and findings."""
-        found = {
-            name: sorted({v for (_, a), vs in self.values.items() if a == name for v in vs}, key=_order)
-            for name in self.attributes
-        }
-        notes = [f"{name}: no value at all, left out" for name, values in found.items() if not values]
-        found = {name: tuple(values) for name, values in found.items() if values}
+        images: dict[str, Counter[str]] = {name: Counter() for name in self.attributes}
+        for (_, name), values in self.values.items():
+            images[name].update(values)
+        notes = [gap_note(name, gaps) for name, gaps in self.gaps.items() if gaps]
+        notes += [f"{name}: no value at all, left out" for name, values in images.items() if not values]
+        found = {name: tuple(sorted(values, key=_order)) for name, values in images.items() if values}
+        for name, values in found.items():
+            notes += doubtful_notes(name, {value: images[name][value] for value in values})
         if not found:
             raise DataError(self.path, "has no value in any attribute's column", "Fill in some cells.")
         attributes = Attributes(tuple(found), tuple(found.values()))
@@ -235,6 +236,11 @@ class Table:
             for value in values
         ]
         return attributes, np.array(rows, np.int64), notes
+
+
+def _normal(names: Iterable[str]) -> list[str]:
+    """Write names of columns as they are compared: in Unicode's form NFC, without spaces around them."""
+    return [unicodedata.normalize("NFC", name.strip()) for name in names]
 
 
 def _order(value: str) -> tuple[bool, float, str]:
@@ -300,7 +306,7 @@ def prepare(
     how = f"the table's column {columns.split!r}, queries drawn by seed {seed}" if columns.split else ""
     groups = content_groups([out / name for name in names]) if by_content and part is None else None
     prepared = seeded_splits(out, attributes, names, labels, seed, part=part, how=how, groups=groups)
-    about = {**(about or {}), "table": path.name, "seed": seed}
+    about = {**(about or {}), "table": path.name, "seed": seed, "findings": notes}
     dataset = write_prepared(out, out.resolve().name, attributes, prepared, about, list(table.names))
     return dataset, notes + beside({"images": len(names)}, {"images": len(table.names)})
 
@@ -315,6 +321,8 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--attributes", metavar="A,B,C", help="columns of the attributes (all others)")
     made.add_argument("--split-column", metavar="COLUMN", help="column of train, valid, test (none: seeded)")
     made.add_argument("--several", metavar="SIGN", help="what separates several values in a cell, e.g. |")
+    words = f"words for an empty cell, exactly as written (pandas' list without None: {','.join(GAPS)})"
+    made.add_argument("--gaps", metavar="A,B,C", help=words)
     made.add_argument("--delimiter", metavar="SIGN", help="of a CSV: , ; or tab (found from the first line)")
     made.add_argument("--link", action="store_true", help="hard-link the images instead of copying them")
     made.add_argument("--source", default="", help="where the data come from, kept in meta.json")
@@ -330,7 +338,8 @@ def main(given: list[str] | None = None) -> None:
         if delimiter is not None and delimiter not in tuple(",;\t|:"):
             raise ValueError("--delimiter is one of , ; | : or the word tab")
         attributes = [name.strip() for name in args.attributes.split(",")] if args.attributes else None
-        columns = Columns(args.image, attributes, args.split_column, args.several or None, delimiter)
+        gaps = GAPS if args.gaps is None else words_of(args.gaps, ",")
+        columns = Columns(args.image, attributes, args.split_column, args.several or None, delimiter, gaps)
         about = {key: value for key in ("source", "licence") if (value := getattr(args, key))}
         options = args.seed, args.by_content, args.link, about
         tell(args.out, *prepare(args.table, args.images, args.out, columns, *options))

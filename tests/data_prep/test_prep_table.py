@@ -6,8 +6,10 @@ import csv
 import json
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
+import cells
 import cv2
 import numpy as np
 import pyarrow
@@ -144,6 +146,94 @@ def test_findings(tmp_path: Path) -> None:
     assert "release: 1 of 90 listed images are missing (survival.json)" in told
     assert "images: 89 found, 90 expected" in told and dataset.about["licence"] == "mine"
     assert json.loads((tmp_path / "out/survival.json").read_text())["release"]["missing"] == [rows[5][0]]
+
+
+def made_with(
+    tmp_path: Path, colours: list[str], columns: Columns | None = None
+) -> tuple[set, list[str], dict]:
+    """Write a table whose first images have these colours and all others 'red'; its values, notes, ABOUT."""
+    rows = rows_of(90)
+    for i, row in enumerate(rows):
+        row[1] = colours[i] if i < len(colours) else "red"
+    path, images = save(tmp_path / "t.csv", rows), images_of(tmp_path / "in", rows)
+    dataset, notes = table.prepare(path, images, tmp_path / "out", columns)
+    return set(dataset.attributes.values[0]), notes, read_dataset(tmp_path / "out").about
+
+
+def test_words_for_a_gap_are_those_of_pandas_without_none() -> None:
+    from pandas._libs.parsers import STR_NA_VALUES  # what pandas.read_csv takes for a gap
+
+    assert {*cells.GAPS, "None", ""} == STR_NA_VALUES
+
+
+@pytest.mark.parametrize("word", ["nan", "NA", "N/A", "<NA>", "null", "#N/A"])
+def test_a_word_for_a_gap_is_no_value(tmp_path: Path, word: str) -> None:
+    values, notes, about = made_with(tmp_path, ["blue", word, f" {word} ", "", "blue"])
+    assert values == {"blue", "red"}
+    line = f"colour: 3 cells taken for gaps: 1 empty, 2 {word!r} (--gaps names the words)"
+    assert line in notes and line in about["findings"]
+
+
+def test_words_for_gaps_can_be_chosen(tmp_path: Path) -> None:
+    values, notes, _ = made_with(
+        tmp_path, ["NA", "unknown", "x|unknown"], Columns(gaps=["unknown"], several="|")
+    )
+    assert values == {"NA", "x", "red"}
+    assert "colour: 2 cells taken for gaps: 2 'unknown' (--gaps names the words)" in notes
+    assert "colour: 'NA' (1 image) kept as values: if they are gaps, name them in --gaps" in notes
+
+
+@pytest.mark.parametrize("word", ["None", "none", "-", "unknown", "Unknown", "Nan", "n / a", "?", "–"])
+def test_a_value_that_may_be_a_gap_stays_and_is_named(tmp_path: Path, word: str) -> None:
+    values, notes, about = made_with(tmp_path, [word, word, "blue"])
+    assert values == {word, "blue", "red"}
+    line = f"colour: {word!r} (2 images) kept as values: if they are gaps, name them in --gaps"
+    assert line in notes and line in about["findings"]
+
+
+@pytest.mark.parametrize(
+    "one,other",
+    [("1", "1.0"), ("1.5", "1,5"), ("7", "007"), ("100", "1e2"), ("Blau", "blau"), ("straße", "STRASSE")]
+    + [
+        ("light blue", "light  blue"),
+        ("light blue", "lightblue"),
+        ("a b", "a\u00a0b"),
+        ("a1", "a１"),
+        ("ab", "a\u200bb"),
+    ],
+)
+def test_values_that_hardly_differ_are_named(tmp_path: Path, one: str, other: str) -> None:
+    values, notes, about = made_with(tmp_path, [one, other, one])
+    assert values == {one, other, "red"}
+    line = next(note for note in notes if "differ only in case, space or number format" in note)
+    assert f"{one!r} (2 images)" in line and f"{other!r} (1 image)" in line and line in about["findings"]
+
+
+@pytest.mark.parametrize(
+    "one,other", [("1", "10"), ("1.5", "15"), ("blue", "blues"), ("9" * 30, "9" * 29 + "8")]
+)
+def test_values_that_differ_are_not_named(tmp_path: Path, one: str, other: str) -> None:
+    values, notes, _ = made_with(tmp_path, [one, other, one, other])
+    assert values == {one, other, "red"} and not [note for note in notes if "differ only" in note]
+
+
+@pytest.mark.parametrize("word", ["grün", "crème", "가방", "Å"])
+def test_two_unicode_forms_of_a_word_are_one_value(tmp_path: Path, word: str) -> None:
+    forms = [unicodedata.normalize(form, word) for form in ("NFC", "NFD")]
+    assert forms[0] != forms[1]
+    values, notes, _ = made_with(tmp_path, forms)
+    assert values == {forms[0], "red"} and not [note for note in notes if "differ only" in note]
+
+
+def test_two_unicode_forms_of_a_column_are_one_name(tmp_path: Path) -> None:
+    rows, header = rows_of(90), ["file", "größe", "heel", "brand"]
+    path = save(tmp_path / "t.csv", rows, header=[unicodedata.normalize("NFD", name) for name in header])
+    columns = Columns(attributes=["größe"])
+    dataset, _ = table.prepare(path, images_of(tmp_path / "in", rows), tmp_path / "out", columns)
+    assert dataset.attributes.names == ("größe",)
+    save(path, rows, header=["file", "größe", unicodedata.normalize("NFD", "größe"), "brand"])
+    with pytest.raises(DataError, match="two of one name"):
+        table.prepare(path, tmp_path / "in", tmp_path / "out")
 
 
 BAD_ROWS = {
