@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import os
 import posixpath
-import stat
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
-from itertools import combinations, islice
+from itertools import combinations
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from ccakit.data.images import cut_short, kind_of, read_image
+from ccakit.data.images import cut_short, decode_image, kind_of, read_bytes
 from ccakit.data.split import Dataset, Split
 from ccakit.errors import DataError
 
 Listed = dict[str, list[tuple[str, int]]]  # a path, normalised -> the splits and indices where it is listed
-MOST_BYTES = 1 << 30  # of a file; a thread holds one
 PROBLEMS = ("missing", "outside", "empty", "truncated", "unreadable")
+KINDS = {"is missing": "missing", "is empty": "empty"}  # of the errors of `ccakit.data.images`
 
 
 @dataclass(frozen=True)
@@ -56,47 +56,26 @@ def look(root: Path, path: str) -> Seen:
     file = root / path
     if not Path(os.path.realpath(file)).is_relative_to(root):
         return Seen(path, "outside", "is a link to outside the folder")
+    content = b""
     try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
-            return Seen(path, "unreadable", "is not a regular file")
-        if status.st_size > MOST_BYTES:
-            words = f"has {status.st_size} bytes, more than the limit of {MOST_BYTES}"
-            return Seen(path, "unreadable", words)
-        data = file.read_bytes()
-    except FileNotFoundError:
-        return Seen(path, "missing", "is missing")
-    except OSError as error:
-        return Seen(path, "unreadable", f"cannot be read ({error.strerror})")
-    if not data:
-        return Seen(path, "empty", "is empty")
-    content = blake2b(data, digest_size=16).digest()
-    if words := cut_short(data):
-        return Seen(path, "truncated", words, content)
-    try:
-        image = read_image(file)
+        data = read_bytes(file)
+        if data:
+            content = blake2b(data, digest_size=16).digest()
+            if words := cut_short(data):
+                return Seen(path, "truncated", words, content)
+        image = decode_image(file, data)
     except DataError as error:
-        return Seen(path, "unreadable", error.problem, content)
+        return Seen(path, KINDS.get(error.problem, "unreadable"), error.problem, content)
     pixels = blake2b(np.ascontiguousarray(image), digest_size=16, key=str(image.shape).encode()).digest()
     return Seen(path, content=content, pixels=pixels, kind=kind_of(data), size=image.shape[:2])
 
 
-def look_at_all(root: Path, paths: Iterable[str], threads: int = 0, progress: bool = False) -> Iterator[Seen]:
-    """`look` at every path, in order, by some threads (0: one a core, at most 8). Few files are in memory."""
-    root, paths = Path(os.path.realpath(root)), list(paths)
-    threads = threads or min(8, os.cpu_count() or 1)
-    hidden = None if progress else True  # None: shown in a terminal
-    with (
-        tqdm(total=len(paths), desc="looking at images", unit="img", disable=hidden, leave=False) as bar,
-        ThreadPoolExecutor(threads) as pool,
-    ):
-        rest, waiting = iter(paths), deque()
-        while True:
-            waiting += [pool.submit(look, root, path) for path in islice(rest, 4 * threads - len(waiting))]
-            if not waiting:
-                return
-            yield waiting.popleft().result()
-            bar.update()
+def look_at_all(root: Path, paths: Sequence[str], threads: int = 0, progress: bool = False) -> Iterator[Seen]:
+    """`look` at every path, in order, by some threads (0: one a core, at most 8); each holds one file."""
+    root, hidden = Path(os.path.realpath(root)), None if progress else True  # None: shown in a terminal
+    with ThreadPool(threads or min(8, os.cpu_count() or 1)) as pool:
+        looks = pool.imap(partial(look, root), paths)
+        yield from tqdm(looks, "looking at images", len(paths), unit="img", disable=hidden, leave=False)
 
 
 def image_facts(
@@ -106,14 +85,12 @@ def image_facts(
 
     When not one image is there, none is listed as missing: the lists stand alone, which "none_here" says.
     """
-    found = [path for path in listed if os.path.lexists(dataset.root / path)]
-    looks = [Seen(path, "missing", "is missing") for path in listed.keys() - set(found)]
-    looks += look_at_all(dataset.root, found, threads, progress)
-    bad = sorted(
-        (seen for seen in looks if seen.problem == "missing"), key=lambda seen: _lines(listed[seen.path])
-    )
-    bad += [seen for seen in looks if seen.problem not in ("", "missing")]
-    problems = {name: [_problem(seen, listed) for seen in bad if seen.problem == name] for name in PROBLEMS}
+    looks = list(look_at_all(dataset.root, list(listed), threads, progress))
+    problems: dict[str, list] = {name: [] for name in PROBLEMS}
+    for seen in looks:
+        if seen.problem:
+            lines = [[split, image + 1] for split, image in listed[seen.path]]
+            problems[seen.problem].append({"path": seen.path, "listed": lines, "what": seen.words})
     good = [seen for seen in looks if not seen.problem]
     none_here = len(problems["missing"]) == len(listed)
     content = {seen.path: seen.content for seen in looks if seen.content}
@@ -131,15 +108,6 @@ def image_facts(
         "conflicts": [paths for paths in same_content if _conflict(dataset, listed, paths)],
     }
     return facts, content
-
-
-def _problem(seen: Seen, listed: Listed) -> dict:
-    return {"path": seen.path, "listed": _lines(listed[seen.path]), "what": seen.words}
-
-
-def _lines(entries: list[tuple[str, int]]) -> list[list]:
-    """The split and line (from 1) of every entry."""
-    return [[split, image + 1] for split, image in entries]
 
 
 def groups(digests: dict[str, bytes]) -> list[list[str]]:

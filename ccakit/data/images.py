@@ -55,7 +55,7 @@ def read_image(
     this size (see the module). Raises DataError, which names the file, if it is missing, empty, cut short,
     not an image, or has more than `max_pixels`.
     """
-    return decode_image(path, _read_bytes(path), at_least=at_least, max_pixels=max_pixels)
+    return decode_image(path, read_bytes(path), at_least=at_least, max_pixels=max_pixels)
 
 
 def decode_image(
@@ -78,12 +78,12 @@ def decode_image(
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """Read the (height, width) of an image, as `read_image` gives it, from its header; DataError as there."""
-    data = _read_bytes(path)
+    data = read_bytes(path)
     header = _read_header(path, data)
     return header.size if _read_orientation(header, data) >= 5 else header.size[::-1]
 
 
-def _read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: str | Path) -> bytes:
     """Read a regular file (OpenCV's imread would fail on names that are not ASCII)."""
     try:
         status = os.stat(path)

@@ -8,6 +8,7 @@ import os
 import shutil
 import struct
 import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,7 @@ from ccakit.audit.labels import several_valued
 from ccakit.audit.report import table
 from ccakit.audit.tables import beside_table1
 from ccakit.cli import main, parse
+from ccakit.data import images as reading
 from ccakit.data.drawn import write_garments
 from ccakit.data.images import cut_short, kind_of
 from ccakit.data.layout import write_dataset
@@ -151,7 +153,7 @@ def test_a_broken_image_is_found(tmp_path, capsys, name, damage, kind, what):
 
 def test_a_file_beyond_the_limit_is_not_read(tmp_path, monkeypatch):
     root = write_toy(tmp_path / "toy")
-    monkeypatch.setattr(looking, "MOST_BYTES", (root / "train/5.jpg").stat().st_size - 1)
+    monkeypatch.setattr(reading, "MAX_BYTES", (root / "train/5.jpg").stat().st_size - 1)
     bad = {each["path"]: each["what"] for each in audit.audit(root)["images"]["unreadable"]}
     assert "more than the limit" in bad["train/5.jpg"] and "train/1.jpg" not in bad
 
@@ -398,21 +400,23 @@ def test_table_1_stands_beside_the_papers_data_sets(name, dataset):
 
 
 def test_few_files_are_held_at_a_time_and_their_order_is_kept(monkeypatch, tmp_path):
+    """A file is held while it is looked at: no more of them than threads."""
     lock, held, most = threading.Lock(), [0], [0]
 
     def look(root, path):
         with lock:
             held[0] += 1
             most[0] = max(most[0], held[0])
+        time.sleep(0.001 * (int(path) % 3))
+        with lock:
+            held[0] -= 1
         return looking.Seen(path)
 
     monkeypatch.setattr(looking, "look", look)
     paths = [str(i) for i in range(500)]
     for i, seen in enumerate(looking.look_at_all(tmp_path, paths, threads=2)):
         assert seen.path == paths[i]
-        with lock:
-            held[0] -= 1
-    assert i == 499 and most[0] <= 4 * 2 + 1, "looked at and not yet taken"
+    assert i == 499 and most[0] == 2
 
 
 @pytest.mark.parametrize(
