@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ccakit.attributes import Attributes
-from ccakit.data.findings import relevant
+from ccakit.data.findings import several_valued
 from ccakit.data.rows import distinct, read_all_values, read_rows
 from ccakit.data.split import SPLITS, Dataset, Split
 
@@ -86,15 +86,15 @@ def triplet_facts(rows: np.ndarray, attributes: Attributes) -> dict:
 def _ranked_facts(split: Split) -> dict:
     """Counts of a split with queries and candidates, per attribute and value, and the ceilings on mAP."""
     attributes, facts = split.attributes, _counts(split.labels, split.attributes)
-    answered = relevant(split)
-    queries, candidates = (per_value(rows, attributes.sizes) for rows in (split.queries, split.candidates))
-    ceilings = []
-    for c, name in enumerate(attributes.names):
-        own = answered[split.queries[:, 1] == c]
-        ceiling = 100 * float(own.mean()) if len(own) else None
-        ceilings += [] if ceiling is None else [ceiling]
-        counts = {"queries": queries[c], "candidates": candidates[c]}
-        facts["attributes"][name] |= {**counts, "unanswered": int((~own).sum()), "ceiling": ceiling}
+    queries, candidates = (
+        dict(zip(attributes.names, per_value(rows, attributes.sizes)))
+        for rows in (split.queries, split.candidates)
+    )
+    most = ceilings(queries, candidates)
+    for name, counts in facts["attributes"].items():
+        counts |= {"queries": queries[name], "candidates": candidates[name]}
+        counts["unanswered"] = unanswered(queries[name], candidates[name])
+        counts["ceiling"] = most["map_per_attribute"].get(name)
     label_file = Path(split.root) / f"label_{split.name}.txt"
     if label_file.is_file():
         all_values, source = read_all_values(split.root, split.name), label_file.name
@@ -102,13 +102,38 @@ def _ranked_facts(split: Split) -> dict:
         all_values, source = split.labels, f"query_{split.name}.txt and candidate_{split.name}.txt"
     return {
         **facts,
-        "queries": len(split.queries),
+        "queries": most["queries"],
         "candidates": len(split.candidates),
-        "unanswered": int((~answered).sum()),
-        "ceiling_weighted": 100 * float(answered.mean()),
-        "ceiling_macro": float(np.mean(ceilings)),
+        "unanswered": most["unanswered"],
+        "ceiling_weighted": most["map_weighted"],
+        "ceiling_macro": most["map_macro"],
         "several": share_of_several(split.labels, all_values, attributes, source),
     }
+
+
+def unanswered(queries: list[int], candidates: list[int]) -> int:
+    """Count an attribute's queries without a relevant candidate, from how many sides have each value."""
+    return sum(asked for asked, relevant in zip(queries, candidates) if not relevant)
+
+
+def ceilings(queries: dict[str, list[int]], candidates: dict[str, list[int]]) -> dict:
+    """Compute the most that mAP can be, in percent: a query without a relevant candidate has AP 0.
+
+    queries, candidates: for each attribute, how many of them have each value. "map_per_attribute" is of the
+    attributes that have queries.
+
+    >>> ceilings({"tone": [2, 2], "size": [4]}, {"tone": [5, 0], "size": [9]})["map_per_attribute"]
+    {'tone': 50.0, 'size': 100.0}
+    """
+    counts = {name: sum(asked) for name, asked in queries.items() if any(asked)}
+    lost = {name: unanswered(queries[name], candidates[name]) for name in counts}
+    each = {name: 100 * (1 - lost[name] / n) for name, n in counts.items()}
+    total, lost_in_all = sum(counts.values()), sum(lost.values())
+    means = {
+        "map_weighted": 100 * (1 - lost_in_all / total),
+        "map_macro": float(np.mean(list(each.values()))),
+    }
+    return {"queries": total, "unanswered": lost_in_all, **means, "map_per_attribute": each}
 
 
 def share_of_several(rows: np.ndarray, all_values: np.ndarray, attributes: Attributes, source: str) -> dict:
@@ -122,20 +147,6 @@ def share_of_several(rows: np.ndarray, all_values: np.ndarray, attributes: Attri
         "source": source,
         "per_attribute": {name: 100 * float(own.mean()) for name, own in by_attribute.items() if len(own)},
     }
-
-
-def several_valued(rows: np.ndarray, all_values: np.ndarray) -> np.ndarray:
-    """Find the (R, 3) rows whose image has several values of the row's attribute: (R,) bool.
-
-    all_values: (A, 3) rows of all values of each image; the rows' own count too.
-
-    >>> rows = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 0]])
-    >>> several_valued(rows, np.array([[1, 0, 2], [0, 1, 0]])).tolist()
-    [False, True, False]
-    """
-    key = np.array([1 + max(rows[:, 1].max(), all_values[:, 1].max()), 1])
-    pairs, n = np.unique(distinct(np.concatenate([rows, all_values]))[:, :2] @ key, return_counts=True)
-    return np.isin(rows[:, :2] @ key, pairs[n > 1])
 
 
 def _unseen(ranked: dict, train: dict) -> list[dict]:

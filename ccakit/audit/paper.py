@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ccakit.audit.claims import claims, overall
+from ccakit.audit.labels import ceilings
 from ccakit.audit.tables import label_counts, paper_tables
 from ccakit.metrics import expected_random_ap
 from ccakit.text_table import text_table
@@ -33,17 +34,21 @@ def audit_paper() -> dict:
     pairs = [(name, method) for name in DATASETS for method in tables[name]["rows"]]
     rows = [row_fits(tables[name], facts[name], name, method) for name, method in pairs]
     random = {name: random_rows(tables[name], facts[name]) for name in DATASETS}
-    several = {name: facts[name]["splits"]["test"]["several"] for name in DATASETS}
+    tests = {name: facts[name]["splits"]["test"] for name in DATASETS}
     found = claims(tables, facts, random)
     return {
         "rows": rows,
         "not_checkable": not_checkable(tables, found),
         "random": random,
-        "ceilings": {name: ceilings(facts[name]) for name in DATASETS},
-        "several": {k: {**rows, "share": 100 * rows["rows"] / rows["of"]} for k, rows in several.items()},
+        "ceilings": {name: ceilings(test["queries"], test["candidates"]) for name, test in tests.items()},
+        "several": {name: _several(test["several"]) for name, test in tests.items()},
         "gains": [restated_gain(tables, row) for row in rows if not row["fits"]],
         "claims": found,
     }
+
+
+def _several(counts: dict) -> dict:
+    return {**counts, "share": 100 * counts["rows"] / counts["of"]}
 
 
 def not_checkable(tables: dict, found: list[dict]) -> list[dict]:
@@ -96,18 +101,6 @@ def random_rows(table: dict, facts: dict) -> dict:
 def _difference(printed: float, aps: np.ndarray) -> dict:
     expected = 100 * float(aps.mean())
     return {"printed": printed, "expected": expected, "difference": printed - expected}  # in points
-
-
-def ceilings(facts: dict, split: str = "test") -> dict:
-    """Compute the most that mAP can be, in percent, given the queries that have no relevant candidate."""
-    counts, queries, unanswered = facts["splits"][split], {}, {}
-    for name, asked in counts["queries"].items():
-        queries[name] = sum(asked)
-        unanswered[name] = sum(q for q, c in zip(asked, counts["candidates"][name]) if not c)
-    each = {name: 100 * (1 - unanswered[name] / n) for name, n in queries.items()}
-    total, lost = sum(queries.values()), sum(unanswered.values())
-    means = {"map_weighted": 100 * (1 - lost / total), "map_macro": float(np.mean(list(each.values())))}
-    return {"queries": total, "unanswered": lost, **means, "map_per_attribute": each}
 
 
 def restated_gain(tables: dict, row: dict) -> dict:

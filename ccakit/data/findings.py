@@ -42,16 +42,11 @@ def _several_values(split: Split) -> list[str]:
     return [f"{count(n, 'image has', 'images have')} several values of one attribute"] if n else []
 
 
-def relevant(split: Split) -> np.ndarray:
-    """Say which queries have a candidate of their condition and label: (Q,) bool."""
-    most = max(split.attributes.sizes)
-    keys = [rows[:, 1] * most + rows[:, 2] for rows in (split.queries, split.candidates)]
-    return np.isin(*keys)
-
-
 def unanswered(split: Split) -> list[str]:
     """Count the queries without any relevant candidate, whose AP is 0 whatever a model does."""
-    answered = relevant(split)
+    most = max(split.attributes.sizes)
+    queries, candidates = (rows[:, 1] * most + rows[:, 2] for rows in (split.queries, split.candidates))
+    answered = np.isin(queries, candidates)
     n = int((~answered).sum())
     ceiling = f"their AP is 0 and overall mAP at most {100 * answered.mean():.2f}"
     return [f"{n} of {len(answered)} queries have no relevant candidate: {ceiling}"] if n else []
@@ -70,9 +65,21 @@ def rare(split: Split) -> list[str]:
 
 def queried_with_several(split: Split, all_values: np.ndarray) -> list[str]:
     """Count the rows whose image has several values of their attribute, given all values of each image."""
-    key = np.array([len(split.attributes), 1])
-    keys, n = np.unique(distinct(all_values)[:, :2] @ key, return_counts=True)
-    several = np.isin(split.labels[:, :2] @ key, keys[n > 1])
+    several = several_valued(split.labels, all_values)
     share = f"in {100 * several.mean():.1f}% of the rows the image has more than one value of the attribute"
     source = f"label_{split.name}.txt"
     return [f"{split.name}: {share} ({source}), and only the listed one counts"] if several.any() else []
+
+
+def several_valued(rows: np.ndarray, all_values: np.ndarray) -> np.ndarray:
+    """Find the (R, 3) rows whose image has several values of the row's attribute: (R,) bool.
+
+    all_values: (A, 3) rows of all values of each image; the rows' own count too.
+
+    >>> rows = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 0]])
+    >>> several_valued(rows, np.array([[1, 0, 2], [0, 1, 0]])).tolist()
+    [False, True, False]
+    """
+    key = np.array([1 + max(rows[:, 1].max(), all_values[:, 1].max()), 1])
+    pairs, n = np.unique(distinct(np.concatenate([rows, all_values]))[:, :2] @ key, return_counts=True)
+    return np.isin(rows[:, :2] @ key, pairs[n > 1])

@@ -19,12 +19,12 @@ from PIL import Image
 from ccakit.attributes import Attributes
 from ccakit.audit import dataset as audit
 from ccakit.audit import images as looking
-from ccakit.audit.labels import several_valued
 from ccakit.audit.report import table
 from ccakit.audit.tables import beside_table1
 from ccakit.cli import main, parse
 from ccakit.data import images as reading
 from ccakit.data.drawn import write_garments
+from ccakit.data.findings import several_valued
 from ccakit.data.images import cut_short, kind_of
 from ccakit.data.layout import write_dataset
 from ccakit.data.split import Split

@@ -13,6 +13,7 @@ import pytest
 from ccakit.attributes import Attributes
 from ccakit.audit import paper as protocol
 from ccakit.audit.claims import claims
+from ccakit.audit.labels import ceilings
 from ccakit.audit.tables import label_counts, paper_tables
 from ccakit.cli import main
 from ccakit.metrics import random_map
@@ -126,10 +127,8 @@ def test_ceilings(result):
         "DARN": 3,
         "DeepFashion": 23,
     }
-    tiny = {
-        "splits": {"test": {"queries": {"a": [2, 1, 1], "b": [4]}, "candidates": {"a": [3, 0, 1], "b": [9]}}}
-    }
-    of = protocol.ceilings(tiny)
+    queries, candidates = {"a": [2, 1, 1], "b": [4]}, {"a": [3, 0, 1], "b": [9]}
+    of = ceilings(queries, candidates)
     assert (of["queries"], of["unanswered"], of["map_weighted"], of["map_macro"]) == (8, 1, 87.5, 87.5)
     assert of["map_per_attribute"] == {"a": 75.0, "b": 100.0}
 
