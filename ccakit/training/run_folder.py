@@ -37,25 +37,22 @@ def open_folder(out: Path, config: TrainConfig, dataset: Dataset) -> bool:
     themselves.
     """
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-    begun, resume = (out / "config.json").exists(), config.resume or restarted
-    if begun and not resume:
-        raise DataError(
-            out, "already holds a run", "Resume it with --resume, choose another --out, or delete it."
-        )
-    if (
-        config.resume and not begun and not out.is_dir()
-    ):  # a run that was stopped while it opened begins again
+    begun, data = (out / "config.json").exists(), {**data_facts(dataset), "lists": _list_digests(dataset)}
+    if begun and not (config.resume or restarted):
+        remedy = "Resume it with --resume, choose another --out, or delete it."
+        raise DataError(out, "already holds a run", remedy)
+    if config.resume and not out.is_dir():  # a run that was stopped while it opened begins again
         raise DataError(out, "holds no run to resume", "Train without --resume.")
     if begun:
         _check_same(out, config, read_json(out / "config.json", "Train into another --out."))
-        _check_data(out / "data.json", read_json(out / "data.json", "Train into another --out."), dataset)
+        _check_data(out / "data.json", data)
         remove_leftovers(out / "checkpoints")
-        return True
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "versions.json", versions())
-    write_json(out / "data.json", {**data_facts(dataset), "lists": _list_digests(dataset)})
-    write_json(out / "config.json", to_dict(config))
-    return False
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "versions.json", versions())
+        write_json(out / "data.json", data)
+        write_json(out / "config.json", to_dict(config))
+    return begun
 
 
 def _check_same(out: Path, config: TrainConfig, before: dict) -> None:
@@ -69,9 +66,9 @@ def _check_same(out: Path, config: TrainConfig, before: dict) -> None:
         raise DataError(out / "config.json", problem, "Use the same settings.")
 
 
-def _check_data(file: Path, before: dict, dataset: Dataset) -> None:
+def _check_data(file: Path, now: dict) -> None:
     """Raise DataError where the data set is not the one that the run began with; it says what differs."""
-    now = {**data_facts(dataset), "lists": _list_digests(dataset)}
+    before = read_json(file, "Train into another --out.")
     before = {"lists": now["lists"], **before}  # earlier versions did not write them
     if before == now:
         return

@@ -20,14 +20,6 @@ class Stopped(KeyboardInterrupt):
     """Ctrl-C stopped a run of one process, which has saved; the message says how to go on."""
 
 
-class Terminated(SystemExit):
-    """SIGTERM stopped a run, or Ctrl-C one of several processes; the exit code is 143, or 130 for Ctrl-C."""
-
-
-class Ended(SystemExit):
-    """Several processes end together, for a reason that the main one has logged; the exit code is 1."""
-
-
 class StopSignals:
     """Keep in `number` which signal came, SIGINT or SIGTERM; unless patient, a second Ctrl-C ends at once."""
 
@@ -50,11 +42,12 @@ class StopSignals:
 
 
 def stop(number: int, message: str) -> None:
-    """End the run: Stopped for Ctrl-C in a single process, else Terminated and a line on stderr."""
+    """End the run: Stopped for Ctrl-C in a single process; else a line on stderr, and SystemExit with 130 for
+    Ctrl-C, 143 for SIGTERM."""
     if number == signal.SIGINT and processes.world_size() == 1:
         raise Stopped(message)
     log_in_main(message)
-    raise Terminated(128 + number)
+    raise SystemExit(128 + number)
 
 
 def stop_if_not_finite(value: float, text: str) -> None:
@@ -72,7 +65,7 @@ def stop_if_not_finite(value: float, text: str) -> None:
     if processes.world_size() == 1:
         raise FloatingPointError(message)
     log_in_main(message)
-    raise Ended(1)
+    raise SystemExit(1)
 
 
 def check_weights(model: nn.Module, steps: int) -> None:

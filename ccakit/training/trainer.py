@@ -54,6 +54,7 @@ class Trainer:
         self.dataset = dataset or read_dataset(config.data)
         self.saved = self._model()
         self.progress, self.stopping = Progress(), StopSignals(patient=processes.world_size() > 1)
+        self._left_in_group = 0  # batches until the optimizer's next step
         if processes.rank():  # each process has its own dropout
             torch.manual_seed(config.seed + 10**6 * processes.rank())
 
@@ -65,7 +66,7 @@ class Trainer:
         return SavedModel(model, attributes, transform, recipe)
 
     def run(self) -> dict:
-        """Train, keep the best epoch's model in `out`, and return the run's facts."""
+        """Train, keep the best epoch's model in `out` and in `saved`, and return the run's facts."""
         self.open_training()
         self._open_folder()
         try:
@@ -76,9 +77,10 @@ class Trainer:
         finally:
             self.reporter.close()
         best = processes.run_on_main(lambda: load_model(self.out).model.state_dict())
-        self.saved.model.load_state_dict(best)
-        self._write(lambda: write_json(self.out / "train.json", self._facts()))
-        return self._facts()
+        self.saved.model.eval().load_state_dict(best)
+        facts = self._facts()
+        self._write(lambda: write_json(self.out / "train.json", facts))
+        return facts
 
     def _share(self) -> float:
         return self.progress.share(self.budget, len(self.objective.sampler))
@@ -110,7 +112,12 @@ class Trainer:
         state = processes.run_on_main(lambda: last_good_state(folder, model, optimizer)) if resumed else None
         if state is not None:
             self.progress = put_state(state, model, optimizer, processes.rank())
-            self._resume_from(state.facts.scaler, state.facts.processes)
+            if self.accelerator.scaler is not None and state.facts.scaler:
+                self.accelerator.scaler.load_state_dict(state.facts.scaler)
+            before, now = state.facts.processes, processes.world_size()
+            if before != now and processes.is_main():
+                same = "batches stay the same, sums differ in the last digits"
+                log.warning("%s: %d processes before, %d now; %s", self.out, before, now, same)
             self._write(lambda: remove_old(folder, self.progress.step, self.config.keep))
         self._write(lambda: keep_rows(self.out, self.progress.epoch))
         self._write(lambda: report_unreadable(self.out, self.inputs, self.valid_inputs))
@@ -119,20 +126,8 @@ class Trainer:
 
     def _write(self, work: Callable[[], object]) -> object:
         """Write a part of the run in the main process; return the result, or raise the DataError, in all."""
-
-        def written() -> object:
-            with writing_run(self.out):
-                return work()
-
-        return processes.run_on_main(written)
-
-    def _resume_from(self, scaler: dict | None, before: int) -> None:
-        if self.accelerator.scaler is not None and scaler:
-            self.accelerator.scaler.load_state_dict(scaler)
-        now = processes.world_size()
-        if before != now and processes.is_main():
-            same = "batches stay the same, sums differ in the last digits"
-            log.warning("%s: %d processes before, %d now; %s", self.out, before, now, same)
+        in_run = writing_run(self.out)  # a context manager, and so a decorator
+        return processes.run_on_main(in_run(work))
 
     def _epoch(self) -> None:
         """Train the rest of the epoch, to its end or the end of the budget."""
@@ -151,7 +146,11 @@ class Trainer:
                 progress.seconds = processes.all_max([before + time.perf_counter() - started])[0]
                 rate = (progress.images - images) / (time.perf_counter() - started)
                 self.reporter.step(progress, self._share(), rate)
-                if config.checkpoint_every and progress.step % config.checkpoint_every == 0 and self._settled:
+                if (
+                    config.checkpoint_every
+                    and progress.step % config.checkpoint_every == 0
+                    and not self._left_in_group
+                ):
                     self._save()
         warn_of_collapse(progress, self._share())
 
@@ -160,16 +159,9 @@ class Trainer:
         with processes.raise_in_all():
             batch = loader.next()
         signal = processes.all_max([self.stopping.number])[0]
-        if signal and self._settled:
+        if signal and not self._left_in_group:  # so that no gradients wait, and the run goes on exactly
             self._stop(int(signal))
         return batch
-
-    @property
-    def _settled(self) -> bool:
-        """Whether no gradients wait for more batches, so that the run can stop here and go on exactly."""
-        batch = self.progress.batch
-        ends = batch == len(self.objective.sampler) or self._share() >= 1
-        return ends or batch % self.config.accumulate == 0
 
     def _stop(self, number: int) -> None:
         self._save()
@@ -182,9 +174,10 @@ class Trainer:
         The optimizer takes a step after the last batch of a group (`accumulate`), with the mean of their
         gradients; only then do processes exchange gradients.
         """
-        if self.progress.batch % self.config.accumulate == 0:
+        if not self._left_in_group:
             self._begin_group()
-        last = (self.progress.batch + 1) % self.config.accumulate == 0 or self._last_of_all()
+        self._left_in_group -= 1
+        last = self._left_in_group == 0
         device = self.accelerator.device
         images = int(extra.pop("images", len(inputs)))  # of the whole batch
         extra = {name: tensor.to(device) for name, tensor in extra.items()}
@@ -202,9 +195,9 @@ class Trainer:
         """Set what all batches of a group share: their number, stage, mining, learning rate."""
         self.optimizer.zero_grad(set_to_none=True)
         share, config, model = self._share(), self.config, self.saved.model
-        self._group_size = self.progress.group_size(
-            self.budget, len(self.objective.sampler), config.accumulate
-        )
+        steps_per_epoch = len(self.objective.sampler)
+        self._group_size = self.progress.group_size(self.budget, steps_per_epoch, config.accumulate)
+        self._left_in_group = self._group_size
         model.advance(share)
         slow = model.slow_parameters()[1]
         for group in self.optimizer.param_groups:
@@ -213,11 +206,6 @@ class Trainer:
         self._mining = config.mining
         if config.mining == "all-then-active":
             self._mining = "all" if share < config.active_from else "active"
-
-    def _last_of_all(self) -> bool:
-        """Whether this batch is the last of the epoch, or of a budget in steps."""
-        out_of_steps = self.budget.kind == "steps" and self.progress.step + 1 >= self.budget.amount
-        return out_of_steps or self.progress.batch + 1 == len(self.objective.sampler)
 
     def _backward(self, loss: torch.Tensor, last: bool) -> None:
         self.accelerator.backward(loss / self._group_size)
@@ -283,5 +271,4 @@ def train(
     """
     trainer = Trainer(config, dataset, quiet)
     facts = trainer.run()
-    trainer.saved.model.eval()
     return trainer.saved, facts
