@@ -56,16 +56,7 @@ _HOMES = {
     "open_demo": "ccakit.commands.demo",
     "read_dataset": "ccakit.data.layout",
 }
-__all__ = [
-    "create_model",
-    "evaluate",
-    "list_models",
-    "load",
-    "open_demo",
-    "open_run",
-    "read_dataset",
-    "train",
-]
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):

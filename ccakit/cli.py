@@ -13,17 +13,7 @@ from pathlib import Path
 from ccakit import settings
 from ccakit.version import __version__
 
-COMMANDS = {
-    "demo": "ccakit.commands.demo",
-    "train": "ccakit.commands.train",
-    "evaluate": "ccakit.commands.evaluate",
-    "embed": "ccakit.commands.embed",
-    "export": "ccakit.commands.export",
-    "benchmark": "ccakit.commands.benchmark",
-    "audit": "ccakit.commands.audit",
-    "random": "ccakit.commands.random",
-    "params": "ccakit.commands.params",
-}
+COMMANDS = ("demo", "train", "evaluate", "embed", "export", "benchmark", "audit", "random", "params")
 USAGE = """ccakit: conditional cross attention for attribute-specific retrieval
 
 usage: ccakit COMMAND [--preset NAME] [--config FILE.yaml] [flags]
@@ -66,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def command(name: str):
     """Import the module of a command: its settings `Config`, and `run(config)`."""
-    return import_module(COMMANDS[name])
+    return import_module(f"ccakit.commands.{name}")
 
 
 def usage() -> str:
@@ -109,7 +99,3 @@ def entry() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     sys.exit(main())
-
-
-if __name__ == "__main__":
-    entry()

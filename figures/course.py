@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from ccakit.attributes import Attributes
+from ccakit.evaluation import pointing
 from ccakit.models.registry import model_info
-from ccakit.show import plots, style
+from ccakit.show import style
+from ccakit.show.heat import heatmap, overlay
 
 PAGE = 8.7  # inches: at 110 dpi as wide as a notebook's page
 BLUE, RED, GREEN, DARK_RED, SKY = (style.PALETTE[i] for i in (0, 1, 2, 4, 5))
@@ -89,6 +92,19 @@ def markdown_table(table) -> str:
     rows = [[table.index.name, *table.columns], ["---"] * (1 + len(table.columns))]
     rows += [[name, *cells] for name, *cells in table.itertuples()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def name_points(ax: Axes, points: dict[str, tuple[float, float]], size: float = 7) -> None:
+    """Write each point's name at its right, on a logarithmic x axis; move names up that would overlap."""
+    low, high = ax.get_ylim()
+    line = 0.055 * (high - low)
+    written: list[tuple[float, float]] = []
+    for name, (x, y) in sorted(points.items(), key=lambda item: item[1][1]):
+        below = [other + line for other_x, other in written if abs(np.log(other_x / x)) < 0.6]
+        height = max([y, *below])
+        written.append((x, height))
+        ax.annotate(name, (x, y), (1.1 * x, height), fontsize=size, va="center")
+    ax.set_ylim(low, max(high, *(height + 0.03 * (high - low) for _, height in written)))
 
 
 # ---- numbers on colours
@@ -420,6 +436,27 @@ def hit_bars(scores: Mapping[str, Sequence[float]], titles: Sequence[str]) -> Fi
     return figure
 
 
+def map_steps(image: np.ndarray, maps: np.ndarray) -> Figure:
+    """Draw how a map becomes heat: the picture, the raw weights, and the heat over the picture.
+
+    image: uint8 RGB. maps: (H, h, w) or (h, w), softmax weights. Few patches hold most of the weight, so
+    colours follow the square root of the weights, from their own least to their own largest.
+    """
+    weights = pointing.one_map(maps)
+    with plt.rc_context(style.STYLE):
+        figure = style.new_figure(6.4, 2.2)
+        axes = figure.subplots(1, 3)
+        style.show_picture(axes[0], image)
+        drawn = axes[1].imshow(weights, cmap="inferno", norm=PowerNorm(0.5, weights.min(), weights.max()))
+        style.bare_axes(axes[1])
+        figure.colorbar(drawn, ax=axes[1], ticks=[weights.min(), weights.max()], format="%.2g", fraction=0.05)
+        style.show_picture(axes[2], overlay(image, heatmap(weights, image.shape[:2])))
+        height, width = weights.shape
+        for ax, title in zip(axes, ("picture", f"weights, {height} x {width}", "heat over the picture")):
+            ax.set_title(title)
+    return figure
+
+
 def condition_maps(maps: Sequence[np.ndarray], attributes: Attributes, cmap: str = "inferno") -> Figure:
     """Draw one map a condition, side by side, each on its own scale."""
     figure, axes = panels(PAGE, 1.6, columns=len(maps))
@@ -469,7 +506,7 @@ def scores_over_parameters(
         count, of_networks = networks[dataset]
         ax.axvline(of_networks, color=GREY, linestyle=":")
         ax.text(of_networks / 1.08, sum(ax.get_ylim()) / 2, f"{count} ViTs", ha="right", fontsize=8)
-        plots.name_points(ax, systems)
+        name_points(ax, systems)
         ax.set(xscale="log", xlim=(6, 1200), xlabel="parameters (M)", title=titles[dataset])
     legend_below(figure, axes[0], colors, "o")
     return figure

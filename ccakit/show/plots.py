@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from ccakit.attributes import Attributes
@@ -50,9 +49,8 @@ def heatmap_grid(
             view = view_of(transform, image.shape[:2])
             for condition, ax in enumerate(axes[1:]):
                 heat = heatmap(maps[row, condition], image.shape[:2], view=view)
-                shown = outline(
-                    overlay(image, heat, opacity), pointing.boxes_of(regions, image_id, condition)
-                )
+                boxes = pointing.boxes_of(regions, image_id, condition)
+                shown = outline(overlay(image, heat, opacity), boxes)
                 text = ""
                 if labels is not None and labels[row, condition] < 0:
                     shown, text = faded(shown), unlabelled
@@ -61,27 +59,6 @@ def heatmap_grid(
                 style.show_picture(ax, shown, text)
         for condition, ax in enumerate(grid[0, 1:]):
             style.title_attribute(ax, attributes, condition, width=12)
-    return figure
-
-
-def map_steps(image: np.ndarray, maps: np.ndarray) -> Figure:
-    """Draw how a map becomes heat: the picture, the raw weights, and the heat over the picture.
-
-    image: uint8 RGB. maps: (H, h, w) or (h, w), softmax weights. Few patches hold most of the weight, so
-    colours follow the square root of the weights, from their own least to their own largest.
-    """
-    weights = pointing.one_map(maps)
-    with plt.rc_context(style.STYLE):
-        figure = style.new_figure(6.4, 2.2)
-        axes = figure.subplots(1, 3)
-        style.show_picture(axes[0], image)
-        drawn = axes[1].imshow(weights, cmap="inferno", norm=PowerNorm(0.5, weights.min(), weights.max()))
-        style.bare_axes(axes[1])
-        figure.colorbar(drawn, ax=axes[1], ticks=[weights.min(), weights.max()], format="%.2g", fraction=0.05)
-        style.show_picture(axes[2], overlay(image, heatmap(weights, image.shape[:2])))
-        height, width = weights.shape
-        for ax, title in zip(axes, ("picture", f"weights, {height} x {width}", "heat over the picture")):
-            ax.set_title(title)
     return figure
 
 
@@ -145,9 +122,8 @@ def tsne_spaces(
             ax = figure.add_subplot(grid[c % rows_a_side, 0 if left else 2])
             style.title_attribute(ax, attributes, c)
             style.bare_axes(ax, colors[c])
-            _scatter_values(
-                ax, style.tsne(embeddings[rows, c], seed), label_matrix[rows, c], attributes.values[c], left
-            )
+            points_2d = style.tsne(embeddings[rows, c], seed)
+            _scatter_values(ax, points_2d, label_matrix[rows, c], attributes.values[c], left)
         middle = figure.add_subplot(grid[:, 1])
         joint = style.tsne(np.concatenate([embeddings[rows, c] for c, rows in enumerate(chosen)]), seed)
         parts = np.split(joint, np.cumsum([len(rows) for rows in chosen])[:-1])
@@ -155,14 +131,8 @@ def tsne_spaces(
             middle.scatter(*part.T, s=7, color=colors[c], linewidth=0, label=attributes.title(c))
         middle.set_title("all spaces together, by attribute", fontsize=9)
         style.bare_axes(middle).set_box_aspect(1)
-        middle.legend(
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.01),
-            ncols=3,
-            frameon=False,
-            markerscale=3,
-            handletextpad=0.1,
-        )
+        below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3)
+        middle.legend(**below, frameon=False, markerscale=3, handletextpad=0.1)
     return figure
 
 
@@ -182,19 +152,6 @@ def _scatter_values(
     ax.legend(loc=side, bbox_to_anchor=(x, 0.5), frameon=False, **spacing)
 
 
-def name_points(ax: Axes, points: dict[str, tuple[float, float]], size: float = 7) -> None:
-    """Write each point's name at its right, on a logarithmic x axis; move names up that would overlap."""
-    low, high = ax.get_ylim()
-    line = 0.055 * (high - low)
-    written: list[tuple[float, float]] = []
-    for name, (x, y) in sorted(points.items(), key=lambda item: item[1][1]):
-        below = [other + line for other_x, other in written if abs(np.log(other_x / x)) < 0.6]
-        height = max([y, *below])
-        written.append((x, height))
-        ax.annotate(name, (x, y), (1.1 * x, height), fontsize=size, va="center")
-    ax.set_ylim(low, max(high, *(height + 0.03 * (high - low) for _, height in written)))
-
-
 def entanglement_matrix(result, title: str = "") -> Figure:
     """Draw how well each attribute (column) is read from each space (row): 0 as chance, 1 as its own space.
 
@@ -210,9 +167,8 @@ def entanglement_matrix(result, title: str = "") -> Figure:
         colors = plt.get_cmap("Blues").with_extremes(bad="0.88")
         image = ax.imshow(np.ma.masked_invalid(result.normalised), cmap=colors, vmin=0, vmax=1, aspect="auto")
         for i, j in np.ndindex(k, k):
-            _write_entry(
-                ax, i, j, result.normalised[i, j], np.nan if i == j else result.explained_normalised[i, j]
-            )
+            explained = np.nan if i == j else result.explained_normalised[i, j]
+            _write_entry(ax, i, j, result.normalised[i, j], explained)
         ax.set_xticks(range(k), columns, rotation=35 if slanted else 0, ha="right" if slanted else "center")
         ax.set_yticks(range(k), names)
         ax.set(xlabel="attribute read", ylabel="space of")

@@ -25,6 +25,7 @@ SIDE = 480  # pixels: the longer side of a displayed picture; larger ones are re
 THUMB = 128  # pixels: the longer side of a thumbnail
 MAX_BYTES = 8 << 20  # of an uploaded file: Jupyter's server closes the connection at 10 MiB
 UNLABELLED = "no label"
+UPLOADED = -1  # the image id of the user's own picture, which is in no data set
 KINDS = "Take a JPEG, PNG, WebP, GIF, BMP or TIFF."
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]  # 256 x 256: 7 ms and 68 kB; level 6: 39 ms and 57 kB
 
@@ -107,11 +108,10 @@ class SwitcherEngine:
     ) -> None:
         self.model, self.images, self.transform = model.eval(), list(images), transform
         self.attributes, self.regions, self.labels = attributes, regions, labels
-        self.image_ids: list[int | None] = list(range(len(self.images)) if image_ids is None else image_ids)
+        self.image_ids = list(range(len(self.images)) if image_ids is None else image_ids)
         if len(self.image_ids) != len(self.images) or not self.images:
-            raise ValueError(
-                f"{len(self.images)} images, {len(self.image_ids)} image_ids: one of each at least"
-            )
+            counts = f"{len(self.images)} images, {len(self.image_ids)} image_ids"
+            raise ValueError(f"{counts}: one of each at least")
         if candidates is not None and candidates.embeddings.shape[1] != len(attributes):
             raise ValueError(f"embeddings {candidates.embeddings.shape}, but {len(attributes)} attributes")
         self.candidates, self.own = candidates, None
@@ -166,10 +166,9 @@ class SwitcherEngine:
         There is no heat if the system does not attend. The picture is faded, as in `plots.heatmap_grid`, if
         it is known to have no label. outlined: draw the attribute's region in red, if it is known.
         """
-        seen = self.encoded(look.image)
-        shown = seen.shown
+        shown, view, *_ = self.encoded(look.image)
         if look.maps is not None:
-            shown = overlay(shown, heatmap(look.maps, shown.shape[:2], head, seen.view), opacity)
+            shown = overlay(shown, heatmap(look.maps, shown.shape[:2], head, view), opacity)
         if outlined:
             shown = outline(shown, self.boxes(look))
         value = self.value(self.image_ids[look.image], look.condition)
@@ -181,13 +180,11 @@ class SwitcherEngine:
 
     def boxes(self, look: Look) -> np.ndarray:
         """Find where the attribute is in the picture: boxes (m, 4), none if this is not known."""
-        image_id = self.image_ids[look.image]
-        regions = self.regions if image_id is not None else None
-        return pointing.boxes_of(regions, image_id, look.condition)
+        return pointing.boxes_of(self.regions, self.image_ids[look.image], look.condition)
 
-    def value(self, image_id: int | None, condition: int) -> str | None:
+    def value(self, image_id: int, condition: int) -> str | None:
         """Name an image's value under a condition, UNLABELLED if it has none; None if that is not known."""
-        if image_id is None or self.labels is None:
+        if image_id == UPLOADED or self.labels is None:
             return None
         label = int(self.labels[image_id, condition])
         return UNLABELLED if label < 0 else self.attributes.value(condition, label)
@@ -201,7 +198,7 @@ class SwitcherEngine:
         if self.own is None:
             self.own = len(self.images)
             self.images.append(picture)
-            self.image_ids.append(None)
+            self.image_ids.append(UPLOADED)
         else:
             self.images[self.own] = picture
             self.encoded.cache_clear()
@@ -217,7 +214,7 @@ class SwitcherEngine:
         if self.candidates is None:
             return []
         cosine = np.einsum("ne,e->n", self.candidates.embeddings[:, look.condition], look.embedding)
-        own = self.candidates.ids == self.image_ids[look.image]  # an upload's id is None: no row's
+        own = self.candidates.ids == self.image_ids[look.image]
         rows = np.flatnonzero(~np.isnan(cosine) & ~own)
         rows = rows[np.argsort(-cosine[rows], kind="stable")][:top]
         return [Neighbour(int(row), int(self.candidates.ids[row]), float(cosine[row])) for row in rows]
@@ -237,8 +234,8 @@ class SwitcherEngine:
         maps = np.stack([[look.maps for look in row] for row in looks])  # (n, K, H, h, w)
         maps = maps if head is None else maps[:, :, head]
         shown = [self.encoded(image).shown for image in images]
-        ids = [-1 if self.image_ids[image] is None else self.image_ids[image] for image in images]
-        labels = None if self.labels is None or -1 in ids else self.labels[ids]
+        ids = [self.image_ids[image] for image in images]
+        labels = None if self.labels is None or UPLOADED in ids else self.labels[ids]
         return plots.heatmap_grid(
             shown, maps, self.attributes, self.regions, labels, ids, opacity, transform=self.transform
         )

@@ -137,9 +137,8 @@ class ConditionSwitcher(widgets.VBox):
         rules = []
         for index in range(len(self.thumbs)):
             data = base64.b64encode(thumbnail(self.engine.images[index])).decode()
-            rules.append(
-                f".{self._prefix}-{index} {{background-image: url(data:image/jpeg;base64,{data})}}\n"
-            )
+            picture = f"url(data:image/jpeg;base64,{data})"
+            rules.append(f".{self._prefix}-{index} {{background-image: {picture}}}\n")
         self.css.value = STYLE % "".join(rules)
 
     # ---- events
@@ -219,7 +218,7 @@ class ConditionSwitcher(widgets.VBox):
             notes.append("<span style='color:#b00020'>Red: its region.</span>")
         return notes
 
-    def _value(self, image_id: int | None, condition: int) -> str:
+    def _value(self, image_id: int, condition: int) -> str:
         """Name an image's value, as HTML; empty if it is not known."""
         return html.escape(self.engine.value(image_id, condition) or "")
 

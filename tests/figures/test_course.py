@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import course
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from ccakit.attributes import Attributes
 from ccakit.show import style
+from ccakit.show.heat import heatmap, overlay
 
 TWO = Attributes(("sleeve_length", "neck"), (("short", "long"), ("round", "V", "boat")))
+
+
+def shown(axes):
+    return np.asarray(axes.images[0].get_array())
+
+
+def test_names_of_points_do_not_overlap():
+    figure, ax = plt.subplots()
+    plt.close(figure)
+    points = {"one": (10, 1), "two": (11, 1.01), "three": (10.5, 1.02), "far": (900, 1), "high": (10, 5)}
+    for x, y in points.values():
+        ax.plot(x, y, "o")
+    ax.set(xscale="log", xlim=(5, 2000))
+    course.name_points(ax, points)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert {text.get_text() for text in ax.texts} == set(points)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
 
 
 def test_names_that_would_overlap_move_up():
@@ -50,3 +70,16 @@ def test_confusion_is_drawn_in_shares_of_rows():
 
 def test_a_sheet_of_pictures_is_drawn_pixel_for_pixel():
     assert (course.exact_picture(np.zeros((110, 220, 3), np.uint8)).get_size_inches() == [2, 1]).all()
+
+
+def test_map_steps_draws_the_weights_on_their_own_scale():
+    picture = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+    maps = np.full((2, 8, 8), 0.001)
+    maps[:, 1, 2], maps[:, 3, 3] = 0.8, 0.05
+    original, weights, heat, bar = course.map_steps(picture, maps).axes
+    np.testing.assert_array_equal(shown(original), picture)
+    np.testing.assert_array_equal(shown(weights), maps[0])
+    small, large = (float(weights.images[0].norm(weight)) for weight in (0.05, 0.8))
+    assert large == 1 and weights.images[0].norm(0.001) == 0 and small > 0.2  # 0.06 on a linear scale
+    np.testing.assert_array_equal(shown(heat), overlay(picture, heatmap(maps, (40, 30))))
+    assert bar.get_ylim() == (0.001, 0.8)

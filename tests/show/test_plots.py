@@ -53,20 +53,6 @@ def test_figures_do_not_pile_up_in_pyplot(pictures):
     assert plt.get_fignums() == []
 
 
-def test_names_of_points_do_not_overlap():
-    figure, ax = plt.subplots()
-    plt.close(figure)
-    points = {"one": (10, 1), "two": (11, 1.01), "three": (10.5, 1.02), "far": (900, 1), "high": (10, 5)}
-    for x, y in points.values():
-        ax.plot(x, y, "o")
-    ax.set(xscale="log", xlim=(5, 2000))
-    plots.name_points(ax, points)
-    figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in ax.texts]
-    assert {text.get_text() for text in ax.texts} == set(points)
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
-
-
 def test_small_png_is_the_figure_in_few_colours():
     figure = plots.training_curve(
         [{"step": 0, "loss": 0.2}, {"step": 9, "loss": 0.1, "valid_map_weighted": 50}]
@@ -131,18 +117,6 @@ def test_heatmap_grid_draws_what_attention_gives(pictures, tmp_path):
     assert [ax.get_title() for ax in grid[0]] == ["", "sleeve\nlength", "tone", "neck"]
     path = style.save(figure, tmp_path / "new" / "grid.png")
     assert cv2.imread(str(path)).std() > 10
-
-
-def test_map_steps_draws_the_weights_on_their_own_scale(pictures):
-    maps = np.full((2, 8, 8), 0.001)
-    maps[:, 1, 2], maps[:, 3, 3] = 0.8, 0.05
-    picture, weights, heat, bar = plots.map_steps(pictures[0], maps).axes
-    np.testing.assert_array_equal(shown(picture), pictures[0])
-    np.testing.assert_array_equal(shown(weights), maps[0])
-    small, large = (float(weights.images[0].norm(weight)) for weight in (0.05, 0.8))
-    assert large == 1 and weights.images[0].norm(0.001) == 0 and small > 0.2  # 0.06 on a linear scale
-    np.testing.assert_array_equal(shown(heat), overlay(pictures[0], heatmap(maps, (40, 30))))
-    assert bar.get_ylim() == (0.001, 0.8)
 
 
 def test_ranking_grid_marks_right_and_wrong(pictures):
