@@ -137,7 +137,8 @@ def ours(name: str, trunk: MapTrunk | None = None, **options) -> nn.Module:
     """Create a system of ours with weights by the formula, except its trunks and pre-set masks."""
     if name == "asen-pp":
         options = {"crop": "image", "local": given_map(256, 112), **options}
-    model = model_info(name).build(trunk or given_map(), CONDITIONS, **options)
+    info = model_info(name)
+    model = info.system(trunk or given_map(), CONDITIONS, **info.fixed, **options)
     model.advance(1.0)
     fill(model, ("trunk.", "local.") + (("mask.table",) if name in ("csn-preset", "csn-fixed") else ()))
     return model.eval()

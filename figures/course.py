@@ -186,7 +186,7 @@ def share_bars(shares: Mapping[str, np.ndarray], attributes: Attributes) -> Figu
 
 def reading_color(model: str) -> str:
     """Return the colour of what a system reads: a CNN's map or a transformer's tokens."""
-    return MAP_COLOR if model_info(model).reads == "map" else TOKENS_COLOR
+    return MAP_COLOR if model_info(model).system.reads == "map" else TOKENS_COLOR
 
 
 def falls(tables: Mapping, titles: Mapping[str, str]) -> Figure:

@@ -83,7 +83,7 @@ def _panel(canvas, x: float, name: str) -> None:
                 (left + 0.55, height),
             )
     info = model_info(name)
-    trunk = "R50+ViT-B/16" if info.reads == "tokens" else "R50 to stage 3"
+    trunk = "R50+ViT-B/16" if info.system.reads == "tokens" else "R50 to stage 3"
     canvas.text(x, 0.42, f"{trunk}: {info.parameters() / 1e6:.1f}M parameters", fontsize=6.2)
 
 

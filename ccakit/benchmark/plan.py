@@ -45,7 +45,7 @@ def plan(config: BenchmarkConfig) -> list[Trial]:
 def settings_of(config: BenchmarkConfig, trial: Trial, dataset: Dataset) -> TrainConfig:
     """Write the settings of a trial's training. An epoch has as many images in both modes."""
     trunk, weights = config.trunk, config.weights
-    if model_info(trial.model).reads == "map":
+    if model_info(trial.model).system.reads == "map":
         same_trunk = config.cnn_trunk == config.trunk
         trunk, weights = config.cnn_trunk, config.cnn_weights or (config.weights if same_trunk else None)
     settings = {name: value for name, value in to_dict(config).items() if name in SHARED}

@@ -76,8 +76,8 @@ def paper_row(line: dict) -> dict:
 def footnotes(lines: list[dict]) -> dict[str, str]:
     """Explain, by name, the systems that share a trunk here although the authors' do not."""
     shared = {line["model"] for line in lines if any(row.get("shares_trunk") for row in line["rows"])}
-    ours = [info for info in list_models() if info.name in shared and not info.shares_trunk]
-    return {info.name: info.if_shared for info in ours}
+    ours = [info for info in list_models() if info.name in shared and not info.system.shares_trunk]
+    return {info.name: info.system.if_shared for info in ours}
 
 
 def report(rows: list[dict], color: bool = False) -> str:

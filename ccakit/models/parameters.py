@@ -75,7 +75,7 @@ def list_systems() -> str:
     """Describe the systems and trunks there are, as text."""
     rows = [["system", "parameters", "source", "how it is built"]]
     for info in list_models():
-        rows.append([info.name, f"{info.parameters():,}", info.source, info.faithfulness])
+        rows.append([info.name, f"{info.parameters():,}", info.system.source, info.faithfulness])
     lines = [
         text_table(rows, left=(0, 2, 3)),
         "(parameters for FashionAI's 8 attributes, on resnet50 to its third stage, or vit_base_r50_s16_224)",
@@ -86,7 +86,7 @@ def list_systems() -> str:
     ]
     separate = []
     for info in list_models():
-        if not info.shares_trunk:
-            separate.append(f"{info.name} (unless on kept features)" if info.if_shared else info.name)
+        if not info.system.shares_trunk:
+            separate.append(f"{info.name} (unless on kept features)" if info.system.if_shared else info.name)
     lines.append(f"one pass of the trunk serves all conditions, but not in: {', '.join(separate)}")
     return "\n".join(lines)

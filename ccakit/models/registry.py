@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,88 +36,72 @@ LOCAL_TRUNK = "resnet34"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A system that can be created. All but name, title and build are described at `ConditionalModel`.
+    """A system that can be created.
 
     name: for `create_model`. title: its row in the paper's tables, or a title of ours where no row fits.
-    build: creates it on a trunk. options: those that `create_model` takes for this system. shares_trunk: of
-    the system as its source has it; a model says by its own `shares_trunk` what it does (ASEN++ with crop
-    "map" shares the trunk).
+    system: the class, whose attributes describe it (see `ConditionalModel`). fixed: options of the class that
+    have one value under this name.
     """
 
     name: str
     title: str
-    source: str
-    faithfulness: str
-    build: Callable[..., ConditionalModel] = field(repr=False)
-    reads: str
-    options: tuple[str, ...]
-    classifies: bool
-    if_shared: str
-    shares_trunk: bool
+    system: type[ConditionalModel]
+    fixed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def faithfulness(self) -> str:
+        """How close the implementation is to its source, with the fixed options."""
+        settings = [f"{option} {value}" for option, value in self.fixed.items()]
+        return "; ".join([self.system.faithfulness, *settings])
+
+    @property
+    def options(self) -> list[str]:
+        """The options that `create_model` takes for this system."""
+        options = [option for option in self.system.options if option not in self.fixed]
+        return [*options, "without"] if self.system.own_losses else options
 
     def parameters(self, trunk: str | None = None, values: Sequence[int] = FASHIONAI) -> int:
         """Count the parameters on a trunk, by default the paper's ResNet-50 or ViT.
 
         values: how many values each attribute has, by default FashionAI's.
         """
-        given = {"values": values} if self.classifies else {}
-        return count_parameters(
-            create_on_meta(self.name, len(values), trunk or PAPER_TRUNKS[self.reads], **given)
-        )
+        given = {"values": values} if self.system.classifies else {}
+        trunk = trunk or PAPER_TRUNKS[self.system.reads]
+        return count_parameters(create_on_meta(self.name, len(values), trunk, **given))
 
 
-def _info(name: str, title: str, system: type[ConditionalModel], **fixed: str) -> ModelInfo:
-    """Describe a system whose options `fixed` have one value."""
-    options = [option for option in system.options if option not in fixed]
-    if system.own_losses:
-        options.append("without")
-    settings = [f"{option} {value}" for option, value in fixed.items()]
-    return ModelInfo(
-        name=name,
-        title=title,
-        source=system.source,
-        faithfulness="; ".join([system.faithfulness, *settings]),
-        build=partial(system, **fixed),
-        reads=system.reads,
-        options=tuple(options),
-        classifies=system.classifies,
-        if_shared=system.if_shared,
-        shares_trunk=system.shares_trunk,
-    )
-
-
-_MODELS = {
+MODELS = {
     info.name: info
     for info in (
-        _info("triplet", "Triplet network", TripletNetwork),
-        _info("networks", "K networks", Networks),
-        _info("csn", "CSN", CSN),
-        _info("csn-preset", "CSN (pre-set masks)", CSN, mask="preset"),
-        _info("csn-fixed", "CSN (fixed masks)", CSN, mask="fixed"),
-        _info("asen", "ASEN", ASEN),
-        _info("asen-v2", "ASEN (second version)", ASENV2),
-        _info("camnet", "CAMNet", CAMNet),
-        _info("m2fashion", "M2Fashion", M2Fashion),
-        _info("asen-pp", "ASEN++", ASENPP),
-        _info("adde", "ADDE-C", ADDE),
-        _info("tf-csn", "TF-CSN", TFCSN),
-        _info("tf-asen", "TF-ASEN", TFASEN),
-        _info("cca-type1", "CCA (Type-1)", CCA, token="type1"),
-        _info("cca-type2", "CCA (Type-2)", CCA, token="type2"),
+        ModelInfo("triplet", "Triplet network", TripletNetwork),
+        ModelInfo("networks", "K networks", Networks),
+        ModelInfo("csn", "CSN", CSN),
+        ModelInfo("csn-preset", "CSN (pre-set masks)", CSN, {"mask": "preset"}),
+        ModelInfo("csn-fixed", "CSN (fixed masks)", CSN, {"mask": "fixed"}),
+        ModelInfo("asen", "ASEN", ASEN),
+        ModelInfo("asen-v2", "ASEN (second version)", ASENV2),
+        ModelInfo("camnet", "CAMNet", CAMNet),
+        ModelInfo("m2fashion", "M2Fashion", M2Fashion),
+        ModelInfo("asen-pp", "ASEN++", ASENPP),
+        ModelInfo("adde", "ADDE-C", ADDE),
+        ModelInfo("tf-csn", "TF-CSN", TFCSN),
+        ModelInfo("tf-asen", "TF-ASEN", TFASEN),
+        ModelInfo("cca-type1", "CCA (Type-1)", CCA, {"token": "type1"}),
+        ModelInfo("cca-type2", "CCA (Type-2)", CCA, {"token": "type2"}),
     )
 }
 
 
 def list_models() -> list[ModelInfo]:
     """List all systems that `create_model` knows, in the order of the paper's tables."""
-    return list(_MODELS.values())
+    return list(MODELS.values())
 
 
 def model_info(name: str) -> ModelInfo:
     """Find a system by name; ValueError lists the names there are."""
-    if name not in _MODELS:
-        raise ValueError(f"no model {name!r}; there are: {', '.join(_MODELS)}")
-    return _MODELS[name]
+    if name not in MODELS:
+        raise ValueError(f"no model {name!r}; there are: {', '.join(MODELS)}")
+    return MODELS[name]
 
 
 def create_model(
@@ -150,19 +133,19 @@ def create_model(
     if unknown := sorted(set(options) - set(info.options)):
         known = ", ".join(info.options) or "none"
         raise ValueError(f"{name} has no option {', '.join(unknown)}; it has: {known}")
-    options.update(embed_dim=embed_dim, head_norm=head_norm)
-    if info.classifies:
+    options.update(info.fixed, embed_dim=embed_dim, head_norm=head_norm)
+    if info.system.classifies:
         if values is None or len(values) != conditions:
             expected = f"how many each of the {conditions} attributes has"
             raise ValueError(f"{name} has a classifier: give values, {expected}")
         options["values"] = tuple(values)
     source = dict(pretrained=pretrained, weights=weights, image_size=image_size, **trunk_options or {})
     if reads_on(name, trunk) == "tokens":
-        return info.build(create_vit(trunk, **source), conditions, freeze=freeze, **options)
+        return info.system(create_vit(trunk, **source), conditions, freeze=freeze, **options)
     cnn = create_map_trunk(trunk, freeze=freeze, **source)
     if name == "asen-pp":
         options = _with_local_trunk(cnn, trunk, source, freeze, options)
-    build = MapTripletNetwork if name == "triplet" else info.build
+    build = MapTripletNetwork if name == "triplet" else info.system
     return build(cnn, conditions, **options)
 
 
@@ -170,7 +153,7 @@ def reads_on(name: str, trunk: str) -> str:
     """Say what a system reads on a trunk, "tokens" or "map"; only the triplet network runs on both."""
     if name == "triplet" and trunk != LITE and not is_transformer(trunk):
         return "map"
-    return model_info(name).reads
+    return model_info(name).system.reads
 
 
 def _with_local_trunk(cnn: FrozenStem, trunk: str, source: dict, freeze: str | int, options: dict) -> dict:

@@ -33,7 +33,7 @@ def recipe_of(config: TrainConfig, attributes: Attributes) -> dict:
         recipe.update(query=config.query, residual=config.residual)
     if "crop" in info.options:
         recipe["crop"] = "map" if config.cache and config.freeze in ("backbone", "all") else "image"
-    if info.classifies:
+    if info.system.classifies:
         recipe["values"] = list(attributes.sizes)
     if config.without:
         recipe["without"] = list(config.without)

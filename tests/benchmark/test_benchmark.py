@@ -293,7 +293,7 @@ def test_every_run_trains_under_the_same_protocol(garments):
         settings = settings_of(given, run, dataset)
         assert settings.model == run.model and settings.mode == run.mode and settings.seed == 3
         assert settings.trunk == (
-            "lite" if dict(zip(ORDER, list_models()))[run.model].reads == "tokens" else "resnet18"
+            "lite" if dict(zip(ORDER, list_models()))[run.model].system.reads == "tokens" else "resnet18"
         )
         rest = {
             k: v

@@ -29,7 +29,7 @@ def info(monkeypatch):
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(FILE, f"{path}.py", "exec"), vars(module))
     entry = eval(ENTRY, {**vars(registry), **vars(module)})
-    monkeypatch.setitem(registry._MODELS, entry.name, entry)
+    monkeypatch.setitem(registry.MODELS, entry.name, entry)
     return entry
 
 

@@ -27,7 +27,7 @@ from ccakit.models.saved import SavedModel, save_model
 ATTRIBUTES = Attributes(("neck_design", "tone"), (("V", "round", "none"), ("dark", "light")))
 IN_OTHER_TESTS = ("cca-type1", "cca-type2", "triplet", "asen-pp", "csn")
 OTHERS = [info.name for info in list_models() if info.name not in IN_OTHER_TESTS]
-CLASSIFY = [info.name for info in list_models() if info.classifies]
+CLASSIFY = [info.name for info in list_models() if info.system.classifies]
 
 
 def slow(name: str):

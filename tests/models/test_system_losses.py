@@ -48,7 +48,7 @@ def split(garments):
 
 
 def make(name, conditions=K, values=VALUES, **options):
-    if INFO[name].classifies:
+    if INFO[name].system.classifies:
         options["values"] = values
     options = dict(image_size=64, freeze="backbone", trunk_options=dict(width=32, num_heads=2), **options)
     model = build_once(name, conditions=conditions, **options)

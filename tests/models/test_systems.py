@@ -214,7 +214,7 @@ def test_lites_two_trunks_share_kept_features():
     names = ("csn", "adde", "asen-pp", "cca-type2", "networks")
     keys = {
         name: create_model(
-            name, conditions=2, values=(2, 2) if INFO[name].classifies else None, **source
+            name, conditions=2, values=(2, 2) if INFO[name].system.classifies else None, **source
         ).trunk.stem_key()
         for name in names
     }
@@ -324,17 +324,22 @@ def test_an_unknown_name_is_told_all_there_are():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_system_is_described(name):
     info = INFO[name]
-    assert info.title and info.source and len(info.faithfulness) > 15 and info.reads in ("map", "tokens")
+    assert (
+        info.title
+        and info.system.source
+        and len(info.faithfulness) > 15
+        and info.system.reads in ("map", "tokens")
+    )
     millions = info.parameters() / 1e6
     assert (
         8 < millions / (8 if name == "networks" else 1) < 120
     )  # ResNet-50 to its third stage has 8.5M, the ViT 98M
-    if info.reads == "map":
+    if info.system.reads == "map":
         model = make(name, "resnet18", image_size=224)
         assert info.parameters("resnet18", VALUES) == sum(p.numel() for p in model.parameters()) > 2.7e6
-    assert info.shares_trunk == (name not in ("asen-pp", "networks"))
+    assert info.system.shares_trunk == (name not in ("asen-pp", "networks"))
     model = make(name)
-    assert model.shares_trunk == info.shares_trunk
+    assert model.shares_trunk == info.system.shares_trunk
     assert info.parameters("lite", (2, 3)) > 0
 
 
@@ -365,9 +370,9 @@ def test_the_systems_are_those_of_the_benchmark():
 
 
 def test_what_shares_the_trunk_though_its_source_does_not_says_what_it_is():
-    apart = {name for name in NAMES if not INFO[name].shares_trunk}
+    apart = {name for name in NAMES if not INFO[name].system.shares_trunk}
     assert apart == {"networks", "asen-pp"}
     for name in NAMES:
         shared = name not in apart
         kept = make(name, freeze="backbone")
-        assert bool(INFO[name].if_shared) == (kept.shares_trunk and not shared)
+        assert bool(INFO[name].system.if_shared) == (kept.shares_trunk and not shared)

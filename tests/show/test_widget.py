@@ -389,7 +389,7 @@ def test_wrong_arguments_are_refused(images, candidates):
 @pytest.mark.parametrize("info", list_models(), ids=lambda info: info.name)
 def test_every_system_is_looked_at_as_itself(info, images):
     """Maps and embeddings are those of the model's own methods; of CCA, tokens are not kept but K and V."""
-    given = {"values": (2, 3, 2)} if info.classifies else {}
+    given = {"values": (2, 3, 2)} if info.system.classifies else {}
     model = create_model(info.name, conditions=3, pretrained=False, **given).eval()
     to_model = ImageTransform(size=tuple(model.image_size))
     engine = SwitcherEngine(model, images, to_model, Attributes.numbered({"a": 2, "b": 3, "c": 2}))

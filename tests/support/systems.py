@@ -18,8 +18,8 @@ K, B = 3, 2
 VALUES = (3, 2, 4)
 NAMES = [info.name for info in list_models()]
 INFO = {info.name: info for info in list_models()}
-ON_MAP = [name for name in NAMES if INFO[name].reads == "map"]
-ON_TOKENS = [name for name in NAMES if INFO[name].reads == "tokens"]
+ON_MAP = [name for name in NAMES if INFO[name].system.reads == "map"]
+ON_TOKENS = [name for name in NAMES if INFO[name].system.reads == "tokens"]
 ON_PLACES = ["asen", "asen-v2", "asen-pp", "camnet", "m2fashion", "tf-asen"]  # a softmax over places
 CLS_ATTENDS = ["triplet", "networks", "tf-csn", "cca-type1", "cca-type2"]  # a softmax over [CLS] and patches
 TRUNKS = {
@@ -63,7 +63,7 @@ def build_once(name, **options):
 
 def make(name, trunk="lite", conditions=K, **options):
     options = {"image_size": 64, **TRUNKS[trunk], **options}
-    if INFO[name].classifies:
+    if INFO[name].system.classifies:
         options["values"] = VALUES[:conditions]
     if name == "asen-pp" and trunk != "lite" and options.get("crop") == "image":
         options["local"] = "resnet18"
@@ -125,7 +125,7 @@ def plain_box(weights, side):
 
 def saved_and_loaded(model, folder, name, options):
     recipe = {"name": name, "conditions": K, "image_size": 64, **TRUNKS["lite"], **options}
-    if INFO[name].classifies:
+    if INFO[name].system.classifies:
         recipe["values"] = list(VALUES)
     attributes = Attributes(tuple("abc"), tuple(tuple(map(str, range(n))) for n in VALUES))
     save_model(folder, SavedModel(model, attributes, ImageTransform((64, 64)), recipe))
