@@ -45,22 +45,10 @@ class MapTrunk(FrozenStem):
         self.backbone, self.proj = backbone, proj
         self.embed_dim, self.image_size, self.pretrained_cfg = channels, tuple(image_size), settings or {}
         self.grid_size = tuple(math.ceil(side / STRIDE) for side in image_size)
-        self.freezes_backbone = freeze != "none"
-        self.freeze_stem()
+        self.freeze_stem(0 if freeze == "none" else 1)
 
-    def frozen_modules(self) -> list[nn.Module]:
-        return [self.backbone] if self.freezes_backbone else []
-
-    def stem(self, images: Tensor) -> Tensor:
-        """Run the CNN if it is frozen: (B, 3, height, width) -> its map; give the images back if not."""
-        if not self.freezes_backbone:
-            return images
-        with torch.no_grad():
-            return self.backbone(images)
-
-    def tail(self, features: Tensor) -> Tensor:
-        """Turn the stem's output into tokens (B, C, h, w)."""
-        return self.proj(features if self.freezes_backbone else self.backbone(features))
+    def stages(self) -> list[nn.Module]:
+        return [self.backbone, self.proj]
 
 
 class CnnBackbone(nn.Module):

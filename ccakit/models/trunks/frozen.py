@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 
+import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -15,31 +16,35 @@ class TrunkError(ValueError):
 
 
 class FrozenStem(nn.Module):
-    """A trunk in two parts, `stem` and `tail`; the modules that `frozen_modules` lists are not trained.
+    """A trunk as a chain of stages: the first ones are frozen (the stem), the others trained (the tail).
 
-    freezes_backbone: whether the stem is the CNN. frozen_blocks: how many blocks the stem has after the
-    embedding; None if it has no block. embed_dim, grid_size: width and patches (rows, columns) of the tokens.
-    image_size: in pixels (height, width). pretrained_cfg: timm's settings of the images.
+    frozen: the number of frozen stages; 0 where all is trained. embed_dim, grid_size: width and patches
+    (rows, columns) of the tokens. image_size: in pixels (height, width). pretrained_cfg: timm's settings of
+    the images.
     """
 
-    freezes_backbone: bool = False
-    frozen_blocks: int | None = None
+    frozen: int = 0
     embed_dim: int
     grid_size: tuple[int, int]
     image_size: tuple[int, int]
     pretrained_cfg: dict
 
-    def frozen_modules(self) -> list[nn.Module]:
-        """List the modules of the stem; none where all is trained."""
+    def stages(self) -> list[nn.Module]:
+        """List the modules between images and tokens, in their order."""
         raise NotImplementedError
+
+    def frozen_modules(self) -> list[nn.Module]:
+        """List the stages of the stem; none where all is trained."""
+        return self.stages()[: self.frozen]
 
     def stem(self, images: Tensor) -> Tensor:
         """Run the frozen part: (B, 3, height, width) -> features; the images if nothing is frozen."""
-        raise NotImplementedError
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freezes):
+            return _run(self.frozen_modules(), images)
 
     def tail(self, features: Tensor) -> Tensor:
         """Run the trained part: features -> tokens, (B, P+N, D) or a map (B, C, h, w)."""
-        raise NotImplementedError
+        return _run(self.stages()[self.frozen :], features)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.tail(self.stem(images))
@@ -47,10 +52,11 @@ class FrozenStem(nn.Module):
     @property
     def freezes(self) -> bool:
         """Whether there is a frozen stem whose output can be kept."""
-        return self.freezes_backbone or self.frozen_blocks is not None
+        return self.frozen > 0
 
-    def freeze_stem(self) -> None:
-        """Take the stem out of training: it gets no gradients, and its BatchNorms keep their statistics."""
+    def freeze_stem(self, stages: int) -> None:
+        """Take the first stages out of training: no gradients, and their BatchNorms keep their statistics."""
+        self.frozen = stages
         for module in self.frozen_modules():
             module.requires_grad_(False).eval()
 
@@ -69,12 +75,20 @@ class FrozenStem(nn.Module):
 
     def stem_key(self) -> str:
         """Digest the frozen part's weights and shape, on which kept features depend, in 16 hex digits."""
-        digest = hashlib.sha256(f"{self.freezes_backbone} {self.frozen_blocks} {self.grid_size}".encode())
+        digest = hashlib.sha256(str(self.grid_size).encode())
         for module in self.frozen_modules():
             digest.update(repr(module).encode())
             for name, tensor in module.state_dict().items():
                 digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def _run(stages: list[nn.Module], x: Tensor) -> Tensor:
+    for stage in stages:
+        x = stage(x)
+        if isinstance(x, (list, tuple)):  # the feature maps of a timm CNN
+            x = x[-1]
+    return x
 
 
 def _fold_batchnorm(module: nn.Module) -> None:

@@ -88,56 +88,35 @@ class Trunk(FrozenStem):
         self.embed_dim, self.num_prefix_tokens = vit.embed_dim, vit.num_prefix_tokens
         self.grid_size = tuple(vit.patch_embed.grid_size)
         self.image_size, self.pretrained_cfg = tuple(vit.patch_embed.img_size), dict(vit.pretrained_cfg)
-        self.frozen_blocks = self._count_frozen_blocks(freeze)
-        self.freezes_backbone = freeze == "backbone"
-        self.freeze_stem()
+        self.freeze_stem(self._count_frozen(freeze))
 
-    def _count_frozen_blocks(self, freeze: str | int) -> int | None:
-        if freeze == "backbone" and not isinstance(self.patch_embed, HybridEmbed):
-            expected = "needs a hybrid trunk, whose patch embedding holds a CNN"
-            raise TrunkError(f'freeze="backbone" {expected}; take "none"')
-        if freeze in ("none", "backbone"):
-            return None
-        count = len(self.blocks) if freeze == "all" else int(freeze)
-        if not 0 <= count <= len(self.blocks):
-            raise TrunkError(f"freeze={freeze}: the trunk has {len(self.blocks)} blocks before its last one")
-        return count
+    def stages(self) -> list[nn.Module]:
+        embed = [self.patch_embed]
+        if isinstance(self.patch_embed, HybridEmbed):
+            embed = [self.patch_embed.backbone, self.patch_embed.proj, Patches()]
+        return [*embed, self.position, self.norm_pre, *self.blocks]
 
-    def frozen_modules(self) -> list[nn.Module]:
-        if self.freezes_backbone:
-            return [self.patch_embed.backbone]
-        if self.frozen_blocks is None:
-            return []
-        return [self.patch_embed, self.position, self.norm_pre, *self.blocks[: self.frozen_blocks]]
+    def _count_frozen(self, freeze: str | int) -> int:
+        """Count the stages that `freeze` names."""
+        if freeze == "none":
+            return 0
+        if freeze == "backbone":
+            if not isinstance(self.patch_embed, HybridEmbed):
+                expected = "needs a hybrid trunk, whose patch embedding holds a CNN"
+                raise TrunkError(f'freeze="backbone" {expected}; take "none"')
+            return 1
+        blocks = len(self.blocks)
+        count = blocks if freeze == "all" else int(freeze)
+        if not 0 <= count <= blocks:
+            raise TrunkError(f"freeze={freeze}: the trunk has {blocks} blocks before its last one")
+        return len(self.stages()) - blocks + count
 
-    def stem(self, images: Tensor) -> Tensor:
-        """Run the frozen part: (B, 3, height, width) -> features; the images if nothing is frozen."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freezes):
-            if self.freezes_backbone:
-                features = self.patch_embed.backbone(images)
-                return features[-1] if isinstance(features, (list, tuple)) else features
-            if self.frozen_blocks is None:
-                return images
-            return self._run_blocks(self._embed(images), 0, self.frozen_blocks)
 
-    def tail(self, features: Tensor) -> Tensor:
-        """Turn the stem's output into tokens x_{L-1}: (B, P+N, D)."""
-        if self.frozen_blocks is not None:
-            return self._run_blocks(features, self.frozen_blocks, len(self.blocks))
-        if self.freezes_backbone:
-            patches = self.patch_embed.proj(features).flatten(2).transpose(1, 2)  # (B, C, h, w) -> (B, N, D)
-            tokens = self.norm_pre(self.position(patches))
-        else:
-            tokens = self._embed(features)
-        return self._run_blocks(tokens, 0, len(self.blocks))
+class Patches(nn.Module):
+    """Arrange a map as patches: (B, D, h, w) -> (B, N, D)."""
 
-    def _embed(self, images: Tensor) -> Tensor:
-        return self.norm_pre(self.position(self.patch_embed(images)))
-
-    def _run_blocks(self, tokens: Tensor, start: int, stop: int) -> Tensor:
-        for block in self.blocks[start:stop]:
-            tokens = block(tokens)
-        return tokens
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(2).transpose(1, 2)
 
 
 class Position(nn.Module):
