@@ -11,14 +11,12 @@ from ccakit.models.trunks.cnn import MapTrunk
 from ccakit.models.trunks.vit import Trunk
 
 
-class TripletNetwork(ConditionalModel):
-    """A plain ViT with Eq. 7's head; every condition has the same embedding.
+class ClsReader(ConditionalModel):
+    """What the systems share that read [CLS] of the unchanged vision transformer.
 
-    Its last block computes only the [CLS] row, as the head reads nothing else: exact, and as cheap as CCA's.
+    The last block computes only the [CLS] row, as nothing else is read: exact, and as cheap as CCA's.
     """
 
-    source = "Tables 2-4"
-    faithfulness = "the same trunk and loss, the condition ignored"
     reads = "tokens"
 
     def __init__(
@@ -26,14 +24,28 @@ class TripletNetwork(ConditionalModel):
     ) -> None:
         super().__init__(Trunk(vit, freeze), conditions, **options)
         self.block, self.norm = LastBlock(vit.blocks[-1], keep_query=True), vit.norm
-        self.head = self.create_head()
 
-    def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        return self.head(self.norm(self.block.cls_row(tokens))).expand(-1, condition.shape[1], -1)
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Compute the transformer's [CLS] output: tokens (B, P+N, D) -> (B, D)."""
+        return self.norm(self.block.cls_row(tokens))[:, 0]
 
     def attention_rows(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """Compute [CLS]'s self-attention, the same under every condition: (B, H, P+N)."""
         return self.block.cls_weights(tokens)
+
+
+class TripletNetwork(ClsReader):
+    """A plain ViT with Eq. 7's head; every condition has the same embedding."""
+
+    source = "Tables 2-4"
+    faithfulness = "the same trunk and loss, the condition ignored"
+
+    def __init__(self, vit: VisionTransformer, conditions: int, **options) -> None:
+        super().__init__(vit, conditions, **options)
+        self.head = self.create_head()
+
+    def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        return self.head(self.pool(tokens))[:, None].expand(-1, condition.shape[1], -1)
 
 
 class MapTripletNetwork(ConditionalModel):
