@@ -13,13 +13,12 @@ from ccakit.models.trunks.frozen import FrozenStem
 class AttributeAttention(nn.Module):
     """ASEN's two attentions on a map: where to look under a condition, then which channels to keep.
 
-    (B, C, h, w), condition (B, R) int -> (B, R, C). common: the width in which image and condition meet, C /
-    2 as in the authors' code (512 of 1024).
+    (B, C, h, w), condition (B, R) int -> (B, R, C).
     """
 
-    def __init__(self, channels: int, conditions: int, common: int | None = None) -> None:
+    def __init__(self, channels: int, conditions: int) -> None:
         super().__init__()
-        common = common or channels // 2
+        common = channels // 2  # where image and condition meet, as in the authors' code (512 of 1024)
         self.spatial_condition = nn.Linear(conditions, common, bias=False)
         self.spatial_image = nn.Conv2d(channels, common, 1)
         self.spatial_score = nn.Conv2d(common, 1, 1)
@@ -61,11 +60,7 @@ class ASEN(ConditionalModel):
         return tokens
 
     def project(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        """Compute the embeddings before the L2: condition (B, R) -> (B, R, E)."""
         return self.head.project(self.attend(self.as_map(tokens), condition))
-
-    def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        return F.normalize(self.project(tokens, condition), dim=-1)
 
     def attention_rows(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """Compute the spatial attention, of one head: (B, 1, N)."""

@@ -61,9 +61,9 @@ class ASENV2(ConditionalModel):
         self.attend = ScaledAttention(width, width // 2, width // 2, norm=True)
         self.norm = head_norm_layer(self.head_norm, width)
 
-    def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
+    def project(self, tokens: Tensor, condition: Tensor) -> Tensor:
         x, _ = self.attend(tokens, self.condition(condition))
-        return F.normalize(self.norm(x.flatten(0, 1).float()).view_as(x), dim=-1)
+        return self.norm(x.flatten(0, 1).float()).view_as(x)
 
     def attention_rows(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """Compute the spatial attention, of one head: (B, 1, N)."""

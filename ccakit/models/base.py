@@ -68,7 +68,7 @@ class ConditionalModel(nn.Module):
     embeddings = model.spaces(tokens)                (B, K, E): all conditions
     maps       = model.attention(tokens, condition)  (B, H, h, w), for the systems that attend
 
-    A system is a subclass. It implements `read`, and `attention_rows` if it attends. Its class attributes
+    A system is a subclass. It implements `project` or `read`, and `attention_rows` if it attends. Its class attributes
     describe it:
 
     source: the paper or section that the system comes from. faithfulness: how close the implementation is to
@@ -140,9 +140,13 @@ class ConditionalModel(nn.Module):
         """Run the shared trunk, once an image: (B, 3, height, width) -> tokens (B, P+N, D)."""
         return self.encode_features(self.stem(images))
 
+    def project(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """Compute what `read` normalises: tokens of B images, condition (B, R) int -> (B, R, E)."""
+        raise NotImplementedError
+
     def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """Embed each image under R conditions: tokens of B images, condition (B, R) int -> (B, R, E)."""
-        raise NotImplementedError
+        return F.normalize(self.project(tokens, condition), dim=-1)
 
     def embed(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """Embed each image under its condition: tokens (B, P+N, D), condition (B,) int -> (B, E)."""

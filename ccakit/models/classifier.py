@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +21,11 @@ class ValueClassifier(nn.Module):
     def __init__(self, width: int, values: Sequence[int]) -> None:
         super().__init__()
         self.fc = nn.Linear(width, sum(values))
-        owner = []  # the attribute of each logit
-        for condition, count in enumerate(values):
-            owner += [condition] * count
-        self.register_buffer("starts", torch.tensor([0, *accumulate(values[:-1])]), persistent=False)
-        self.register_buffer("owner", torch.tensor(owner), persistent=False)
+        counts = torch.tensor(values)
+        numbers = torch.arange(len(values))
+        owner = numbers.repeat_interleave(counts, output_size=sum(values))  # the attribute of each logit
+        self.register_buffer("starts", counts.cumsum(0) - counts, persistent=False)
+        self.register_buffer("owner", owner, persistent=False)
 
     def loss(self, x: Tensor, condition: Tensor, labels: Tensor) -> Tensor:
         """Compute the mean cross entropy over the rows that have a label, of all processes.
@@ -51,13 +50,6 @@ class ClassifyingModel(ConditionalModel):
     classifies = True
     own_losses = {"classify": 1.0}
     classifier: ValueClassifier
-
-    def project(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        """Compute the embeddings before the L2: tokens (B, C, h, w), condition (B, R) -> (B, R, E)."""
-        raise NotImplementedError
-
-    def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        return F.normalize(self.project(tokens, condition), dim=-1)
 
     def outputs(self, tokens: Tensor, condition: Tensor | None, labels: Tensor) -> Outputs:
         rows = self.condition_rows(tokens, condition)

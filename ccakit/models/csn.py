@@ -70,8 +70,8 @@ class CSN(ConditionalModel):
         general, mask = self.head.project(self.pool(tokens)), self.mask(condition)
         return general[:, None] * mask, general, mask
 
-    def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        return F.normalize(self.masked(tokens, condition)[0], dim=-1)
+    def project(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        return self.masked(tokens, condition)[0]
 
     def outputs(self, tokens: Tensor, condition: Tensor | None, labels: Tensor) -> Outputs:
         masked, general, mask = self.masked(tokens, self.condition_rows(tokens, condition))
