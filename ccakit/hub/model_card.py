@@ -50,12 +50,10 @@ class RunFacts:
 
 def read_run_facts(folder: Path | None) -> RunFacts:
     """Read the facts of a run's folder; DataError for a file that is not JSON."""
-    run = RunFacts()
     if folder is None:
-        return run
-    for name in ("config", "data", "train", "versions"):
-        if (folder / f"{name}.json").is_file():
-            setattr(run, name, read_json(folder / f"{name}.json", REMEDY))
+        return RunFacts()
+    files = [folder / f"{name}.json" for name in ("config", "data", "train", "versions")]
+    run = RunFacts(*(read_json(file, REMEDY) if file.is_file() else {} for file in files))
     if "budget" not in run.config:  # the config.json of an exported model, not of a run
         run.config = {}
     if "data" in run.config:
@@ -154,7 +152,7 @@ def model_card(
 def _metadata(run: RunFacts, licence: str | None, title: str, system: str) -> ModelCardData:
     """Give the hub's YAML: licence, tags, and a result for each data set and split that was evaluated."""
     terms = {"license": licence.lower() if licence else "unknown"}
-    if licence and not re.fullmatch(r"[a-z0-9][a-z0-9.\-]*", licence.lower()):  # not one of the hub's names
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.\-]*", terms["license"]):  # not one of the hub's names
         terms = {"license": "other", "license_name": licence}
     if run.metrics:
         terms["model_name"] = title

@@ -14,9 +14,9 @@ from __future__ import annotations
 import copy
 import json
 import os
-import shutil
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
@@ -57,19 +57,16 @@ def export_onnx(saved: SavedModel, folder: str | Path) -> dict:
         raise ExportError(f"exporting needs {error.name}: {INSTALL}") from error
     if obstacle := _obstacle(saved.model):
         raise ExportError(f"{saved.recipe['name']} cannot be exported to ONNX: {obstacle}")
-    folder, size = Path(folder), saved.transform.size
+    folder, size, facts = Path(folder), saved.transform.size, _facts(saved)
     model = copy.deepcopy(saved.model).cpu().float().eval().requires_grad_(False)
-    facts, partial = _facts(saved), folder / f".partial-{os.getpid()}"
-    partial.mkdir(parents=True, exist_ok=True)
-    try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
         for part, about in facts["parts"].items():
-            file = partial / about["file"]
+            file = Path(partial, about["file"])
             _write(model, part, file, facts, size)
             about["max_difference"] = _difference(model, part, file, size)
         for about in facts["parts"].values():
-            os.replace(partial / about["file"], folder / about["file"])
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            os.replace(Path(partial, about["file"]), folder / about["file"])
     write_json(folder / "onnx.json", facts)
     return facts
 

@@ -21,56 +21,39 @@ from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ccakit.attributes import Attributes
 from ccakit.data.images import read_image
-from ccakit.data.transform import ImageTransform
 from ccakit.disk import write_json
 from ccakit.errors import DataError, first_line
 from ccakit.hub.model_card import model_card
 from ccakit.models.base import ConditionalModel
 from ccakit.models.saved import SavedModel, load_model, save_model
 
-FILES = ("model.safetensors", "model.json", "README.md")
+# what is downloaded; the hub counts downloads by config.json
+FILES = ["model.safetensors", "model.json", "README.md", "config.json"]
 RUN_FILES = ("log.csv", "train.json", "checkpoints")
-DOWNLOAD_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
 LOADED = re.compile(r'(ccakit\.load|from_pretrained)\("[^"\n]*"\)')  # in the examples of a model card
 Picture = str | Path | np.ndarray | Image.Image | Tensor
 """A file, RGB as (H, W, 3) uint8, a PIL image, or the output of the transform: (3, h, w) float."""
+Pictures = Picture | Sequence[Picture]
 Condition = str | int
+Conditions = Condition | Sequence[Condition]
 
 
 class PretrainedModel(ModelHubMixin):
     """A trained model that takes pictures of any kind, and conditions by name or index.
 
-    A condition's name may be written "neck design", "neck_design" or "Neck-Design". folder: where the model
-    was loaded from; if that is the folder of a run, the model card describes the run.
+    model: the network. attributes: the names of the conditions, and of the values of each. conditions: those
+    names, in the order of `spaces`; one may be written "neck design", "neck_design" or "Neck-Design".
+    transform: from a picture to the input of the network. folder: where the model was loaded from; if that is
+    the folder of a run, the model card describes the run.
     """
 
     _hub_mixin_config = {}  # the mixin then saves no constructor arguments: model.json holds them
 
     def __init__(self, saved: SavedModel, folder: str | Path | None = None) -> None:
         self.saved, self.folder = saved, None if folder is None else Path(folder)
-        saved.model.eval()
-
-    @property
-    def model(self) -> ConditionalModel:
-        """The network."""
-        return self.saved.model
-
-    @property
-    def attributes(self) -> Attributes:
-        """The names of the conditions, and of the values of each."""
-        return self.saved.attributes
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        """The names of the conditions, in the order of `spaces`."""
-        return self.saved.attributes.names
-
-    @property
-    def transform(self) -> ImageTransform:
-        """The transform from a picture to the input of the network."""
-        return self.saved.transform
+        self.model, self.attributes, self.transform = saved.model.eval(), saved.attributes, saved.transform
+        self.conditions = saved.attributes.names
 
     def to(self, device: str | torch.device) -> PretrainedModel:
         """Move the network to a device; results are always on the CPU."""
@@ -90,28 +73,18 @@ class PretrainedModel(ModelHubMixin):
         known = ", ".join(f"{i}: {name}" for i, name in enumerate(names))
         raise ValueError(f"no condition {condition!r}; there are: {known}")
 
-    def embed(
-        self,
-        images: Picture | Sequence[Picture],
-        condition: Condition | Sequence[Condition],
-        batch_size: int = 64,
-    ) -> Tensor:
+    def embed(self, images: Pictures, condition: Conditions, batch_size: int = 64) -> Tensor:
         """Embed pictures under a condition: one picture -> (E,), several -> (B, E), each vector of length 1.
 
         condition: one for all pictures, or one for each.
         """
         return self._look(images, condition, batch_size, self.model.embed)
 
-    def spaces(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> Tensor:
+    def spaces(self, images: Pictures, batch_size: int = 64) -> Tensor:
         """Embed pictures under all conditions: one picture -> (K, E), several -> (B, K, E)."""
         return self._look(images, 0, batch_size, lambda tokens, _: self.model.spaces(tokens))
 
-    def heatmap(
-        self,
-        images: Picture | Sequence[Picture],
-        condition: Condition | Sequence[Condition],
-        batch_size: int = 64,
-    ) -> Tensor:
+    def heatmap(self, images: Pictures, condition: Conditions, batch_size: int = 64) -> Tensor:
         """Show where the model looks, as the mean of its heads: one picture -> (h, w), several -> (B, h, w).
 
         The map covers the part of a picture that the transform keeps: `model.transform.view(height, width)`.
@@ -119,17 +92,13 @@ class PretrainedModel(ModelHubMixin):
         """
         if type(self.model).attention_rows is ConditionalModel.attention_rows:
             raise ValueError(f"{self.saved.recipe['name']} does not attend: it has no heatmap")
-        return self._look(
-            images, condition, batch_size, lambda *given: self.model.attention(*given).mean(dim=1)
-        )
 
-    def _look(
-        self,
-        images: Picture | Sequence[Picture],
-        condition: Condition | Sequence[Condition],
-        batch_size: int,
-        view: Callable[[Tensor, Tensor], Tensor],
-    ) -> Tensor:
+        def mean_of_heads(tokens: Tensor, condition: Tensor) -> Tensor:
+            return self.model.attention(tokens, condition).mean(dim=1)
+
+        return self._look(images, condition, batch_size, mean_of_heads)
+
+    def _look(self, images: Pictures, condition: Conditions, batch_size: int, view: Callable) -> Tensor:
         """Encode pictures in batches and give what `view(tokens, condition)` makes of them, on the CPU."""
         single = isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 4) == 3
         pictures = [images] if single else list(images)
@@ -146,7 +115,7 @@ class PretrainedModel(ModelHubMixin):
         result = torch.cat(parts)
         return result[0] if single else result
 
-    def _conditions(self, condition: Condition | Sequence[Condition], count: int) -> Tensor:
+    def _conditions(self, condition: Conditions, count: int) -> Tensor:
         """The conditions of `count` pictures: (count,) int."""
         if isinstance(condition, str | int | np.integer):
             return torch.full((count,), self.condition(condition))
@@ -219,28 +188,14 @@ class PretrainedModel(ModelHubMixin):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> PretrainedModel:
         """Load a trained model; see `load`."""
-        if Path(
-            pretrained_model_name_or_path
-        ).is_dir():  # the mixin would take a run's config.json for its own
-            return cls._from_pretrained(model_id=str(pretrained_model_name_or_path))
-        try:
-            return super().from_pretrained(pretrained_model_name_or_path, **options)
-        except DataError:
-            raise
-        except (OSError, ValueError) as error:  # the hub's errors are among them
-            reason = first_line(error)
-            problem = f"is no folder here, and cannot be loaded from the hub ({reason})"
-            remedy = (
-                "Give a folder with model.safetensors and model.json, or the name of a repository of the hub."
-            )
-            raise DataError(pretrained_model_name_or_path, problem, remedy) from error
-
-    @classmethod
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> PretrainedModel:
-        if Path(model_id).is_dir():
-            return cls(load_model(model_id), model_id)
-        download = {name: value for name, value in options.items() if name in DOWNLOAD_OPTIONS}
-        folder = snapshot_download(model_id, allow_patterns=list(FILES), **download)
+        folder = pretrained_model_name_or_path
+        if not Path(folder).is_dir():
+            try:
+                folder = snapshot_download(str(folder), allow_patterns=FILES, **options)
+            except (OSError, ValueError) as error:  # the hub's errors are among them
+                problem = f"is no folder here, and cannot be loaded from the hub ({first_line(error)})"
+                remedy = "Give a folder with model.safetensors and model.json, or a repository of the hub."
+                raise DataError(folder, problem, remedy) from error
         return cls(load_model(folder), folder)
 
 

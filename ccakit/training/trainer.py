@@ -146,11 +146,8 @@ class Trainer:
                 progress.seconds = processes.all_max([before + time.perf_counter() - started])[0]
                 rate = (progress.images - images) / (time.perf_counter() - started)
                 self.reporter.step(progress, self._share(), rate)
-                if (
-                    config.checkpoint_every
-                    and progress.step % config.checkpoint_every == 0
-                    and not self._left_in_group
-                ):
+                due = config.checkpoint_every and progress.step % config.checkpoint_every == 0
+                if due and not self._left_in_group:
                     self._save()
         warn_of_collapse(progress, self._share())
 

@@ -225,23 +225,23 @@ def test_pushing_uploads_model_and_card_under_the_repositorys_name(model, files,
         return str(tmp_path)
 
     monkeypatch.setattr(pretrained, "snapshot_download", download)
-    monkeypatch.setattr(hub_mixin, "hf_hub_download", lambda **options: str(tmp_path / options["filename"]))
     again = PretrainedModel.from_pretrained("me/necks", revision="v1")
     assert torch.equal(again.spaces(files), model.spaces(files))
     assert asked[0][0] == "me/necks" and asked[0][1]["revision"] == "v1"
-    assert set(asked[0][1]["allow_patterns"]) == {"model.safetensors", "model.json", "README.md"}
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(DataError, match="me/necks: is no folder here, and cannot be loaded from the hub"):
+    assert set(asked[0][1]["allow_patterns"]) == set(sent)
+    (tmp_path / "config.json").write_text("{")  # the hub's, which nothing reads
+    assert PretrainedModel.from_pretrained("me/necks").conditions == model.conditions
+    (tmp_path / "model.json").write_text("{")
+    with pytest.raises(DataError, match="model.json: is not readable JSON"):
         PretrainedModel.from_pretrained("me/necks")
 
 
 @pytest.mark.parametrize("name", ["runs/nothing", "a/b/c", "../x"])
 def test_a_name_that_is_neither_folder_nor_repository_is_one_clear_error(name, monkeypatch):
-    def offline(**options):
+    def offline(*name, **options):
         raise OSError("no network")
 
     monkeypatch.setattr(pretrained, "snapshot_download", offline)
-    monkeypatch.setattr(hub_mixin, "hf_hub_download", offline)
     with pytest.raises(DataError, match="is no folder here.*Give a folder with model.safetensors"):
         PretrainedModel.from_pretrained(name)
 
