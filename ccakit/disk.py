@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -160,6 +160,24 @@ def differences(tensors: dict, wanted: dict) -> str:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             parts.append(f"{problem} {names[0]}{more}")
     return ", ".join(parts)
+
+
+def leads_out(root: Path, name: str) -> bool:
+    """Say whether a file of a data set lies elsewhere, by a link.
+
+    The folder that `name` begins with may be a link itself: what lies below its target is inside.
+    """
+    root = Path(os.path.realpath(root))
+    top, *below = os.path.normpath(name).split(os.sep)
+    inside = [root, Path(os.path.realpath(root / top))] if below else [root]
+    return not any(Path(os.path.realpath(root / name)).is_relative_to(folder) for folder in inside)
+
+
+def linked_folders(root: Path, names: Iterable[str]) -> list[str]:
+    """Say which of the folders that the names begin with are links, and to where."""
+    tops = sorted({name.removeprefix("./").partition("/")[0] for name in names if "/" in name})
+    links = [top for top in tops if os.path.islink(root / top)]
+    return [f"{top}/ is a link: its images are read from {os.path.realpath(root / top)}" for top in links]
 
 
 def file_digest(file: Path, kind: str = "sha256") -> str:

@@ -1,10 +1,10 @@
 """What the scripts of this folder share: files, checks, ASEN's splits, reports, the command line.
 
 The scripts run as `python data_prep/NAME.py`, and import this file as `common`; it passes on what they need
-of `unpacking` and `splitting`. In the order of a script:
+of `unpacking`, `placing` and `splitting`. In the order of a script:
 
     unpack(archive, out)                     zip or tar -> files under out; resumes, refuses what is unsafe
-    place(source, target), keep(data, path)  copy (or hard-link) or write one file, completely or not at all
+    bring(names, Source(folder), out)        copy (or hard-link) the files of a folder that a release names
     use_splits(given, out, "DARN", known)    ASEN's split files, used as they are -> Dataset and notes
     seeded_splits(out, attributes, ...)      splits of ASEN's proportions (8:1:1, queries 1:4) -> Prepared
     write_prepared(out, name, attributes, prepared, about)  -> Dataset
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from placing import Source, bring, check_found, files_under, keep, place  # noqa: F401 (for the scripts)
 from splitting import Prepared, deal, rarest, seeded_splits  # noqa: F401 (for the scripts)
 from tqdm import tqdm
 from unpacking import Limits, Unpacked, names_in, unpack  # noqa: F401 (for the scripts)
@@ -34,7 +34,7 @@ from ccakit.data.layout import read_dataset, write_dataset
 from ccakit.data.meta import Meta, meta_json, read_meta
 from ccakit.data.split import SPLITS, Dataset
 from ccakit.data.text import check_filenames, count, read_filenames
-from ccakit.disk import atomic_write, file_digest, write_lines, write_text
+from ccakit.disk import file_digest, write_lines, write_text
 from ccakit.errors import DataError
 
 LISTS = tuple(
@@ -42,30 +42,6 @@ LISTS = tuple(
 )
 GIVEN = "ASEN's split files"
 KNOWN_SUMS = label_counts()["sha256"]  # of the split files that the readers of this package were checked with
-
-
-def place(source: Path, target: Path, link: bool = False, resume: bool = True) -> bool:
-    """Copy a file (link: hard-link it), completely or not at all; return False if it is there already.
-
-    resume: a file of the same size counts as the same file.
-    """
-    there = target.is_file()
-    if there and (target.samefile(source) or (resume and target.stat().st_size == source.stat().st_size)):
-        return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(target) as temporary:
-        os.link(os.path.realpath(source), temporary) if link else shutil.copyfile(source, temporary)
-    return True
-
-
-def keep(data: bytes, path: Path) -> bool:
-    """Write a small file, completely or not at all; return False if it is there with these bytes."""
-    if path.is_file() and path.read_bytes() == data:
-        return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
-    return True
 
 
 # Checks
@@ -178,7 +154,7 @@ def use_splits(
             if each not in present:
                 (out / each).unlink(missing_ok=True)  # of an earlier run
             else:
-                place(folder / each, out / each, resume=False)  # one of the same size may be another
+                place(folder / each, out / each)
     write_text(out / "meta.json", meta_json(Meta(name, attributes, {**about, "split": GIVEN})))
     dataset = read_dataset(out)
     return dataset, notes + survival(out, release)

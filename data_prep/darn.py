@@ -42,12 +42,13 @@ from typing import Any
 import numpy as np
 from common import (
     Prepared,
+    Source,
     beside,
+    bring,
     check_name,
     content_groups,
     guarded,
     parser,
-    place,
     seeded_splits,
     tell,
     use_splits,
@@ -91,21 +92,6 @@ def download(
 ) -> Counter[str]:
     """Download the images of the lists into `out`; return the number of images for each outcome."""
     return Downloader(out, out / LOG, fetcher, threads).run(read_urls(urls), retry_failed)
-
-
-def take_images(names: Sequence[str], source: Path, out: Path, link: bool) -> int:
-    """Copy (or hard-link) the listed images that `source` has into `out`; how many were new there."""
-    if not source.is_dir():
-        raise DataError(source, "is not a folder", "Give the folder that holds DARN's folder pic.")
-    if source.resolve() == out.resolve():
-        return 0
-    taken, root = 0, source.resolve()
-    for name in tqdm(names, desc="take images", unit="img", disable=None):
-        if (root / name).is_file():
-            if not (root / name).resolve().is_relative_to(root):
-                raise DataError(root / name, "is a link to outside the folder", "Put the file itself there.")
-            taken += place(root / name, out / name, link)
-    return taken
 
 
 def missing_images(names: Sequence[str], out: Path) -> Reasons:
@@ -294,7 +280,8 @@ def prepare(given: argparse.Namespace) -> None:
     else:
         return
     if given.images:
-        print(f"{take_images(names, given.images, given.out, given.link):,} images taken from {given.images}")
+        new, notes = bring(names, Source(given.images, given.splits or given.labels), given.out, given.link)
+        print(f"{new:,} images taken from {given.images}", *notes, sep="\n")
     if prepared is None:
         groups = content_groups([given.out / name for name in names]) if given.by_content else None
         prepared = seeded_splits(

@@ -36,14 +36,16 @@ import numpy as np
 from common import (
     DataError,
     Dataset,
+    Source,
     agreement,
     beside,
+    bring,
+    check_found,
     check_name,
     content_groups,
     guarded,
     only_present,
     parser,
-    place,
     seeded_splits,
     tell,
     unpack,
@@ -178,20 +180,15 @@ def read_partition(path: Path, names: Sequence[str], findings: list[str]) -> np.
     return part
 
 
-def bring_images(source: Path, out: Path, names: Sequence[str], link: bool = False) -> None:
-    """Unpack Img/img.zip into `out`, or copy the listed images of a folder."""
+def bring_images(
+    source: Path, listed: Path, out: Path, names: Sequence[str], link: bool = False
+) -> list[str]:
+    """Unpack Img/img.zip into `out`, or copy the images of a folder that a file lists; return notes."""
     at = find(source, "Img/img.zip", "img.zip", "Img/img", "img")
-    if at.is_file():
-        unpack(at, out)
-        return
-    root = at.parent.resolve()
-    if root == out.resolve():
-        return
-    for name in tqdm(names, desc="copy img", unit="file", disable=None):
-        if (root / name).is_file():
-            if not (root / name).resolve().is_relative_to(root):
-                raise DataError(root / name, "is a link to outside the folder", "Put the file itself there.")
-            place(root / name, out / name, link)
+    if at.is_dir():
+        return bring(names, Source(at.parent, listed), out, link)[1]
+    unpack(at, out)
+    return check_found(names, Source(out, listed))
 
 
 def prepare(
@@ -207,9 +204,10 @@ def prepare(
     notes: list[str] = []
     places = [f"{folder}/list_attr_{{}}.txt" for folder in ("Anno", "Anno_coarse")]
     attributes, order = read_attributes(find(source, *(each.format("cloth") for each in places)), notes)
-    names, rows = read_images(find(source, *(each.format("img") for each in places)), order, notes)
+    listed = find(source, *(each.format("img") for each in places))
+    names, rows = read_images(listed, order, notes)
     part = read_partition(find(source, "Eval/list_eval_partition.txt"), names, notes) if partition else None
-    bring_images(source, out, names, link)
+    notes += bring_images(source, listed, out, names, link)
     there, mine, here = only_present(out, names, rows)
     if splits:
         dataset, found = use_splits(splits, out, "DeepFashion", attributes, ABOUT, names)

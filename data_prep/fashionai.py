@@ -31,15 +31,18 @@ import numpy as np
 from common import (
     DataError,
     Dataset,
+    Source,
     agreement,
     beside,
+    bring,
+    check_found,
     check_name,
     content_groups,
+    files_under,
     guarded,
     names_in,
     only_present,
     parser,
-    place,
     seeded_splits,
     tell,
     unpack,
@@ -100,8 +103,8 @@ class Release:
         return self.findings + [f"label.csv: {n:,} {what}" for what, n in self.odd.items() if n]
 
 
-def gather(source: Path, out: Path, link: bool = False) -> list[Path]:
-    """Bring the images of a zip or folder into `out`.
+def gather(source: Path, out: Path, link: bool, notes: list[str]) -> list[Path]:
+    """Bring the images of a zip or folder into `out`, and add notes.
 
     Return the folders there that hold Annotations/label.csv.
     """
@@ -109,7 +112,7 @@ def gather(source: Path, out: Path, link: bool = False) -> list[Path]:
         found = sorted(path.parent.parent for path in source.rglob(LABELS))
         if not found:
             raise DataError(source, f"has no {LABELS}", "Give the folder that the zip was unpacked to.")
-        return [_bring(folder, out, link) for folder in found]
+        return [_bring(folder, out, link, notes) for folder in found]
     names = names_in(source)
     found = sorted(
         name.removesuffix(LABELS).rstrip("/") for name in names if re.search(f"(^|/){LABELS}$", name)
@@ -121,16 +124,12 @@ def gather(source: Path, out: Path, link: bool = False) -> list[Path]:
     return [target / name for name in found]
 
 
-def _bring(folder: Path, out: Path, link: bool) -> Path:
+def _bring(folder: Path, out: Path, link: bool, notes: list[str]) -> Path:
     """Copy a folder of the release into `out` if it is not there already, and return the copy."""
     if folder.resolve().is_relative_to(out.resolve()):
         return out.resolve() / folder.resolve().relative_to(out.resolve())
-    root, target = folder.resolve(), out / folder.resolve().name
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in tqdm(files, desc=f"copy {folder.name}", unit="file", disable=None):
-        if not path.resolve().is_relative_to(root):
-            raise DataError(path, "is a link to outside the folder", "Put the file itself there.")
-        place(path, target / path.relative_to(folder), link, resume=path != folder / LABELS)
+    target = out / folder.resolve().name
+    notes += bring(list(files_under(folder)), Source(folder), target, link)[1]
     return target
 
 
@@ -167,12 +166,14 @@ def prepare(
 ) -> tuple[Dataset, list[str]]:
     """Unpack, read the labels, write lists and reports into `out`; return data set and notes."""
     release = Release()
-    for folder in [folder for source in sources for folder in gather(Path(source), out, link)]:
+    for folder in [
+        folder for source in sources for folder in gather(Path(source), out, link, release.findings)
+    ]:
         inside = folder.resolve().relative_to(out.resolve()).as_posix()
         read_labels(folder / LABELS, "" if inside == "." else f"{inside}/", release)
     names, rows = list(release.names), release.rows()
     there, mine, here = only_present(out, names, rows)
-    notes = release.notes()
+    notes = release.notes() + check_found(names, Source(out, Path(sources[0])))
     if splits:
         dataset, found = use_splits(splits, out, "FashionAI", ATTRIBUTES, ABOUT, names)
         notes += [*found, agreement(dataset, rows, names)]

@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -40,18 +41,18 @@ from common import (
     LISTS,
     DataError,
     Dataset,
+    Source,
     beside,
+    bring,
     check_name,
     content_groups,
     guarded,
     only_present,
     parser,
-    place,
     seeded_splits,
     tell,
     write_prepared,
 )
-from tqdm import tqdm
 
 from ccakit.attributes import Attributes
 from ccakit.data.text import count, read_content
@@ -64,6 +65,7 @@ RESERVED = {
     "survival.json",
 }
 MANY = 0.5  # values an image, from which on a column looks like none of attributes
+SAMPLE = 100  # rows that are looked at for another column of images
 Rows = Iterator[tuple[int, list[Any]]]  # line (Parquet: row) and cells
 
 
@@ -181,11 +183,12 @@ class Table:
         self.parts: list[int] = []
         self.values: dict[tuple[int, str], set[str]] = {}
         self.gaps: dict[str, Counter[str]] = {name: Counter() for name in self.attributes}
-        self.rows = 0
+        self.sample: list[list[Any]] = []
 
     def add(self, line: int, cells: list[Any]) -> None:
         """Add one row of the table; DataError names its line."""
-        self.rows += 1
+        if len(self.sample) < SAMPLE:
+            self.sample.append(cells)
         image, part = self._image(line, cells[self.at[self.image]]), self._part(line, cells)
         if image == len(self.lines):
             self.lines.append(line)
@@ -199,6 +202,19 @@ class Table:
             self.gaps[name].update(gaps if words else [""])
             if values := words - gaps:
                 self.values.setdefault((image, name), set()).update(values)
+
+    def check_column(self, images: Path) -> None:
+        """Raise DataError if no cell of the images' column is a file, and cells of another column are."""
+        there = {}
+        for name, at in self.at.items():
+            paths = [word for cells in self.sample for word in words_of(cells[at], None)]
+            there[name] = sum(len(path) < 1000 and os.path.isfile(images / path) for path in paths)
+        best = max(there, key=there.__getitem__)
+        if there[best] and not there[self.image]:
+            problem = (
+                f"column {self.image!r} names no file in {images}, and column {best!r} names {there[best]}"
+            )
+            raise DataError(self.path, problem, f"Give --image {best!r}.", self.lines[0])
 
     def _image(self, line: int, cell: Any) -> int:
         name = "" if cell is None else str(cell).strip()
@@ -267,20 +283,6 @@ def triplet_findings(attributes: Attributes, rows: np.ndarray) -> list[str]:
     return notes
 
 
-def bring_images(table: Table, images: Path, out: Path, link: bool) -> None:
-    """Copy or link the images of the table to `out`; DataError for a link that leads out of `images`."""
-    root = images.resolve()
-    if not root.is_dir():
-        raise DataError(images, "is not a folder", "Give the images' folder as --images.")
-    for name, image in tqdm(table.names.items(), desc="copy images", unit="file", disable=None):
-        source = (root / name).resolve()
-        if not source.is_relative_to(root):
-            problem = f"{name!r} is a link to outside {images}"
-            raise DataError(table.path, problem, "Put the image itself there.", table.lines[image])
-        if source.is_file():
-            place(source, out / name, link)
-
-
 def prepare(
     path: Path,
     images: Path,
@@ -299,7 +301,9 @@ def prepare(
     for line, cells in rows:
         table.add(line, cells)
     attributes, labels, notes = table.labels()
-    bring_images(table, images, out, link)
+    source = Source(images, path, table.lines)
+    table.check_column(images)
+    notes += bring(list(table.names), source, out, link)[1]
     names, labels, here = only_present(out, list(table.names), labels)
     notes += triplet_findings(attributes, labels)
     part = np.array(table.parts)[here] if columns.split else None

@@ -69,8 +69,7 @@ class _Member:
 
 
 def unpack(archive: Path, out: Path, limits: Limits | None = None) -> Unpacked:
-    """Unpack a zip or tar into `out`; a file that is there with the same size (zip: and CRC) is kept as it
-    is.
+    """Unpack a zip or tar into `out`; a file that is there with the same size and CRC is kept as it is.
 
     Refused before anything is written: absolute names, "..", drive letters, backslashes, control characters,
     links and devices, encrypted members, and sizes over the limits. The bytes are counted again on writing,
@@ -190,19 +189,26 @@ def _unpack(archive: Path, out: Path, members: list[_Member], limits: Limits) ->
 
 
 def _is_there(path: Path, member: _Member) -> bool:
-    """Say whether the file was unpacked before.
+    """Say whether the file was unpacked before: it has the member's size and CRC.
 
-    It has the member's size and, if the archive has one, its CRC.
+    A tar has no CRCs: the member is read for it.
     """
     if path.is_symlink() or not path.is_file() or path.stat().st_size != member.size:
         return False
-    if member.crc is None:
-        return True
-    crc = 0
     with open(path, "rb") as file:
-        while block := file.read(2**20):
-            crc = zlib.crc32(block, crc)
-    return crc == member.crc
+        crc = _crc(file, member.size)
+    if member.crc is not None:
+        return crc == member.crc
+    with member.open() as packed:
+        return crc == _crc(packed, member.size)
+
+
+def _crc(file: IO[bytes], size: int) -> int:
+    """Compute the CRC of the first bytes of a file."""
+    crc = 0
+    while block := file.read(min(size, 2**20)):
+        crc, size = zlib.crc32(block, crc), size - len(block)
+    return crc
 
 
 def _write_member(archive: Path, member: _Member, path: Path, most: int) -> int:

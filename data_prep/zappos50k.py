@@ -45,12 +45,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from common import (
     Prepared,
+    Source,
     beside,
+    bring,
     content_groups,
     deal,
     guarded,
     parser,
-    place,
     rarest,
     seeded_splits,
     tell,
@@ -126,12 +127,7 @@ def bring_images(
         return find_images(unpack(archive, out).names)
     walk = ((Path(folder), file) for folder, _, files in os.walk(root / name) for file in files)
     found, notes = find_images((folder / file).relative_to(root).as_posix() for folder, file in walk)
-    if root != out.resolve():
-        for image in tqdm(found.values(), desc=f"copy {name}", unit="file", disable=None):
-            if not (root / image).resolve().is_relative_to(root):
-                raise DataError(root / image, "is a link to outside the folder", "Put the file itself there.")
-            place(root / image, out / image, link)
-    return found, notes
+    return found, notes + bring(list(found.values()), Source(source), out, link)[1]
 
 
 def find_meta(source: Path, out: Path) -> Path:

@@ -4,39 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import common
 import pytest
 from archives import everything, tarred, zipped
-from common import DataError, place, use_splits
+from common import DataError, use_splits
 
 from ccakit.attributes import Attributes
 from ccakit.data.layout import read_dataset
-
-
-def test_placing(tmp_path: Path) -> None:
-    source, target = tmp_path / "a.jpg", tmp_path / "deep" / "b.jpg"
-    source.write_bytes(b"1234")
-    assert place(source, target) and target.read_bytes() == b"1234" and not place(source, target)
-    target.write_bytes(b"4321")
-    assert (
-        not place(source, target) and place(source, target, resume=False) and target.read_bytes() == b"1234"
-    )
-    (tmp_path / "soft").symlink_to(source)
-    assert place(tmp_path / "soft", tmp_path / "c.jpg", link=True)
-    assert (tmp_path / "c.jpg").samefile(source) and not (tmp_path / "c.jpg").is_symlink()
-    assert not place(source, source, resume=False) and source.read_bytes() == b"1234"
-
-
-def test_keeping(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "a.png"
-    assert common.keep(b"1234", path) and not common.keep(b"1234", path) and path.read_bytes() == b"1234"
-    assert (
-        common.keep(b"4321", path) and path.read_bytes() == b"4321" and os.listdir(path.parent) == ["a.png"]
-    )
-
 
 LISTS = {
     "filenames_train.txt": b"i/0.jpg\r\ni/1.jpg\r\n",

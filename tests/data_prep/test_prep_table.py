@@ -275,7 +275,7 @@ def test_other_bad_tables(tmp_path: Path) -> None:
         "without a name": b"a,,b\n1,2,3\n",
         "beside the image": b"file\na.png\n",
         "has no value": b"file,a\nx.png,\n",
-        "too few images": b"file,a\nx.png,1\n",
+        "none of 1 image found": b"file,a\nx.png,1\n",
     }
     for message, data in cases.items():
         path.write_bytes(data)
@@ -295,6 +295,18 @@ def test_other_bad_tables(tmp_path: Path) -> None:
     assert caught.value.line == 32
     with pytest.raises(DataError, match="is not a folder"):
         table.prepare(save(path, rows), tmp_path / "none", tmp_path / "out")
+
+
+def test_another_column_of_images_is_named(tmp_path: Path) -> None:
+    rows = [[f"{i:03d}", *row] for i, row in enumerate(rows_of(60))]
+    path = save(tmp_path / "t.csv", rows, header=["id", *HEADER])
+    images = images_of(tmp_path / "in", rows_of(60))
+    with pytest.raises(
+        DataError, match="column 'id' names no file in .*, and column 'file' names 60"
+    ) as caught:
+        table.prepare(path, images, tmp_path / "out")
+    assert caught.value.line == 2 and caught.value.remedy == "Give --image 'file'."
+    table.prepare(path, images, tmp_path / "out", Columns(image="file"))
 
 
 def test_nothing_outside_the_images_is_read(tmp_path: Path) -> None:
