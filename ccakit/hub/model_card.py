@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,11 +57,8 @@ def read_run_facts(folder: Path | None) -> RunFacts:
     run = RunFacts(*(read_json(file, REMEDY) if file.is_file() else {} for file in files))
     if "budget" not in run.config:  # the config.json of an exported model, not of a run
         run.config = {}
-    if "data" in run.config:
-        try:
-            run.about = read_meta(Path(run.config["data"])).about
-        except (TypeError, DataError):  # the data are no longer there
-            pass
+    with suppress(KeyError, TypeError, DataError):  # no run, or its data are no longer there
+        run.about = read_meta(Path(run.config["data"])).about
     for file in sorted(folder.glob("metrics*.json")):
         metrics = read_json(file, REMEDY)
         words = file.stem.removeprefix("metrics").removeprefix("_").rsplit("_", 1)

@@ -35,7 +35,6 @@ PARTS = {
     "embed": ("embedding", ("tokens", "condition")),
 }
 OPSET, TOLERANCE, MOST_BYTES = 17, 1e-4, 2**31 - 2**20  # protobuf's limit is 2 GiB
-INSTALL = "pip install 'ccakit[export]'"
 
 
 class ExportError(ValueError):
@@ -54,7 +53,7 @@ def export_onnx(saved: SavedModel, folder: str | Path) -> dict:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        raise ExportError(f"exporting needs {error.name}: {INSTALL}") from error
+        raise ExportError(f"exporting needs {error.name}: pip install 'ccakit[export]'") from error
     if obstacle := _obstacle(saved.model):
         raise ExportError(f"{saved.recipe['name']} cannot be exported to ONNX: {obstacle}")
     folder, size, facts = Path(folder), saved.transform.size, _facts(saved)

@@ -92,11 +92,8 @@ class PretrainedModel(ModelHubMixin):
         """
         if type(self.model).attention_rows is ConditionalModel.attention_rows:
             raise ValueError(f"{self.saved.recipe['name']} does not attend: it has no heatmap")
-
-        def mean_of_heads(tokens: Tensor, condition: Tensor) -> Tensor:
-            return self.model.attention(tokens, condition).mean(dim=1)
-
-        return self._look(images, condition, batch_size, mean_of_heads)
+        attn = self._look(images, condition, batch_size, self.model.attention)  # (B, H, h, w) or (H, h, w)
+        return attn.mean(dim=-3)
 
     def _look(self, images: Pictures, condition: Conditions, batch_size: int, view: Callable) -> Tensor:
         """Encode pictures in batches and give what `view(tokens, condition)` makes of them, on the CPU."""
@@ -178,11 +175,8 @@ class PretrainedModel(ModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_model(save_directory, self.saved)
-        facts = {
-            "library_name": "ccakit",
-            "system": self.saved.recipe["name"],
-            "conditions": list(self.conditions),
-        }
+        system, conditions = self.saved.recipe["name"], list(self.conditions)
+        facts = {"library_name": "ccakit", "system": system, "conditions": conditions}
         write_json(save_directory / "config.json", facts)  # by which the hub counts downloads
 
     @classmethod
