@@ -8,7 +8,7 @@ are attributes, unless --image and --attributes say otherwise. A cell may be emp
 NA (--gaps): the image has no label for it. With --several "|" a cell holds several values, as in red|blue. An
 image in several rows has the values of all of them. Values are taken as they are written (Unicode: in form
 NFC); of those that look like a gap, or like each other, a line warns. CSV: UTF-8, with or without a byte-order mark; comma, semicolon or tab (found from the first
-line, or --delimiter); fields in quotes may hold any of these. Parquet needs pyarrow (pip install pyarrow).
+line, from Excel's line sep=; or --delimiter); fields in quotes may hold any of these. Parquet needs pyarrow (pip install pyarrow).
 
 Where the data come from, and under which terms, is yours to say: --source and --licence are kept in
 meta.json. Splits: the column --split-column with train, valid or test, or else seeded, in ASEN's proportions
@@ -65,6 +65,7 @@ RESERVED = {
     "survival.json",
 }
 MANY = 0.5  # values an image, from which on a column looks like none of attributes
+EXCEL = re.compile(r'\s*"?sep=([^\r\n"])"?[ \t]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 SAMPLE = 100  # rows that are looked at for another column of images
 Rows = Iterator[tuple[int, list[Any]]]  # line (Parquet: row) and cells
 
@@ -90,19 +91,26 @@ def read_csv(path: Path, delimiter: str | None) -> tuple[list[str], Rows]:
 
     DataError if it is not UTF-8, is empty, or a row does not fit.
     """
-    text = read_content(path, "Give a table with a line of column names and rows.")
+    remedy = "Give a table with a line of column names and rows."
+    text = read_content(path, remedy)
+    said, skipped = EXCEL.match(text), 0
+    if said:  # Excel's own line, which names the delimiter and is no row
+        delimiter, skipped = delimiter or said[1], 1 + text[: said.start(1)].count("\n")
+        text = text[said.end() :]
+        if not text.strip():
+            raise DataError(path, "has no line after sep=", remedy)
     first = re.sub(r'"[^"]*"', "", text.lstrip().splitlines()[0])
     delimiter = delimiter or max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows = _csv_rows(path, reader)
+    rows = _csv_rows(path, reader, skipped)
     header = next(rows, (1, []))[1]
     return header, _regular(path, rows, len(header))
 
 
-def _csv_rows(path: Path, reader: Any) -> Rows:
-    """Yield the rows that are not blank, each with the line in which it begins."""
+def _csv_rows(path: Path, reader: Any, skipped: int) -> Rows:
+    """Yield the rows that are not blank, each with the line in which it begins, after some skipped lines."""
     while True:
-        line = reader.line_num + 1
+        line = skipped + reader.line_num + 1
         try:
             cells = next(reader, None)
         except csv.Error as error:

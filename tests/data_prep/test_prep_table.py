@@ -92,6 +92,32 @@ def test_what_is_written_is_the_table(tmp_path: Path, form: str) -> None:
         assert (out / row[0]).read_bytes() == (tmp_path / "in" / row[0]).read_bytes()
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("line", ["sep=;", "SEP=\t", "\ufeffsep=,", '"sep=|"', "Sep=;  ", "\n\nsep=;"])
+def test_excels_line_names_the_delimiter(tmp_path: Path, line: str, end: str) -> None:
+    rows, delimiter = rows_of(60), line.strip(' "')[-1] if "\t" not in line else "\t"
+    start = line.replace("\n", end) + end
+    path = save(tmp_path / "t.csv", rows, delimiter, start=start, end=end)
+    dataset, _ = table.prepare(path, images_of(tmp_path / "in", rows), tmp_path / "out")
+    assert written(tmp_path / "out") == want(rows) and dataset.attributes.names == ("colour", "heel", "brand")
+    rows[3] = rows[3][:2]
+    with pytest.raises(DataError, match="has 2 cells") as caught:
+        table.prepare(save(path, rows, delimiter, start=start, end=end), tmp_path / "in", tmp_path / "out")
+    assert caught.value.line == start.count("\n") + 5
+
+
+def test_excels_line_alone_and_a_column_called_sep(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("sep=;\n")
+    with pytest.raises(DataError, match="has no line after sep="):
+        table.read_csv(tmp_path / "t.csv", None)
+    for text in ("sep=x;b\n1;2\n", "sep;b\n1;2\n", "sep=;b\n1;2\n"):
+        (tmp_path / "t.csv").write_text(text)
+        header, rows = table.read_csv(tmp_path / "t.csv", None)
+        assert header == text.split("\n")[0].split(";") and list(rows) == [(2, ["1", "2"])]
+    (tmp_path / "t.csv").write_text("sep=;\na,b\n1,2\n")
+    assert table.read_csv(tmp_path / "t.csv", ",")[0] == ["a", "b"]  # --delimiter has the last word
+
+
 def test_several_values_and_rows_of_one_image(tmp_path: Path) -> None:
     rows = rows_of(90)
     for i in range(0, 90, 2):
