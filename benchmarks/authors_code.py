@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from ccakit.data.transform import ImageTransform
 from ccakit.models.asen_pp import BETA
-from ccakit.models.crops import attended_boxes, crop_pictures
+from ccakit.models.crops import attended_boxes, crop_squares
 from ccakit.models.csn import ConditionMask
 from ccakit.models.registry import model_info
 from ccakit.models.trunks.cnn import MapTrunk, create_map_trunk
@@ -305,7 +305,7 @@ def from_pictures(model: nn.Module, theirs: nn.Module, evaluate, prepare, cut) -
     their_map, tokens = theirs(images(), condition)[1], model.encode(images())
     crops = torch.stack([cut(file, where) for file, where in zip(files, their_map.numpy())])
     where = model.attention(tokens, condition)[:, 0]
-    our_crops = crop_pictures(images(), attended_boxes(where, 224), 112)
+    our_crops = crop_squares(images(), attended_boxes(where, 224), 112, antialias=True)
     same = branches(model, tokens.tokens, model.local(crops), condition)
     own_local = model.embed(tokens, condition)[:, CHANNELS:]
     levels = 255 * torch.tensor(STD).view(3, 1, 1)

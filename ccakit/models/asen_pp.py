@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ccakit.models.asen_v2 import ScaledAttention
 from ccakit.models.base import ConditionalModel, Head, Outputs
-from ccakit.models.crops import attended_boxes, crop_maps, crop_pictures
+from ccakit.models.crops import attended_boxes, crop_squares
 from ccakit.models.trunks.cnn import MapTrunk
 from ccakit.processes import gather
 
@@ -123,8 +123,8 @@ class ASENPP(ConditionalModel):
         repeated = (
             picture[:, None].expand(-1, rows, -1, -1, -1).flatten(0, 1)
         )  # (B, C, h, w) -> (B * R, C, h, w)
-        crop = crop_pictures if self.crop == "image" else crop_maps
-        part = self.local(crop(repeated, boxes.flatten(0, 1), side))
+        squares = crop_squares(repeated, boxes.flatten(0, 1), side, antialias=self.crop == "image")
+        part = self.local(squares)
         out, _ = self.local_attend(part, query.flatten(0, 1)[:, None])
         return self.local_head(out[:, 0]).unflatten(0, (-1, rows))
 

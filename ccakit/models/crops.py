@@ -46,20 +46,21 @@ def _corner(start: Tensor, length: Tensor, d: Tensor, side: int) -> Tensor:
     return torch.where(centre + d // 2 > side, side - d, moved)
 
 
-def crop_pictures(picture: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """Cut a square out of each picture and resize it to `side` by Pillow's antialiased bilinear filter.
+def crop_squares(pictures: Tensor, boxes: Tensor, side: int, antialias: bool) -> Tensor:
+    """Cut a square out of each picture, or map, and resize it to `side` by a bilinear filter.
 
-    Nothing outside the square is seen. picture (B, C, h, w), boxes (B, 3) as `attended_boxes` gives them ->
-    (B, C, side, side).
+    antialias: as Pillow resizes pictures, where nothing outside the square is seen; without it, as
+    `grid_sample` samples maps. pictures (B, C, h, w), boxes (B, 3) as `attended_boxes` gives them -> (B, C,
+    side, side).
     """
     x, y, d = boxes.unbind(-1)
-    height, width = picture.shape[2:]
-    lines = _resize_weights(y, d, side, height).to(picture.dtype)
-    columns = _resize_weights(x, d, side, width).to(picture.dtype)
-    return torch.einsum("bih,bchw,bjw->bcij", lines, picture, columns)
+    height, width = pictures.shape[2:]
+    lines = _resize_weights(y, d, side, height, antialias).to(pictures.dtype)
+    columns = _resize_weights(x, d, side, width, antialias).to(pictures.dtype)
+    return torch.einsum("bih,bchw,bjw->bcij", lines, pictures, columns)
 
 
-def _resize_weights(start: Tensor, d: Tensor, side: int, size: int) -> Tensor:
+def _resize_weights(start: Tensor, d: Tensor, side: int, size: int, antialias: bool) -> Tensor:
     """Compute the weight of each of `size` pixels in each of `side` new ones, which cover `d` from `start`.
 
     start, d: (B,), fractions of the picture's side. Gives (B, side, size).
@@ -67,22 +68,8 @@ def _resize_weights(start: Tensor, d: Tensor, side: int, size: int) -> Tensor:
     start, d = start[:, None, None] * size, d[:, None, None] * size
     old = torch.arange(size, device=d.device) + 0.5  # the pixels' centres
     new = start + d * ((torch.arange(side, device=d.device) + 0.5) / side)[:, None]  # (B, side, 1)
-    scale = (d / side).clamp(min=1)  # above 1 where the picture is reduced
+    scale = (d / side).clamp(min=1) if antialias else 1  # above 1 where the picture is reduced
     weight = (1 - (old - new).abs() / scale).clamp(min=0)  # a triangle, wider where it reduces
-    weight = weight * ((old > start) & (old < start + d))
+    if antialias:
+        weight = weight * ((old > start) & (old < start + d))
     return weight / weight.sum(-1, keepdim=True)
-
-
-def crop_maps(maps: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """Cut a square out of each map and resize it to `side` by bilinear sampling.
-
-    maps (B, C, h, w), boxes (B, 3) as `attended_boxes` gives them -> (B, C, side, side).
-    """
-    x, y, d = boxes.unbind(-1)
-    # In grid_sample's coordinates, -1 to 1 over the map, the square's centre is 2x + d - 1.
-    offsets = (2 * torch.arange(side, device=maps.device) + 1) / side - 1  # centres of the new places
-    columns = d[:, None] * offsets + (2 * x + d - 1)[:, None]  # (B, side)
-    lines = d[:, None] * offsets + (2 * y + d - 1)[:, None]
-    both = torch.broadcast_tensors(columns[:, None, :], lines[:, :, None])
-    grid = torch.stack(both, dim=-1).to(maps.dtype)  # (B, side, side, 2)
-    return F.grid_sample(maps, grid, padding_mode="border", align_corners=False)

@@ -12,7 +12,7 @@ from places import ROOT
 from systems import close, pillow_crop, plain_box, plain_crop
 from torch.nn import functional as F
 
-from ccakit.models.crops import attended_boxes, crop_maps, crop_pictures
+from ccakit.models.crops import attended_boxes, crop_squares
 
 
 @pytest.fixture(scope="module")
@@ -145,24 +145,25 @@ def test_a_pictures_square_is_resized_as_pillow_does():
         boxes = torch.tensor([[left, top, d]]) / 64
         for side in (16, 32, 48):
             close(
-                crop_pictures(picture[None], boxes, side)[0],
+                crop_squares(picture[None], boxes, side, antialias=True)[0],
                 pillow_crop(picture, left, top, d, side),
                 atol=5e-5,
             )
 
 
-def test_crop_maps_samples_the_square():
+def test_without_antialias_the_square_is_sampled():
     picture = torch.randn(2, 3, 64, 64)
     whole = torch.tensor([[0.0, 0.0, 1.0]]).expand(2, -1)
-    close(crop_maps(picture, whole, 64), picture, atol=5e-5)  # places in 64 pixels, in float32
-    close(crop_maps(picture, whole, 32), F.interpolate(picture, 32, mode="bilinear"))
+    unchanged = crop_squares(picture, whole, 64, antialias=False)
+    close(unchanged, picture, atol=5e-5)  # places in 64 pixels, in float32
+    close(crop_squares(picture, whole, 32, antialias=False), F.interpolate(picture, 32, mode="bilinear"))
     boxes = torch.tensor([[8, 16, 32], [32, 0, 16]]) / 64  # x, y, side
-    found = crop_maps(picture, boxes, 16)
+    found = crop_squares(picture, boxes, 16, antialias=False)
     close(found[0], F.interpolate(picture[:1, :, 16:48, 8:40], 16, mode="bilinear")[0])
     close(found[1], picture[1, :, 0:16, 32:48])
-    larger = crop_maps(picture, boxes, 64)[0]
+    larger = crop_squares(picture, boxes, 64, antialias=False)[0]
     inside = F.interpolate(picture[:1, :, 16:48, 8:40], 64, mode="bilinear")[0]
     close(larger[:, 1:-1, 1:-1], inside[:, 1:-1, 1:-1])  # at its border, the square's neighbours are seen
     shifted = torch.tensor([[5.3, 1.7, 20.9], [0.0, 40.0, 24.0]]) / 64
-    found = crop_maps(picture, shifted, 8)
+    found = crop_squares(picture, shifted, 8, antialias=False)
     close(found, torch.stack([plain_crop(p, *map(float, box), 8) for p, box in zip(picture, shifted)]))
