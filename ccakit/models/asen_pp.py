@@ -91,7 +91,7 @@ class ASENPP(ConditionalModel):
 
     @property
     def keeps_features(self) -> bool:
-        return self.crop == "map" and self.trunk.freezes
+        return self.crop == "map" and self.trunk.frozen > 0
 
     def advance(self, share: float) -> None:
         self.second_stage.fill_(share >= FIRST_STAGE)
@@ -111,18 +111,15 @@ class ASENPP(ConditionalModel):
         out, weights = self.attend(x, query)
         if not self.second_stage:
             return self.head(out), None
-        side = 16 * max(
-            self.trunk.grid_size
-        )  # in pixels: the crop's box is found at 16 pixels a place of the map
+        side = 16 * max(self.trunk.grid_size)  # the box is found at 16 pixels a place of the map
         boxes = attended_boxes(weights.detach().unflatten(-1, self.trunk.grid_size), side)
         return self.head(out), self._local_branch(picture, boxes, query)
 
     def _local_branch(self, picture: Tensor, boxes: Tensor, query: Tensor) -> Tensor:
         """Embed each row's box: picture (B, C, h, w), boxes (B, R, 3), query (B, R, A) -> (B, R, E/2)."""
         rows, side = query.shape[1], picture.shape[-1] // 2
-        repeated = (
-            picture[:, None].expand(-1, rows, -1, -1, -1).flatten(0, 1)
-        )  # (B, C, h, w) -> (B * R, C, h, w)
+        # a picture for each of its rows: (B, C, h, w) -> (B * R, C, h, w)
+        repeated = picture[:, None].expand(-1, rows, -1, -1, -1).flatten(0, 1)
         squares = crop_squares(repeated, boxes.flatten(0, 1), side, antialias=self.crop == "image")
         part = self.local(squares)
         out, _ = self.local_attend(part, query.flatten(0, 1)[:, None])

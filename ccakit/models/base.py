@@ -126,19 +126,15 @@ class ConditionalModel(nn.Module):
     @property
     def keeps_features(self) -> bool:
         """Whether the model needs nothing of an image but the stem's output, so that this may be kept."""
-        return self.trunk.freezes
-
-    def stem(self, images: Tensor) -> Tensor:
-        """Run the frozen part of the trunk, whose output may be kept: (B, 3, height, width) -> features."""
-        return self.trunk.stem(images)
+        return self.trunk.frozen > 0
 
     def encode_features(self, features: Tensor) -> Tensor:
-        """Turn the output of `stem` into tokens (B, P+N, D)."""
+        """Turn the output of the trunk's stem, which may be kept, into tokens (B, P+N, D)."""
         return self.trunk.tail(features)
 
     def encode(self, images: Tensor) -> Tensor:
         """Run the shared trunk, once an image: (B, 3, height, width) -> tokens (B, P+N, D)."""
-        return self.encode_features(self.stem(images))
+        return self.encode_features(self.trunk.stem(images))
 
     def project(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """Compute what `read` normalises: tokens of B images, condition (B, R) int -> (B, R, E)."""

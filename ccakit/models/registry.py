@@ -161,7 +161,7 @@ def _with_local_trunk(cnn: FrozenStem, trunk: str, source: dict, freeze: str | i
 
     The crop is "map" on a frozen CNN, whose output may be kept without the picture, else "image".
     """
-    crop = options.get("crop", "map" if cnn.freezes else "image")
+    crop = options.get("crop", "map" if cnn.frozen else "image")
     if crop != "image":
         return {**options, "crop": crop}
     name = options.get("local") or (LITE if trunk == LITE else LOCAL_TRUNK)

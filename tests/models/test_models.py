@@ -204,8 +204,8 @@ def test_triplets_encode_each_image_once():
 def test_frozen_stem_may_be_kept(trunk, freeze):
     model = make("cca-type1", trunk, freeze=freeze).train()
     images = images_for(model)
-    features = model.stem(images)
-    assert not features.requires_grad and model.trunk.freezes
+    features = model.trunk.stem(images)
+    assert not features.requires_grad and model.trunk.frozen
     torch.testing.assert_close(model(features, cached=True), model(images), atol=1e-5, rtol=0)
     before = {n: t.clone() for n, t in model.state_dict().items()}
     model(images).sum().backward()
@@ -229,7 +229,7 @@ def test_folded_batchnorms_leave_the_stem_as_it_is(trunk, freeze):
     ).eval()
     images, before = images_for(model), model.trunk.stem_key()
     folded = model.trunk.folded()
-    torch.testing.assert_close(folded.stem(images), model.stem(images), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(folded.stem(images), model.trunk.stem(images), atol=1e-3, rtol=1e-3)
     assert model.trunk.stem_key() == before
     norms = [
         sum(type(m).__name__.startswith("BatchNorm") for m in t.modules()) for t in (model.trunk, folded)

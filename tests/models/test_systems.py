@@ -185,7 +185,7 @@ def test_kept_features_stand_for_images(name):
     images, condition = pictures(), torch.tensor([2, 0])
     model.eval()
     assert model.keeps_features
-    features = model.stem(images)
+    features = model.trunk.stem(images)
     assert features.shape == (B, 152, 4, 4) and not features.requires_grad
     model.advance(1.0)
     close(model.encode_features(features), model.encode(images))

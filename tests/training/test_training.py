@@ -420,7 +420,7 @@ def test_kept_features_are_the_stems_output_and_follow_their_key(garments, tmp_p
     kept = keep_features(saved.model, images, tmp_path / "cache", progress=False)
     indices = np.array([5, 0, 17])
     with torch.no_grad():
-        expected = saved.model.stem(images.load(indices))
+        expected = saved.model.trunk.stem(images.load(indices))
     torch.testing.assert_close(kept.load(indices), expected, atol=5e-3, rtol=2e-3)
     files = list((tmp_path / "cache").iterdir())
     assert len(files) == 1

@@ -8,11 +8,12 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from pathlib import Path
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ccakit.models.trunks.frozen import FrozenStem, TrunkError
 from ccakit.models.trunks.lite import LITE, create_lite
@@ -51,17 +52,6 @@ class MapTrunk(FrozenStem):
         return [self.backbone, self.proj]
 
 
-class CnnBackbone(nn.Module):
-    """A timm CNN cut where its stride is 16: (B, 3, height, width) -> (B, C, height/16, width/16)."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.net(images)[-1]
-
-
 def create_map_trunk(
     name: str,
     *,
@@ -82,35 +72,29 @@ def create_map_trunk(
         embed, settings = vit.patch_embed, dict(vit.pretrained_cfg)
         backbone, proj, channels = embed.backbone, embed.proj, vit.embed_dim
     else:
-        options.update(features_only=True, out_indices=(_stage(name),))
-        works = ", ".join(WORKING_CNNS)
+        works = f"{', '.join(WORKING_CNNS)}, and timm's other CNNs"
+        options.update(features_only=True, out_indices=(_stage(name, works),))
         net = create_timm(name, works, pretrained=pretrained, weights=weights, **options)
-        settings = dict(net.pretrained_cfg)
-        backbone, proj, channels = CnnBackbone(net), nn.Identity(), net.feature_info.channels()[-1]
+        backbone, proj = nn.Sequential(OrderedDict(net=net)), nn.Identity()
+        settings, channels = dict(net.pretrained_cfg), net.feature_info.channels()[-1]
     size = (image_size, image_size) if image_size else settings["input_size"][1:]
     return MapTrunk(backbone, proj, channels, size, freeze, settings)
 
 
-def _stage(name: str) -> int:
+def _stage(name: str, works: str) -> int:
     """Find the index of the last feature map of stride 16 of a timm CNN; TrunkError if it has none."""
-    works = f"what works: {', '.join(WORKING_CNNS)}, and timm's other CNNs"
-    if not timm.is_model(name):
-        raise TrunkError(f"no trunk {name!r}; {works}")
     if is_transformer(name):
         problem = "is a vision transformer, and this system reads a CNN's feature map"
-        raise TrunkError(f"{name} {problem}; {works}")
-    try:
-        with torch.device("meta"):
-            net = timm.create_model(name, pretrained=False, features_only=True)
-    except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
-        raise TrunkError(f"{name} has no feature maps to read ({error}); {works}") from error
+        raise TrunkError(f"{name} {problem}; what works: {works}")
+    with torch.device("meta"):
+        net = create_timm(name, works, pretrained=False, weights=None, features_only=True)
     layout = getattr(net, "output_fmt", "NCHW")  # EfficientNet's features carry none
     if str(getattr(layout, "value", layout)) != "NCHW":
-        raise TrunkError(f"{name} gives its maps channels last; {works}")
+        raise TrunkError(f"{name} gives its maps channels last; what works: {works}")
     info = net.feature_info
     stages = [index for index, stride in zip(info.out_indices, info.reduction()) if stride == STRIDE]
     if not stages:
-        raise TrunkError(f"{name} has no feature map of stride {STRIDE}; {works}")
+        raise TrunkError(f"{name} has no feature map of stride {STRIDE}; what works: {works}")
     return stages[-1]
 
 

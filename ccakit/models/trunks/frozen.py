@@ -39,7 +39,7 @@ class FrozenStem(nn.Module):
 
     def stem(self, images: Tensor) -> Tensor:
         """Run the frozen part: (B, 3, height, width) -> features; the images if nothing is frozen."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freezes):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return _run(self.frozen_modules(), images)
 
     def tail(self, features: Tensor) -> Tensor:
@@ -48,11 +48,6 @@ class FrozenStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.tail(self.stem(images))
-
-    @property
-    def freezes(self) -> bool:
-        """Whether there is a frozen stem whose output can be kept."""
-        return self.frozen > 0
 
     def freeze_stem(self, stages: int) -> None:
         """Take the first stages out of training: no gradients, and their BatchNorms keep their statistics."""

