@@ -1,8 +1,8 @@
 """What the cells of a table say: gaps and values, and values that look like a gap or like each other.
 
-A gap is an empty cell, or a word that stands for one, in exact case. Words are compared in Unicode's form NFC,
-so that "ü" is one letter, whether it was written as one sign or as two. Nothing else is made alike: "Blau" and
-"blau" stay two values, and a line says so.
+A gap is an empty cell, or a word that stands for one, in exact case. Words are compared in Unicode's form
+NFC, so that "ü" is one letter, whether it was written as one sign or as two. Nothing else is made alike:
+"Blau" and "blau" stay two values, and a line says so.
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ def words_of(cell: Any, several: str | None) -> list[str]:
 def reduced(value: str) -> str | Decimal:
     """Reduce a value to what is left when case, space, width and number format do not count.
 
-    >>> reduced("Light Blue") == reduced("lightblue"), reduced("1") == reduced("01,0"), reduced("a") == reduced("b")
-    (True, True, False)
+    >>> reduced("Light Blue") == reduced("lightblue"), reduced("1") == reduced("01,0")
+    (True, True)
+    >>> reduced("a") == reduced("b")
+    False
     """
     text = unicodedata.normalize("NFKC", value).casefold()
     text = "".join(sign for sign in text if not sign.isspace() and unicodedata.category(sign) != "Cf")
@@ -59,7 +61,8 @@ def gap_note(attribute: str, gaps: Mapping[str, int]) -> str:
     "heel: 4 cells taken for gaps: 3 empty, 1 'NA' (--gaps names the words)"
     """
     words = [f"{n} {repr(word) if word else 'empty'}" for word, n in sorted(gaps.items())]
-    return f"{attribute}: {count(sum(gaps.values()), 'cell')} taken for gaps: {', '.join(words)} (--gaps names the words)"
+    cells = count(sum(gaps.values()), "cell")
+    return f"{attribute}: {cells} taken for gaps: {', '.join(words)} (--gaps names the words)"
 
 
 def doubtful_notes(attribute: str, images: Mapping[str, int]) -> list[str]:

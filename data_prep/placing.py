@@ -114,7 +114,7 @@ def check_found(names: Sequence[str], source: Source) -> list[str]:
 
 
 def files_under(root: Path) -> Iterator[str]:
-    """Yield the files below a folder, relative to it. Of links to folders, those right below it are followed."""
+    """Yield the files below a folder, relative to it. Links to folders right below it are followed."""
     tops = [root, *(path for path in sorted(root.iterdir()) if path.is_symlink() and path.is_dir())]
     for top in tops:
         for folder, _, files in os.walk(top):

@@ -4,20 +4,21 @@ attribute.
     python data_prep/table.py --table shoes.csv --images photos --out data/shoes
 
 The first row of a CSV names the columns. The first column holds image paths, relative to --images, the others
-are attributes, unless --image and --attributes say otherwise. A cell may be empty, or hold a word for a gap, as
-NA (--gaps): the image has no label for it. With --several "|" a cell holds several values, as in red|blue. An
-image in several rows has the values of all of them. Values are taken as they are written (Unicode: in form
-NFC); of those that look like a gap, or like each other, a line warns. CSV: UTF-8, with or without a byte-order mark; comma, semicolon or tab (found from the first
-line, from Excel's line sep=; or --delimiter); fields in quotes may hold any of these. Parquet needs pyarrow (pip install pyarrow).
+are attributes, unless --image and --attributes say otherwise. A cell may be empty, or hold a word for a gap,
+as NA (--gaps): the image has no label for it. With --several "|" a cell holds several values, as in red|blue.
+An image in several rows has the values of all of them. Values are taken as they are written (Unicode: in form
+NFC); of those that look like a gap, or like each other, a line warns. CSV: UTF-8, with or without a
+byte-order mark; comma, semicolon or tab (found from the first line, from Excel's line sep=; or --delimiter);
+fields in quotes may hold any of these. Parquet needs pyarrow (pip install pyarrow).
 
 Where the data come from, and under which terms, is yours to say: --source and --licence are kept in
 meta.json. Splits: the column --split-column with train, valid or test, or else seeded, in ASEN's proportions
 (8:1:1; of valid and test one image in five is a query).
 
 What is written: the images, copied (or hard-linked: --link) to OUT under their names, the lists, meta.json
-and survival.json (the images that the table names: present, missing). The findings stand in meta.json, too. Nothing outside --images is read.
-Counts to expect: an image a row of the table, printed beside what was found. Run again, it copies only what
-is not there.
+and survival.json (the images that the table names: present, missing). The findings stand in meta.json, too.
+Nothing outside --images is read. Counts to expect: an image a row of the table, printed beside what was
+found. Run again, it copies only what is not there.
 """
 
 from __future__ import annotations

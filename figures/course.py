@@ -280,7 +280,7 @@ def random_rows(random: Mapping) -> Figure:
 
 
 def ablation_dots(varied: Sequence[Mapping], gains: Sequence[Sequence[float]]) -> Figure:
-    """Draw each variant's runs as dots and their mean as a stroke, in points above the benchmark's settings."""
+    """Draw each variant's runs as dots, their mean as a stroke, in points above the benchmark's settings."""
     figure, ax = panels(7.6, 4)
     for height, (line, values) in enumerate(zip(varied, gains)):
         color = MODE_COLORS[line["mode"]]
@@ -363,7 +363,7 @@ def matrix_of(ax: Axes) -> np.ndarray:
 
 
 def judged(picture: np.ndarray, text: str, right: bool | None) -> tuple[np.ndarray, str, str | None]:
-    """Return a cell of `picture_rows`: a tick and a green frame, a cross and an orange one, or neither (None)."""
+    """Return a cell of `picture_rows`: tick and green frame, cross and orange one, or neither (None)."""
     if right is None:
         return picture, text, None
     return picture, f"{'✓' if right else '✗'} {text}", style.RIGHT if right else style.WRONG
@@ -372,7 +372,8 @@ def judged(picture: np.ndarray, text: str, right: bool | None) -> tuple[np.ndarr
 def picture_rows(rows: Sequence[tuple], across: int = 1) -> Figure:
     """Draw rows of pictures, `across` rows side by side.
 
-    rows: (title, colour of the title, cells) each; a cell is (picture, text under it, colour of its frame or None).
+    rows: (title, colour of the title, cells) each; a cell is (picture, text under it, colour of its frame or
+    None).
     """
     longest, down = max(len(cells) for _, _, cells in rows), -(-len(rows) // across)
     side = 1.05
@@ -408,7 +409,7 @@ def ranking_strips(rankings: Mapping[str, np.ndarray]) -> Figure:
 
 
 def confusion_tables(tables: Sequence[np.ndarray], attributes: Attributes) -> Figure:
-    """Draw tables (values, values) of counts, each row in shares of its sum; a row without a count is white."""
+    """Draw tables (values, values) of counts, rows in shares of their sum; a row without a count is white."""
     figure, axes = panels(11.5, 4.3, 2, -(-len(tables) // 2))
     colors = style.attribute_colors(len(attributes))
     for condition, (ax, table) in enumerate(zip(axes.flat, tables)):
@@ -469,7 +470,7 @@ def condition_maps(maps: Sequence[np.ndarray], attributes: Attributes, cmap: str
 
 
 def head_rows(figure: Figure, conditions: Sequence[int], attributes: Attributes) -> Figure:
-    """Name the rows of a heatmap grid of heads by condition, in its colour; heads have no colour of their own."""
+    """Name the rows of a heatmap grid of heads by condition, in its colour; heads have none of their own."""
     columns = len(figure.axes) // len(conditions)
     colors = style.attribute_colors(len(attributes))
     for ax, condition in zip(figure.axes[::columns], conditions):
@@ -495,8 +496,8 @@ def scores_over_parameters(
 ) -> Figure:
     """Draw printed scores over parameters (log scale), a panel a data set.
 
-    points: {data set: {system: (millions of parameters, score)}}. networks: {data set: (K, millions of K ViTs)}, a
-    dotted line.
+    points: {data set: {system: (millions of parameters, score)}}. networks: {data set: (K, millions of K
+    ViTs)}, a dotted line.
     """
     colors = {"CCA": BLUE, "other transformers": DARK_RED, "CNNs": GREEN}
     figure, axes = panels(PAGE, 3.9, columns=len(points))
@@ -526,8 +527,8 @@ def operation_bars(ax: Axes, gigaflops) -> None:
 def time_curves(ratios: Mapping, floors: Mapping, eight: Mapping[str, float]) -> Figure:
     """Draw measured time of all spaces, in units of a plain forward, over the number of conditions.
 
-    ratios: {title: {conditions: ratios of all rounds}}; points are medians, bars quartiles. floors: {title: (numbers
-    of conditions, ratios of operations)}. eight: {title: time of eight forwards}.
+    ratios: {title: {conditions: ratios of all rounds}}; points are medians, bars quartiles. floors: {title:
+    (numbers of conditions, ratios of operations)}. eight: {title: time of eight forwards}.
     """
     figure, axes = panels(4.35 * len(ratios), 3.1, columns=len(ratios), squeeze=False)
     for ax, (title, measured) in zip(axes[0], ratios.items()):
@@ -567,7 +568,10 @@ def triplet_columns(columns: Sequence[Mapping]) -> Figure:
 
 
 def spread_and_loss(runs: Mapping[str, np.ndarray]) -> Figure:
-    """Draw spread (left, log scale) and loss (right) of runs; runs: {setting: (seeds, steps, 2), loss and spread}."""
+    """Draw spread (left, log scale) and loss (right) of runs.
+
+    runs: {setting: (seeds, steps, 2), loss and spread}.
+    """
     figure, (left, right) = panels(PAGE, 3, columns=2)
     for (name, histories), color in zip(runs.items(), (RED, style.PALETTE[3], BLUE)):
         for seed, (losses, spreads) in enumerate(np.moveaxis(histories, 2, 1)):
@@ -621,7 +625,7 @@ def share_panels(
 
 
 def frequency_curves(counts: Mapping[str, Mapping[str, Sequence[int]]]) -> Figure:
-    """Draw how many candidates each value has, most frequent first: a panel a data set, a line an attribute."""
+    """Draw how many candidates a value has, most frequent first: a panel a data set, a line an attribute."""
     figure, axes = panels(PAGE, 4.1, columns=len(counts), sharey=True)
     for ax, (name, attributes) in zip(axes, counts.items()):
         colors = style.attribute_colors(8) if len(attributes) == 8 else style.value_colors(len(attributes))

@@ -68,8 +68,8 @@ class ConditionalModel(nn.Module):
     embeddings = model.spaces(tokens)                (B, K, E): all conditions
     maps       = model.attention(tokens, condition)  (B, H, h, w), for the systems that attend
 
-    A system is a subclass. It implements `project` or `read`, and `attention_rows` if it attends. Its class attributes
-    describe it:
+    A system is a subclass. It implements `project` or `read`, and `attention_rows` if it attends. Its class
+    attributes describe it:
 
     source: the paper or section that the system comes from. faithfulness: how close the implementation is to
     it. reads: "map" (of a CNN) or "tokens" (of a vision transformer). options: the constructor's arguments

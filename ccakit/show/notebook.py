@@ -28,7 +28,7 @@ def small_png(figure: Figure, colors: int = 256) -> bytes:
 
 
 def in_notebook(colors: int = 256) -> None:
-    """Show this notebook's figures as `small_png` draws them, with the letters and borders of `style.STYLE`."""
+    """Show this notebook's figures as `small_png` draws them, with letters and borders of `style.STYLE`."""
     from IPython import get_ipython
 
     shell = get_ipython()

@@ -1,4 +1,4 @@
-"""Hostile input: ten thousand damaged files of the layout end in valid data or in a DataError that names the file."""
+"""Hostile input: 10,000 damaged files of the layout end in valid data, or in a DataError with the file."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_a_bomb_of_values_is_refused(root: Path) -> None:
     ],
 )
 def test_damaged_images_are_read_or_refused(tmp_path: Path, kind: str, mode: str) -> None:
-    """500 files in all: an array or DataError, with EXIF or without, whole or reduced, and the header agrees."""
+    """500 files in all: array or DataError, with EXIF or without, whole or reduced; the header agrees."""
     rng = np.random.default_rng(0)
     exif = Image.Exif()
     exif[0x0112] = 6

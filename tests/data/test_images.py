@@ -191,7 +191,7 @@ def test_the_size_from_the_header_is_that_of_the_picture(tmp_path: Path, orienta
 
 
 def test_the_view_is_the_part_that_the_crop_keeps() -> None:
-    """A picture whose columns count from left to right: the crop's first and last column tell where it lies."""
+    """Columns that count from left to right: the crop's first and last column tell where it lies."""
     ramp = np.repeat(np.arange(200, dtype=np.uint8)[None, :, None], 100, 0).repeat(3, 2)
     transform = ImageTransform((50, 50), (0, 0, 0), (1, 1, 1), "bilinear", 0.5)
     x0, y0, x1, y1 = transform.view(100, 200)

@@ -1,4 +1,4 @@
-"""Images that cannot be read: found before training and left out, an error or left out in evaluation, and counted."""
+"""Unreadable images: left out before training, an error or left out in evaluation, and counted."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def root(tmp_path_factory) -> Path:
 
 
 def check_rows(rows: np.ndarray, names: Iterable[str], sizes: tuple[int, ...]) -> None:
-    """What a reader of a raw release gives: rows (R, 3) of the images named, and no name that leads elsewhere."""
+    """What a reader of a raw release gives: rows (R, 3) of named images, and no name that leads elsewhere."""
     names = list(names)
     assert rows.dtype == np.int64 and rows.shape == (len(rows), 3) and rows.min(initial=0) >= 0
     assert (rows[:, 0] < len(names)).all() and (rows[:, 2] < np.array(sizes)[rows[:, 1]]).all()

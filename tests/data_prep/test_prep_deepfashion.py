@@ -1,4 +1,4 @@
-"""data_prep/deepfashion.py on small releases in the benchmark's form: counts, headers, padding, several values."""
+"""data_prep/deepfashion.py on small releases in their form: counts, headers, padding, several values."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ RANK = {
 
 
 class Made:
-    """A release of n images: `values` (n, 12) of -1, 0, 1, image 3 without any; the last 10 of the partition test."""
+    """A release of n images: `values` (n, 12) of -1, 0, 1, image 3 without any; the last 10 are test."""
 
     def __init__(self, n: int = 120) -> None:
         rng = np.random.default_rng(0)
@@ -285,7 +285,7 @@ def test_reading_keeps_to_a_line_in_memory(tmp_path: Path) -> None:
 
 
 def asen(made: Made, at: Path) -> Path:
-    """Split files in ASEN's form: an image once, label_test.txt with all values, padded by tabs, from 0 to 11."""
+    """Split files in ASEN's form: an image once, label_test.txt with all values, padded by tabs, 0 to 11."""
     folder = at / "DeepFashion"
     folder.mkdir(parents=True)
     has = [i for i in range(len(made.names)) if (made.values[i] == 1).any()]

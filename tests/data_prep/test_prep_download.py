@@ -1,4 +1,4 @@
-"""data_prep/download.py against a server on this machine: what is asked, tried again, left alone and remembered."""
+"""data_prep/download.py against a local server: what is asked, tried again, left alone and remembered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""data_prep/fashionai.py on small zips in the release's form: CRLF, two label.csv, missing images, odd rows."""
+"""data_prep/fashionai.py on small zips in its form: CRLF, two label.csv, missing images, odd rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""data_prep/placing.py: files brought by content, across disks, through links, and names that are not there."""
+"""data_prep/placing.py: files brought by content, across disks, through links, and absent names."""
 
 from __future__ import annotations
 

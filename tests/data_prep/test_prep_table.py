@@ -1,4 +1,4 @@
-"""data_prep/table.py on tables written here: every delimiter, quotes, empty and several values, ragged rows."""
+"""data_prep/table.py on small tables: every delimiter, quotes, empty and several values, ragged rows."""
 
 from __future__ import annotations
 

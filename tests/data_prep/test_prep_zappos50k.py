@@ -54,7 +54,7 @@ SIZES = {"train": 60, "valid": 30, "test": 40}
 
 
 def release(folder: Path, n: int = 120, ends: str = "\r\n") -> dict[str, dict[str, set[str]]]:
-    """Write n images and meta-data.csv; returns {100627.72.jpg: {condition: values}} of the images with a row.
+    """Write n images and meta-data.csv; returns {100627.72.jpg: {condition: values}} of images with a row.
 
     Images 3 and 4 are missing, image 5 has no row, and a Mac has left its clutter.
     """
@@ -76,7 +76,8 @@ def release(folder: Path, n: int = 120, ends: str = "\r\n") -> dict[str, dict[st
             path.write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
         if i != 5:
             rows.append(
-                f"{100_000 + 7 * i}-{i % 9},{category},Oxfords,{HEIGHTS[pick[0]]},Leather,{CLOSURES[pick[1]]},"
+                f"{100_000 + 7 * i}-{i % 9},{category},Oxfords,"
+                f"{HEIGHTS[pick[0]]},Leather,{CLOSURES[pick[1]]},"
                 f"{GENDERS[pick[2]]},Suede,Round Toe;Open Toe"
             )
         if i not in (3, 4, 5):
@@ -213,7 +214,7 @@ def test_the_seed_decides(tmp_path: Path) -> None:
 
 
 def csn(folder: Path, truth: dict[str, dict[str, set[str]]], source: Path, n: int = 50) -> dict[str, list]:
-    """CSN's lists over the images of `truth` and two that are not there; returns {split: its triplets by name}.
+    """CSN's lists over images of `truth` and two that are absent; returns {split: its triplets by name}.
 
     Written as `anchor far close`, with CRLF, tabs and a blank line at the end.
     """

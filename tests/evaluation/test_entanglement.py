@@ -1,4 +1,4 @@
-"""Entanglement: on embeddings built to be disentangled, entangled or between; by plain loops; on a real model."""
+"""Entanglement: on embeddings built disentangled, entangled or between; by plain loops; on a real model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The drawings of the notebooks: what is written and drawn is what was given. The notebooks themselves test the rest."""
+"""The drawings of the notebooks: what is drawn is what was given. The notebooks themselves test the rest."""
 
 from __future__ import annotations
 

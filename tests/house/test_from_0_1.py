@@ -1,8 +1,8 @@
 """What ccakit 0.1 wrote still opens: a run with its checkpoints, an exported model, a finished demo.
 
-`tests/fixtures/0.1` was written by version 0.1.0 (`written_by.txt` is the script): a run of four steps on 40 drawn
-garments, with the checkpoint after the second, its metrics and embeddings; the same model exported; and what a demo
-says of itself. The data are drawn again.
+`tests/fixtures/0.1` was written by version 0.1.0 (`written_by.txt` is the script): a run of four steps on 40
+drawn garments, with the checkpoint after the second, its metrics and embeddings; the same model exported; and
+what a demo says of itself. The data are drawn again.
 """
 
 from __future__ import annotations

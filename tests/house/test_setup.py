@@ -63,7 +63,7 @@ def test_the_readmes_ccakit_lines_are_understood(line):
 
 @pytest.mark.slow
 def test_the_readmes_commands_run_one_after_the_other(tmp_path, monkeypatch):
-    """Every line of the README and docs/commands.md as it stands there, on few drawn garments and a small table."""
+    """Every line of the README and docs/commands.md as it stands, on few drawn garments and a small table."""
     write_garments(tmp_path / "data/garments", 64, 20, 30, size=64, progress=False)
     write_garments(tmp_path / "data/shoes", 32, 10, 10, size=64, progress=False)
     monkeypatch.chdir(tmp_path)
@@ -72,7 +72,7 @@ def test_the_readmes_commands_run_one_after_the_other(tmp_path, monkeypatch):
 
 
 def run_line(line: str) -> bool:
-    """Run a line, but for --help, the paper's preset, Fashion-MNIST and the benchmark, which have tests of their own."""
+    """Run a line; --help, the paper's preset, Fashion-MNIST and the benchmark have tests of their own."""
     if "--help" in line or "--preset paper" in line or "fashion_mnist" in line or "ccakit benchmark" in line:
         return False
     assert main(line.split()[1:]) == 0, line

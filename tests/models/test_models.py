@@ -239,7 +239,7 @@ def test_folded_batchnorms_leave_the_stem_as_it_is(trunk, freeze):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_lites_cnn_is_timms(training):
-    """Its convolutions of stride 2 pad the kernel in the place of the picture: the same features and gradients."""
+    """Its convolutions of stride 2 pad the kernel, not the picture: the same features and gradients."""
     mine = LiteBackbone().double().train(training)
     theirs = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3))
     theirs.double().train(training).load_state_dict(mine.net.state_dict())

@@ -1,4 +1,4 @@
-"""Loading: a file that is cut, tampered with or another model's is one clear error, and a pickle is never run."""
+"""Loading: a file that is cut, changed or another model's is one clear error, and a pickle is never run."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def npz(folder: Path) -> bytes:
     ],
 )
 def test_kept_features_that_are_not_whole_are_computed_anew(damage, tmp_path):
-    """Cut short, a zip (np.savez's, whose one array stands for the one image), or of another shape or type."""
+    """Cut short, a zip (np.savez's, whose one array stands for the image), or of another shape or type."""
     from PIL import Image
 
     Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
@@ -340,7 +340,7 @@ def test_cut_anywhere_it_is_not_loaded(folder):
 
 
 def test_flipped_bytes_in_the_header_are_noticed(folder):
-    """A header with a byte changed is refused or, where JSON does not mind (such as a space), means the same."""
+    """A header with a byte changed is refused or, where JSON does not mind (as a space), means the same."""
     whole = (folder / "model.safetensors").read_bytes()
     (size,) = struct.unpack("<Q", whole[:8])
     before, rng, refused = load_model(folder).model.state_dict(), np.random.default_rng(0), 0

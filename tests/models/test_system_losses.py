@@ -1,4 +1,4 @@
-"""The losses that belong to a system, by hand; switched off by name; and every system trained for a moment."""
+"""A system's own losses, by hand; switched off by name; and every system trained for a moment."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def close(a, b, atol=1e-6):
     )
 
 
-# ----------------------------------------------------------------------------------------------------- CSN's two norms
+# -------------------------------------------------------------------------------------------- CSN's two norms
 
 
 @pytest.mark.parametrize("name", ["csn", "csn-preset", "csn-fixed", "tf-csn"])
@@ -106,11 +106,11 @@ def test_csns_norms_over_spaces(name):
     close(out.embedding, model.spaces(tokens))
 
 
-# -------------------------------------------------------------------------------------------------------- classifiers
+# ------------------------------------------------------------------------------------------------ classifiers
 
 
 def plain_classify(classifier, x, condition, labels):
-    """Rows one by one: the condition's slice of the logits, torch's cross entropy, the mean over labelled rows."""
+    """Row by row: the condition's slice of the logits, torch's cross entropy, the mean over labelled rows."""
     losses = []
     for row, c, label in zip(x, condition.tolist(), labels.tolist()):
         if label >= 0:
@@ -180,7 +180,7 @@ def test_classifiers_read_what_stands_before_the_l2(name, mode):
     close(out.embedding, model.spaces(tokens) if mode == "spaces" else model.embed(tokens, condition))
 
 
-# ------------------------------------------------------------------------------------------------ ASEN++'s two branches
+# -------------------------------------------------------------------------------------- ASEN++'s two branches
 
 
 def cosine_distance(a, b):
@@ -238,7 +238,7 @@ def test_asen_pp_aligns_all_spaces():
     close(out.terms["align"].detach(), 3 * sum(rows) / len(rows), atol=1e-5)
 
 
-# --------------------------------------------------------------------------------------- the objectives' sums, by name
+# ------------------------------------------------------------------------------ the objectives' sums, by name
 
 
 def settings(**options):
@@ -348,7 +348,7 @@ def test_choosing_losses():
         choose_losses({}, ("d", "c"))
 
 
-# ---------------------------------------------------------------------------------------------------- training itself
+# -------------------------------------------------------------------------------------------- training itself
 
 
 def config(data, out, **options):

@@ -32,7 +32,7 @@ from ccakit.models.registry import create_model
 from ccakit.models.trunks.cnn import create_map_trunk
 from ccakit.models.trunks.frozen import TrunkError
 
-# ---------------------------------------------------------------------------------------------------- the interface
+# ---------------------------------------------------------------------------------------------- the interface
 
 EVERYWHERE = [
     *(
@@ -164,7 +164,7 @@ def test_asen_pp_keeps_features_only_without_pictures():
             create_model("asen-pp", conditions=2, pretrained=False, image_size=64, **options)
 
 
-# ---------------------------------------------------------------------------------- trunks, saving, what is refused
+# ---------------------------------------------------------------------------- trunks, saving, what is refused
 
 
 @pytest.mark.parametrize("name", NAMES)

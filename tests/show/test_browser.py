@@ -1,4 +1,4 @@
-"""The condition switcher in a real browser: JupyterLab runs notebook 07 in headless Chromium, and a reader plays.
+"""The condition switcher in a real browser: JupyterLab runs notebook 07 in headless Chromium; a reader plays.
 
 The notebook is a copy; data/ and runs/ are the project's. Screenshots are left in runs/screenshots.
 """
@@ -99,7 +99,7 @@ def lab(tmp_path_factory) -> Iterator[str]:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """The smoke preset, this tree's ccakit, and no settings but our own: no question about news in the way."""
+    """The smoke preset, this tree's ccakit, and no settings but our own: no question about news."""
     settings = home / "settings"
     news = settings / "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     news.parent.mkdir(parents=True)

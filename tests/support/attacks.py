@@ -1,7 +1,8 @@
 """Damaged versions of a file for its reader, which is watched: for the tests of hostile input.
 
-Damaged are valid files, at random places: bytes changed, cut, doubled, lines repeated or swapped, and things put in
-that readers stumble over. A reader may not raise anything but DataError, take long, or open a file outside its folder.
+Damaged are valid files, at random places: bytes changed, cut, doubled, lines repeated or swapped, and things
+put in that readers stumble over. A reader may not raise anything but DataError, take long, or open a file
+outside its folder.
 """
 
 from __future__ import annotations
@@ -209,7 +210,7 @@ def check_error(error: DataError, root: Path, path: Path, data: bytes) -> None:
 
 
 def attack(root: Path, name: str, reader, files: int, refused_share: float = 0.2) -> None:
-    """Feed so many damaged versions of a file to its reader; a fair share has to be refused, and some to pass."""
+    """Feed so many damaged versions of a file to its reader; a fair share must be refused, and some pass."""
     path, counts = root / name, {"refused": 0, "read": 0}
     good = path.read_bytes()
     reader(root)  # the whole file is read

@@ -79,7 +79,7 @@ def die_in_writing(count: int) -> None:
 
 
 def kill_often(data, out, kills: int, options: dict) -> None:
-    """Run and kill, `kills` times, half of them inside writing, then let it end. A forked child trains each time."""
+    """Run and kill, `kills` times, half of them inside writing, then let it end. Forked children train."""
     rng, seconds, done = random.Random(5), [], 0
     while done < kills:
         started, writing = time.monotonic(), done % 2

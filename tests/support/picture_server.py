@@ -1,4 +1,4 @@
-"""A web server on this machine that gives pictures, or misbehaves, each in its way: for the tests of downloads."""
+"""A local web server that gives pictures, or misbehaves, each in its way: for the tests of downloads."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What each of several processes does in the tests of distributed training.
 
-A test passes one of these functions to `ranks.run_ranks`; torchrun runs this file: `rank_jobs.py JOB ARGUMENTS`.
+A test passes one of these functions to `ranks.run_ranks`; torchrun runs this file: `rank_jobs.py JOB
+ARGUMENTS`.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def train_config(config: TrainConfig) -> None:
 
 
 def gradients(data, out) -> None:
-    """The gradients of the first step where nothing is frozen, BatchNorms of the CNN included, and its statistics."""
+    """The first step's gradients with nothing frozen, the CNN's BatchNorms included, and its statistics."""
     for name, options in TRUNKS.items():
         options = dict(freeze="none", cache=False, flip=True, pretrained=name != "resnet", **options)
         trainer = Trainer(settings(data, Path(out) / name, **options), quiet=True)

@@ -1,8 +1,9 @@
 """Several processes for a test, forked from one interpreter that has torch and ccakit imported already.
 
-`run_ranks(3, job, *arguments)` calls a function of rank_jobs.py in three processes that find each other as those of
-torchrun do. The first call in a worker of pytest starts the interpreter, in some seconds; each process is then a fork
-of it, as fresh as a new one, and starts in a tenth of a second. `torchrun` itself starts real ones.
+`run_ranks(3, job, *arguments)` calls a function of rank_jobs.py in three processes that find each other as
+those of torchrun do. The first call in a worker of pytest starts the interpreter, in some seconds; each
+process is then a fork of it, as fresh as a new one, and starts in a tenth of a second. `torchrun` itself
+starts real ones.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _server.set_forkserver_preload(["rank_jobs"])
 
 @dataclass
 class Ended:
-    """How processes ended: the exit code of each, -9 after SIGKILL, and what they wrote to stderr and stdout."""
+    """How processes ended: each exit code, -9 after SIGKILL, and what they wrote to stderr and stdout."""
 
     codes: list[int]
     stderr: str
@@ -40,9 +41,9 @@ class Ended:
 def run_ranks(world_size: int, job: Callable, *arguments, check: bool = True, timeout: float = 180) -> Ended:
     """Call `job(*arguments)` in so many processes, which form one group; with 1, in a process by itself.
 
-    `job` is a function of a module that a new interpreter can import. After one has failed the others have `GRACE`
-    seconds to end as well. A process that is still there then, or after `timeout` seconds, is killed, and the test
-    fails with TimeoutError. With `check` every exit code has to be 0.
+    `job` is a function of a module that a new interpreter can import. After one has failed the others have
+    `GRACE` seconds to end as well. A process that is still there then, or after `timeout` seconds, is killed,
+    and the test fails with TimeoutError. With `check` every exit code has to be 0.
     """
     from torch.distributed import TCPStore
 
@@ -102,7 +103,7 @@ def _rank(place: tuple, job: Callable, arguments: tuple) -> None:
 def torchrun(
     world_size: int, *arguments, flags: tuple = (), check: bool = True, timeout: float = 600
 ) -> Ended:
-    """Run rank_jobs.py, with the name of a job and its arguments, or `-m` a module, in new interpreters of torchrun."""
+    """Run a job of rank_jobs.py by its name and arguments, or `-m` a module, in torchrun's interpreters."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"

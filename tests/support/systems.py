@@ -1,4 +1,4 @@
-"""What the tests of the compared systems share: small models with telling weights, and ASEN++'s crop by plain loops."""
+"""What tests of the compared systems share: small models with telling weights, ASEN++'s crop by loops."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TRUNKS = {
 
 
 def spoil(model):
-    """Biases and norms start at values that hide errors: move every parameter and running statistic a little."""
+    """Biases and norms begin at values that hide errors: move all parameters and statistics a little."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -84,7 +84,7 @@ def close(a, b, atol=1e-5, rtol=0.0):
 
 
 def plain_crop(picture, left, top, share, side):
-    """Bilinear samples, one at a time: the pixel (i, j) of `side` x `side` sees the square's (i + 0.5) / side."""
+    """Bilinear samples one by one: the pixel (i, j) of `side` x `side` sees the square's (i + 0.5) / side."""
     channels, height, width = picture.shape
     out = torch.zeros(channels, side, side)
     for i in range(side):

@@ -1,4 +1,4 @@
-"""A vision transformer so small that what was trained on it can be kept in git: 32 pixels, width 32, two blocks."""
+"""A vision transformer so small that its trained weights are kept in git: 32 pixels, width 32, two blocks."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def first(tensors: dict, kind: str) -> str:
 def test_a_checkpoint_that_was_tampered_with_is_one_clear_error(
     checkpoint, model, file, change, told, caplog
 ):
-    """By its digest, or, where that was made to fit, by what it says; the one before it is taken, while it is good."""
+    """By its digest, or, where that was made to fit, by what it says; the one before it is taken, if good."""
     optimizer, before = (
         torch.optim.AdamW(model.parameters()),
         {n: t.clone() for n, t in model.state_dict().items()},

@@ -53,7 +53,7 @@ NO_GRADIENT = "fc.bias proj.bias norm.bias kv.bias qkv.bias 2.bias running_mean 
 
 
 def but_for_keys(name: str, weights: torch.Tensor) -> torch.Tensor:
-    """Weights without the keys' biases, which move all scores of a query alike, so that their gradient is rounding."""
+    """Weights without keys' biases, which move all scores of a query alike: their gradient is rounding."""
     if name.endswith("qkv.bias"):
         return weights.view(3, -1)[[0, 2]]
     return weights.view(2, -1)[1] if name.endswith("kv.bias") else weights
@@ -77,8 +77,11 @@ OTHERS = tuple(name for name in CASES if name not in FEW)
     + [pytest.param(3, OTHERS, marks=pytest.mark.slow)],
 )
 def test_processes_train_as_one_does(garments, single, tmp_path, world_size, names):
-    """Losses and weights within 1e-5. Keys' biases, and some before a BatchNorm, have no gradient but rounding, which
-    Adam makes a step of; they change no loss, and are left out."""
+    """Losses and weights within 1e-5.
+
+    Keys' biases, and some before a BatchNorm, have no gradient but rounding, which Adam makes a step of; they
+    change no loss, and are left out.
+    """
     run_ranks(world_size, rank_jobs.train_cases, garments, tmp_path, names)
     for name in names:
         ours, theirs = tmp_path / name, single(name)
@@ -179,7 +182,7 @@ def test_a_process_that_dies_ends_the_other_and_the_run_resumes(garments, single
 
 @pytest.mark.parametrize("before,after", [(2, 1), (1, 2)])
 def test_a_run_goes_on_with_another_number_of_processes(garments, single, tmp_path, before, after):
-    """Stopped after 4 of 12 steps; it says so, and ends within 1e-5 of the run of one process that went through."""
+    """Stopped after 4 of 12 steps, it says so, and ends within 1e-5 of one process that went through."""
     out, stop = tmp_path / "run", f"0 3 {int(signal.SIGTERM)}"
     stopped = run_ranks(before, rank_jobs.train_case, garments, out, "{}", stop, check=False)
     assert stopped.codes == [128 + signal.SIGTERM] * before
@@ -194,7 +197,7 @@ def test_a_run_goes_on_with_another_number_of_processes(garments, single, tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--loopback"], []])
 def test_two_machines_train_as_one_process(flags, capfd, monkeypatch):
-    """The script, at a tiny size: two launchers on the loopback, and two network namespaces where they may be made."""
+    """The script, at a tiny size: two launchers on the loopback, and two network namespaces where allowed."""
     monkeypatch.syspath_prepend(ROOT)
     from benchmarks import two_machines
 
@@ -261,7 +264,7 @@ def test_gradients_are_exchanged_once_a_step_of_the_optimizer(garments, tmp_path
 
 
 BF16 = 2**-8
-"""How far losses of two processes in bf16 may be from one's: bf16 has 8 bits, and cosine distances are about 1."""
+"""How far two processes' losses in bf16 may be from one's: bf16 has 8 bits, cosine distances are about 1."""
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,7 @@ def small_disk(tmp_path):
 def test_a_disk_that_fills_up_is_one_clear_error(
     garments, unbroken, small_disk, monkeypatch, owner, name, file
 ):
-    """The disk is full from the first evaluation on; when there is room again, the run ends as if it had been so."""
+    """The disk is full from the first evaluation on; with room again, the run ends as if there always was."""
     real, filler = getattr(owner, name), small_disk / "filler"
 
     def full(*args, **kwargs):
@@ -315,7 +315,7 @@ def test_resume_says_what_differs(garments, ended):
 
 
 def test_resume_on_other_data_says_what_differs(garments, ended, draw, tmp_path):
-    """Which split, and in what; a query that has become a candidate too, though all labels are where they were."""
+    """Which split, and in what; a query that is a candidate too, though all labels are where they were."""
 
     def told(data) -> str:
         with pytest.raises(DataError, match="data.json: is of other data than --data: ") as error:

@@ -1,4 +1,4 @@
-"""Training end to end on a few drawn garments: it learns, repeats itself, resumes, and refuses what does not fit."""
+"""Training end to end on drawn garments: it learns, repeats itself, resumes, and refuses what is unfit."""
 
 from __future__ import annotations
 
@@ -286,14 +286,16 @@ from ccakit.evaluation.embedding import embed_images
 from ccakit.training.batches import Steps
 from ccakit.training.trainer import Trainer
 from dataclasses import replace
-config = replace(from_preset(TrainConfig, "paper"), data=Path(sys.argv[1]), out=Path(sys.argv[2]), pretrained=False,
-                 image_size=32, batch_size=2, workers=0, checkpoint_activations=True, budget="steps=10", warmup=0.0)
+small = dict(pretrained=False, image_size=32, batch_size=2, workers=0, budget="steps=10", warmup=0.0)
+given = dict(data=Path(sys.argv[1]), out=Path(sys.argv[2]), checkpoint_activations=True)
+config = replace(from_preset(TrainConfig, "paper"), **small, **given)
 trainer = Trainer(config, quiet=True)
 trainer.open_training()
 model, calls = trainer.saved.model, []
 trainer.model.train()
-hook = model.trunk.blocks[3].mlp.fc1.register_forward_hook(lambda module, given, out: calls.append(str(out.dtype)))
-named = {"cnn": model.trunk.patch_embed.backbone.stem.conv.weight, "block": model.trunk.blocks[3].mlp.fc1.weight}
+layer = model.trunk.blocks[3].mlp.fc1
+hook = layer.register_forward_hook(lambda module, given, out: calls.append(str(out.dtype)))
+named = {"cnn": model.trunk.patch_embed.backbone.stem.conv.weight, "block": layer.weight}
 before = {name: weight.detach().clone() for name, weight in named.items()}
 result = trainer.step(*Steps(trainer.objective, 0, trainer.inputs, 0)[0])
 moved = {name: float((weight - before[name]).abs().max()) for name, weight in named.items()}
@@ -305,7 +307,7 @@ print(json.dumps(dict(loss=float(result.loss), moved=moved, calls=calls, shape=s
 
 @pytest.mark.slow
 def test_the_papers_trunk_makes_a_step_in_bf16_with_activations_computed_anew(garments, tmp_path):
-    """vit_base_r50_s16_224, nothing frozen, on 32 pixels: the CNN and the blocks move, and blocks run twice."""
+    """vit_base_r50_s16_224, nothing frozen, 32 pixels: the CNN and the blocks move, blocks run twice."""
     command = [sys.executable, "-c", PAPERS_TRUNK, garments, tmp_path / "run"]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
@@ -350,7 +352,7 @@ def losses_of(config, until=None):
 
 
 def test_accumulated_batches_of_triplets_are_one_large_batch(garments, tmp_path):
-    """Mean over all triplets, no BatchNorm: 4 batches of 8 are one of 32, losses and weights, the last group too.
+    """Mean of all triplets, no BatchNorm: 4 batches of 8 are one of 32, in losses and weights, to the end.
 
     A small lr: the gradient of a key's bias is rounding alone, and AdamW makes whole steps of it.
     """
