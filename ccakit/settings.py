@@ -51,6 +51,17 @@ def _adapters(kind: type) -> dict:
     return {field.name: TypeAdapter(hints[field.name]) for field in dataclasses.fields(kind)}
 
 
+@dataclasses.dataclass
+class CommandConfig:
+    """The settings that all commands share, and the check of their limits."""
+
+    json: bool = False
+    """End with one machine-readable line."""
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+
+
 def from_preset(kind: type, preset: str | None) -> object:
     """The dataclass with a preset's values; ValueError lists the presets the command has."""
     presets = getattr(kind, "presets", {})

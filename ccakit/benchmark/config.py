@@ -8,12 +8,12 @@ from typing import Annotated, Literal, Optional
 
 from annotated_types import Ge
 
-from ccakit.settings import NotNegative, Positive, Share, check_limits
+from ccakit.settings import CommandConfig, NotNegative, Positive, Share
 from ccakit.training.config import parse_budget
 
 
 @dataclass
-class BenchmarkConfig:
+class BenchmarkConfig(CommandConfig):
     """Train systems with several seeds under one protocol, and compare them in a table; can be resumed."""
 
     data: Path = Path("data/garments")
@@ -64,11 +64,9 @@ class BenchmarkConfig:
     """Runs at the same time, each with its share of the threads."""
     speed: bool = True
     """Measure the cost of each system when the runs are done."""
-    json: bool = False
-    """End with one machine-readable line."""
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        super().__post_init__()
         parse_budget(self.budget)
         self.seed_list()
         if not self.model_names():

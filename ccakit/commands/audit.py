@@ -8,11 +8,11 @@ from typing import Annotated, Optional
 
 from annotated_types import Ge
 
-from ccakit.settings import check_limits
+from ccakit.settings import CommandConfig
 
 
 @dataclass
-class Config:
+class Config(CommandConfig):
     """Check a data set: counts, broken or equal images, leakage, ceilings; or the paper's tables."""
 
     data: Path = Path("data/garments")
@@ -27,11 +27,9 @@ class Config:
     """Draw images per value to this file (PNG or PDF)."""
     strict: bool = False
     """Exit with 1 if something breaks training or evaluation: missing or unreadable images, shared images."""
-    json: bool = False
-    """End with one machine-readable line."""
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        super().__post_init__()
         if self.paper and self.plot is not None:
             raise ValueError("--plot draws a data set; there is none with --paper")
 

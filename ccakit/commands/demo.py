@@ -8,13 +8,18 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from ccakit.settings import CommandConfig, Positive
+
+if TYPE_CHECKING:
+    from ccakit.evaluation.run import Run
 
 SMALL = dict(train=800, valid=200, test=400, budget="epochs=6")
 
 
 @dataclass
-class Config:
+class Config(CommandConfig):
     """Draw the default data, train CCA on it, print the table and write the pictures."""
 
     presets: ClassVar[dict[str, dict]] = {
@@ -26,11 +31,11 @@ class Config:
     """The run folder."""
     data: Path = Path("data/garments")
     """The folder of the drawn data; it is drawn unless it is there."""
-    train: int = 6000
+    train: Positive = 6000
     """Images to draw for training."""
-    valid: int = 1000
+    valid: Positive = 1000
     """Images to draw for choosing the best epoch."""
-    test: int = 2500
+    test: Positive = 2500
     """Images to draw for the table."""
     model: str = "cca-type2"
     """A name of `ccakit params --list`."""
@@ -42,8 +47,6 @@ class Config:
     """Draw heatmaps, t-SNE and rankings."""
     seed: int = 0
     """The seed of the data and of training."""
-    json: bool = False
-    """End with one machine-readable line."""
 
 
 def run(config: Config) -> dict:
@@ -140,11 +143,11 @@ def _draw_pictures(config: Config, demo) -> None:
     save(pictures.rankings(demo, seed=config.seed), config.out / "ranking.png")
 
 
-def open_demo(preset: str | None = None):
+def open_demo(preset: str | None = None) -> Run:
     """Open the demo's run on its test split: `runs/demo` if it is there, else a smoke run made on the spot.
 
     preset: "smoke" or "demo"; by default the environment variable CCAKIT_PRESET. Paths are in the project's
-    folder, wherever the caller was started. Returns a `ccakit.evaluation.run.Run`.
+    folder, wherever the caller was started.
     """
     from ccakit.data.split import SPLITS
     from ccakit.evaluation.run import open_run, project_folder

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Optional
 
+from ccakit.settings import CommandConfig, Positive
+
 
 @dataclass
-class RunConfig:
+class RunConfig(CommandConfig):
     """The settings that commands on a trained model share."""
 
     run: Path = Path("runs/demo")
     """A run folder, or any folder with model.safetensors and model.json."""
     data: Optional[Path] = None
     """The data set; the run's own by default."""
-    batch_size: int = 64
+    batch_size: Positive = 64
     """Images in a forward pass."""
-    json: bool = False
-    """End with one machine-readable line."""
 
 
 def open_for(config: RunConfig):

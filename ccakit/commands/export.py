@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from ccakit.settings import CommandConfig
+
 
 @dataclass
-class Config:
+class Config(CommandConfig):
     """Write a trained model for others: safetensors and JSON with a model card, and ONNX if wanted."""
 
     run: Path = Path("runs/demo")
@@ -21,8 +23,6 @@ class Config:
     """Write the model card README.md; it replaces one that is there."""
     licence: Optional[str] = None
     """The saved model's licence, for the card, such as apache-2.0."""
-    json: bool = False
-    """End with one machine-readable line."""
 
 
 def run(config: Config) -> dict:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ccakit.settings import CommandConfig, Positive
+
 
 @dataclass
-class Config:
+class Config(CommandConfig):
     """Count the parameters of every part, beside the paper's claims of section 4.4."""
 
     trunk: str = "vit_base_r50_s16_224"
     """The trunk; the paper's by default."""
-    conditions: int = 8
+    conditions: Positive = 8
     """The number of conditions, K."""
     list: bool = False
     """List the systems and trunks instead."""
-    json: bool = False
-    """End with one machine-readable line."""
 
 
 def run(config: Config) -> dict:

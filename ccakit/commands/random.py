@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ccakit.settings import Positive, check_limits
+from ccakit.settings import CommandConfig, Positive
 
 
 @dataclass
-class Config:
+class Config(CommandConfig):
     """Score random rankings of a split, from labels alone: the paper's random baseline."""
 
     data: Path = Path("data/garments")
@@ -21,11 +21,6 @@ class Config:
     """Random rankings a query; the paper's row is one."""
     seed: int = 0
     """The seed of the rankings."""
-    json: bool = False
-    """End with one machine-readable line."""
-
-    def __post_init__(self) -> None:
-        check_limits(self)
 
 
 def run(config: Config) -> dict:

@@ -9,11 +9,11 @@ from typing import Annotated, ClassVar, Literal, Optional
 
 from annotated_types import Ge, Lt
 
-from ccakit.settings import NotNegative, Positive, Share, check_limits
+from ccakit.settings import CommandConfig, NotNegative, Positive, Share
 
 
 @dataclass
-class TrainConfig:
+class TrainConfig(CommandConfig):
     """Train one system on a data set in the layout; the defaults are the demo's, for 2 cores."""
 
     presets: ClassVar[dict[str, dict]] = {
@@ -130,11 +130,9 @@ class TrainConfig:
     """Leave out unreadable images of the valid split instead of ending the run."""
     resume: bool = False
     """Continue from the run folder's last checkpoint."""
-    json: bool = False
-    """End with one machine-readable line."""
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        super().__post_init__()
         parse_budget(self.budget)
         if not (self.freeze in ("none", "backbone", "all") or self.freeze.isdigit()):
             raise ValueError(f"freeze={self.freeze}: none, backbone, all or a number of blocks")

@@ -47,7 +47,7 @@ def test_a_config_survives_yaml_and_json(tmp_path):
     "text,message",
     [
         ("lr: fast", "lr: Input should be a valid number"),
-        ("speed: 3", "no setting speed; there are: data"),
+        ("speed: 3", "no setting speed; there are: json, data"),
         ("mode: pairs", "mode: Input should be 'triplets' or 'spaces'"),
         ("- 1", "expected `name: value` lines"),
         ("a: [", "not valid YAML"),
