@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,6 @@ from ccakit.disk import atomic_write, write_json
 from ccakit.errors import DataError
 
 log = logging.getLogger("ccakit")
-
-
-class UnreadableImage(DataError):
-    """Say that an image cannot be read; `line` is its line in the list, which is its index plus 1."""
 
 
 class Inputs:
@@ -54,20 +51,20 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.split.filenames)
 
-    def error(self, index: int, problem: str) -> UnreadableImage:
+    def error(self, index: int, problem: str) -> DataError:
         """The error that names the image's line in the list of files."""
         file = Path(self.split.root) / f"filenames_{self.split.name}.txt"
         remedy = "Put a whole image there; lines must stay, as labels count them."
-        return UnreadableImage(file, problem, remedy, line=index + 1)
+        return DataError(file, problem, remedy, line=index + 1)
 
     def note(self, index: int, reason: str) -> None:
-        """Add an image to the unreadable ones; UnreadableImage where no more are allowed."""
+        """Add an image to the unreadable ones; DataError where no more are allowed."""
         if self.complete or not self.max_unreadable:
             raise self.error(index, f"lists {self.split.filenames[index]}, which {reason}")
         self.unreadable[index] = reason
 
     def check(self) -> None:
-        """Raise UnreadableImage where there are too many; it names the first and the others' lines."""
+        """Raise DataError where there are too many; it names the first and the others' lines."""
         if len(self.unreadable) <= self.max_unreadable * len(self):
             return
         (first, reason), *others = sorted(self.unreadable.items())
@@ -111,19 +108,14 @@ class ImageInputs(Inputs):
 
 
 class FeatureInputs(Inputs):
-    """Open the frozen stem's output for every image of `images`, float16 on disk: `load(indices)` -> float32.
-
-    A file beside it, where there is one, names the images that could not be read.
-    """
+    """Open the frozen stem's output for every image of `images`, float16 on disk: `load(indices)` -> float32."""
 
     cached = True
 
     def __init__(self, file: Path, images: ImageInputs) -> None:
         super().__init__(images.split, images.max_unreadable)
+        self.unreadable, self.complete = images.unreadable, True
         self.features = np.load(file, mmap_mode="r", allow_pickle=False)
-        for index, reason in (_read_reasons(_reasons_file(file), len(images)) or {}).items():
-            self.note(index, reason)
-        self.check()
 
     def load(self, indices: np.ndarray) -> Tensor:
         return torch.from_numpy(self.features[indices]).float()  # torch converts ten times as fast as NumPy
@@ -142,56 +134,60 @@ def inputs_for(
 
     Kept features (in the data set's `.features`) where `cache` is set and the model has a frozen part, else
     images; images, too, with a warning, where the folder cannot be written. max_unreadable: the share of the
-    images that may be unreadable, see `Inputs`; UnreadableImage where there are more.
+    images that may be unreadable, see `Inputs`; DataError where there are more.
     """
     processes.start()
     images, features = ImageInputs(split, transform, max_unreadable), None
     folder = Path(split.root) / ".features"
+    if max_unreadable:
+        find_unreadable(images, folder, progress=progress)
     if cache and model.keeps_features:
         with processes.local_main_first():  # it computes the features, which the others then open
             try:
                 features = keep_features(model, images, folder, progress=progress)
             except OSError as error:
                 log.warning("%s: features cannot be kept (%s); they are computed each time", folder, error)
-    if not processes.all_max([features is None])[0]:
-        return features
-    if max_unreadable:
-        find_unreadable(images, folder, progress=progress)
-    return images
+    return images if processes.all_max([features is None])[0] else features
 
 
 def find_unreadable(inputs: ImageInputs, folder: Path, *, progress: bool = True) -> None:
-    """Find all images that cannot be read, by decoding each once; UnreadableImage where there are too many.
+    """Find all images that cannot be read, by decoding each once; DataError where there are too many.
 
     The result is kept in `folder`, under a digest of the transform and the images (names, sizes, times), so
     that the same images are decoded once. Each process decodes its part of them.
     """
-
-    def kept() -> tuple[Path, dict[int, str] | None]:
-        file = _reasons_file(folder / f"{inputs.split.name}-{_key(inputs)}.npy")
-        return file, _read_reasons(file, len(inputs))
-
-    def keep() -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(file, {str(index): reason for index, reason in sorted(found.items())})
-        except OSError as error:
-            log.warning("%s cannot be written (%s); another run will look at all images again", file, error)
-
-    file, found = processes.run_on_main(kept)
+    file = processes.run_on_main(lambda: folder / f"{inputs.split.name}-{_key(inputs)}.unreadable.json")
+    found = processes.run_on_main(lambda: _read_reasons(file, len(inputs)))
     if found is None:
         with processes.raise_in_all():
             _decode_all(inputs, processes.shard(np.arange(len(inputs))), progress and processes.is_main())
         found = processes.gather_dicts(inputs.unreadable)
-        processes.run_on_main(keep)
+        processes.run_on_main(lambda: _keep_reasons(file, found))
     inputs.unreadable, inputs.complete = found, True
     inputs.check()
 
 
+def _read_reasons(file: Path, count: int) -> dict[int, str] | None:
+    """Read which of so many images are unreadable, and why; None where the file does not say it."""
+    try:
+        reasons = {int(index): str(reason) for index, reason in json.loads(file.read_text()).items()}
+    except (OSError, ValueError, AttributeError):
+        return None
+    return reasons if all(0 <= index < count for index in reasons) else None
+
+
+def _keep_reasons(file: Path, reasons: dict[int, str]) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {str(index): reason for index, reason in sorted(reasons.items())})
+    except OSError as error:
+        log.warning("%s cannot be written (%s); another run will look at all images again", file, error)
+
+
 def _decode_all(inputs: ImageInputs, indices: np.ndarray, progress: bool) -> None:
     with _pool() as pool, _bar(f"images of {inputs.split.name}", len(indices), progress) as bar:
-        for _ in pool.map(lambda part: bar.update(len(inputs.load(part, threads=1))), _batches(indices, 16)):
-            pass
+        for pictures in pool.map(partial(inputs.load, threads=1), _batches(indices, 16)):
+            bar.update(len(pictures))
 
 
 def keep_features(
@@ -200,8 +196,8 @@ def keep_features(
     """Open the stem's output for all images, kept in `folder`; compute it where it is not there.
 
     The file's name carries a digest of the frozen weights, the transform and the images (names, sizes,
-    times), so that a change of any of them computes it again, as does a file that is not whole.
-    UnreadableImage for images that cannot be read, if there are more than `inputs` may have.
+    times, and which are known to be unreadable), so that a change of any of them computes it again, as does a
+    file that is not whole. DataError for another image that cannot be read.
     """
     file = Path(folder) / f"{inputs.split.name}-{_key(inputs, model.trunk.stem_key())}.npy"
     if not _is_whole(file, len(inputs)):
@@ -228,18 +224,12 @@ def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: 
         open(partial, "wb") as store,  # no memory map: a full disk would kill the process
     ):
         for indices, features in zip(batches, pool.map(features_of, batches)):
-            inputs.check()
-            features[np.isin(indices, list(inputs.unreadable))] = np.nan
             if indices[0] == 0:
                 header = np.lib.format.header_data_from_array_1_0(features)
                 header["shape"] = (len(inputs), *features.shape[1:])
                 np.lib.format.write_array_header_1_0(store, header)
             store.write(np.ascontiguousarray(features))
             bar.update(len(indices))
-        if inputs.unreadable:
-            write_json(_reasons_file(file), {str(i): why for i, why in sorted(inputs.unreadable.items())})
-        else:
-            _reasons_file(file).unlink(missing_ok=True)
 
 
 def _batches(indices: np.ndarray, size: int) -> list[np.ndarray]:
@@ -263,42 +253,31 @@ def _bar(name: str, total: int, progress: bool) -> tqdm:
     return tqdm(desc=name, total=total, unit="img", disable=None if progress else True, leave=False)
 
 
-def _reasons_file(file: Path) -> Path:
-    return file.with_suffix(".unreadable.json")
-
-
-def _read_reasons(file: Path, count: int) -> dict[int, str] | None:
-    """Read which of so many images are unreadable, and why; None where the file does not say it."""
-    try:
-        reasons = {int(index): str(reason) for index, reason in json.loads(file.read_text()).items()}
-    except (OSError, ValueError, AttributeError):
-        return None
-    return reasons if all(0 <= index < count for index in reasons) else None
-
-
 def _is_whole(file: Path, count: int) -> bool:
-    """Whether the file holds the features of so many images, and the file beside it names some."""
+    """Whether the file holds the features of so many images, of one type and shape."""
     try:
         features = np.load(file, mmap_mode="r", allow_pickle=False)
     except Exception:  # noqa: BLE001 - of many types, by what numpy takes the file for
         return False
     is_array = isinstance(features, np.ndarray)  # of a zip, numpy gives something else
-    whole = is_array and features.dtype == np.float16 and features.ndim > 1 and len(features) == count
-    reasons = _reasons_file(file)
-    return whole and (not reasons.exists() or _read_reasons(reasons, count) is not None)
+    return is_array and features.dtype == np.float16 and features.ndim > 1 and len(features) == count
 
 
 def _key(inputs: ImageInputs, stem: str = "") -> str:
-    """Digest what the inputs depend on: the stem, the transform, each file's name, size and time."""
-    digest = hashlib.sha256(stem.encode())
+    """Digest what the inputs depend on: the stem, the transform, each file's name, size and time.
+
+    Also which images are known to be unreadable: features of fewer images are no features of all.
+    """
+    digest = hashlib.sha256(f"{stem}{sorted(inputs.unreadable)}".encode())
     digest.update(json.dumps(inputs.transform.to_dict(), sort_keys=True).encode())
     for index, name in enumerate(inputs.split.filenames):
         try:
             stat = inputs.split.path(index).stat()
             digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
         except OSError as error:
-            missing = isinstance(error, FileNotFoundError)
-            inputs.note(index, "is missing" if missing else f"cannot be read ({error})")
+            if index not in inputs.unreadable:
+                missing = isinstance(error, FileNotFoundError)
+                inputs.note(index, "is missing" if missing else f"cannot be read ({error})")
             digest.update(f"{name} {error.errno}\n".encode())
     inputs.check()
     return digest.hexdigest()[:16]

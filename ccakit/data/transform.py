@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Gt, Le
 from torch.nn.functional import interpolate
 
 from ccakit.data.images import MAX_PIXELS
+from ccakit.settings import Positive, check_limits, from_dict
 
 MODES = {"bicubic": "bicubic", "bilinear": "bilinear", "nearest": "nearest-exact"}
+AboveZero = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True)
 class ImageTransform:
     """Transform as timm does for evaluation: shorter side to size / crop_pct, central crop, mean and std.
 
-    size: (h, w). interpolation: bicubic, bilinear or nearest, with antialiasing as PIL has it.
+    size: (h, w). interpolation: with antialiasing as PIL has it. ValueError for a setting out of its limits.
     """
 
-    size: tuple[int, int] = (224, 224)
+    size: tuple[Positive, Positive] = (224, 224)
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    interpolation: str = "bicubic"
-    crop_pct: float = 0.9
+    std: tuple[AboveZero, AboveZero, AboveZero] = (0.5, 0.5, 0.5)
+    interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
+    crop_pct: Annotated[float, Gt(0), Le(1)] = 0.9
 
     def __post_init__(self) -> None:
-        if self.interpolation not in MODES:
-            raise ValueError(f"interpolation {self.interpolation!r} is none of {', '.join(MODES)}")
-        if len(self.size) != 2 or min(self.size) < 1 or not 0 < self.crop_pct <= 1:
-            raise ValueError(f"size {self.size} is not (h, w), or crop_pct {self.crop_pct} not in (0, 1]")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"mean {self.mean} and std {self.std} are not three numbers, std above 0")
+        check_limits(self)
 
     @classmethod
     def from_timm(cls, config: dict[str, Any]) -> ImageTransform:
@@ -47,7 +45,7 @@ class ImageTransform:
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> ImageTransform:
         """Make the transform of the settings that `to_dict` returns."""
-        return cls(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in settings.items()})
+        return from_dict(cls, settings, where="transform")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings, for JSON."""

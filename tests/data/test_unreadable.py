@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from ccakit.cli import main
 from ccakit.data import inputs as inputs_module
-from ccakit.data.inputs import FeatureInputs, ImageInputs, UnreadableImage, inputs_for
+from ccakit.data.inputs import FeatureInputs, ImageInputs, inputs_for
 from ccakit.data.layout import read_dataset
 from ccakit.data.transform import ImageTransform
 from ccakit.errors import DataError
@@ -68,9 +68,7 @@ def test_load_names_the_line_or_gives_nan(spoilt):
     split = read_dataset(spoilt)["train"]
     strict, lenient = ImageInputs(split, SMALL), ImageInputs(split, SMALL, 0.05)
     for index, reason in BAD.items():
-        with pytest.raises(
-            UnreadableImage, match=f"filenames_train.txt, line {index + 1}: lists .* {reason}"
-        ):
+        with pytest.raises(DataError, match=f"filenames_train.txt, line {index + 1}: lists .* {reason}"):
             strict.load(np.array([0, index]))
     rows = lenient.load(np.array([7, 5, 3, 40]))
     assert rows.isnan().all((1, 2, 3)).tolist() == [True, False, True, True] and lenient.unreadable == BAD
@@ -81,7 +79,7 @@ def test_load_names_the_line_or_gives_nan(spoilt):
     lenient.check()
     lenient.max_unreadable = 0.03  # of 96: two
     with pytest.raises(
-        UnreadableImage, match=r"line 4: lists .*000003.png, which is missing; so are lines 8 \(is br"
+        DataError, match=r"line 4: lists .*000003.png, which is missing; so are lines 8 \(is br"
     ):
         lenient.check()
 
@@ -92,7 +90,7 @@ def test_a_picture_too_narrow_to_enlarge_is_unreadable_too(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "g")
     split = read_dataset(tmp_path / "g")["valid"]
     cv2.imwrite(str(split.path(2)), np.zeros((1, 30000, 3), np.uint8))
-    with pytest.raises(UnreadableImage, match="line 3: lists .*, which has 30000 x 1 pixels, too narrow"):
+    with pytest.raises(DataError, match="line 3: lists .*, which has 30000 x 1 pixels, too narrow"):
         ImageInputs(split, ImageTransform((224, 224))).load(np.arange(4))
 
 
@@ -140,7 +138,7 @@ def test_one_more_that_cannot_be_read_is_an_error(spoilt):
     split = read_dataset(spoilt)["train"]
     inputs = images_of(split, 0.5)
     split.path(9).write_bytes(b"")
-    with pytest.raises(UnreadableImage, match="line 10: lists .*, which is empty"):
+    with pytest.raises(DataError, match="line 10: lists .*, which is empty"):
         inputs.load(np.array([8, 9]))
 
 
@@ -155,7 +153,7 @@ def test_where_nothing_can_be_kept_all_images_are_decoded_again(spoilt, decoded,
 def test_without_a_share_nothing_is_decoded_before(spoilt, decoded):
     inputs = images_of(read_dataset(spoilt)["train"], 0.0)
     assert decoded == [] and not (spoilt / ".features").exists()
-    with pytest.raises(UnreadableImage, match="line 8: lists .* broken"):
+    with pytest.raises(DataError, match="line 8: lists .* broken"):
         inputs.load(np.array([7]))
 
 
@@ -246,7 +244,7 @@ def test_an_image_that_breaks_during_a_run_ends_it_and_resuming_leaves_it_out(
 
 
 def test_kept_features_and_images_draw_the_same(spoilt, tmp_path):
-    """The images that were missed are marked beside the features, and found there again."""
+    """The images that were missed are known before the features are computed, which are NaN for them."""
     trainer = Trainer(settings(spoilt, tmp_path / "run"), quiet=True)
     split, model = trainer.dataset["train"], trainer.saved.model
     kept, again = (
@@ -260,7 +258,7 @@ def test_kept_features_and_images_draw_the_same(spoilt, tmp_path):
     each = [Steps(objective(readable(inputs), "spaces"), 0, inputs) for inputs in (kept, images)]
     for (a, one), (b, other) in zip(*each, strict=True):
         assert torch.equal(one["relation"], other["relation"]) and len(a) == len(b) and not a.isnan().any()
-    with pytest.raises(UnreadableImage, match="line 4: lists .* missing"):
+    with pytest.raises(DataError, match="line 4: lists .* missing"):
         inputs_for(model, split, trainer.saved.transform, cache=True, progress=False)
     shutil.copy(split.path(0), split.path(3))
     mended = inputs_for(model, split, trainer.saved.transform, cache=True, progress=False, max_unreadable=0.1)
