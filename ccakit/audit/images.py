@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from ccakit.data.images import cut_short, decode_image, kind_of, read_bytes
 from ccakit.data.split import Dataset, Split
+from ccakit.disk import leads_out
 from ccakit.errors import DataError
 
 Listed = dict[str, list[tuple[str, int]]]  # a path, normalised -> the splits and indices where it is listed
@@ -52,9 +53,9 @@ def listed_paths(dataset: Dataset) -> Listed:
 
 
 def look(root: Path, path: str) -> Seen:
-    """Read, check and decode one file. root: the data set's folder, its links resolved."""
+    """Read, check and decode one file. root: the data set's folder."""
     file = root / path
-    if not Path(os.path.realpath(file)).is_relative_to(root):
+    if leads_out(root, path):
         return Seen(path, "outside", "is a link to outside the folder")
     content = b""
     try:
@@ -72,7 +73,7 @@ def look(root: Path, path: str) -> Seen:
 
 def look_at_all(root: Path, paths: Sequence[str], threads: int = 0, progress: bool = False) -> Iterator[Seen]:
     """`look` at every path, in order, by some threads (0: one a core, at most 8); each holds one file."""
-    root, hidden = Path(os.path.realpath(root)), None if progress else True  # None: shown in a terminal
+    hidden = None if progress else True  # None: shown in a terminal
     with ThreadPool(threads or min(8, os.cpu_count() or 1)) as pool:
         looks = pool.imap(partial(look, root), paths)
         yield from tqdm(looks, "looking at images", len(paths), unit="img", disable=hidden, leave=False)

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -27,15 +26,16 @@ from ccakit.data.meta import Meta, meta_json, read_meta
 from ccakit.data.rows import Table, all_values_table, check_labels, check_regions, read_labels, read_regions
 from ccakit.data.split import SPLITS, Dataset, Split, split_files
 from ccakit.data.text import check_filenames, read_filenames
-from ccakit.disk import write_lines, write_text
+from ccakit.disk import leads_out, linked_folders, write_lines, write_text
 from ccakit.errors import DataError
 
 
 def read_dataset(root: str | Path, splits: Sequence[str] = SPLITS, check_images: bool = False) -> Dataset:
     """Read and check a data set; a split that lacks a file is left out, and a finding says so.
 
-    check_images: also open every image (slow), and refuse links that lead out of the folder. Raises
-    DataError, naming file, line and remedy, for the first thing that cannot be used.
+    A folder that images begin with, as images/, may be a link; a finding says to where. check_images: also
+    open every image (slow), and refuse links below it that lead out (see `disk.leads_out`). Raises DataError,
+    naming file, line and remedy, for the first thing that cannot be used.
     """
     root = Path(root)
     if unknown := set(splits) - set(SPLITS):
@@ -57,6 +57,8 @@ def read_dataset(root: str | Path, splits: Sequence[str] = SPLITS, check_images:
             dataset.findings += table.notes + queried_with_several(split, table.rows)
         if check_images:
             _open_images(split)
+    paths = [name for split in dataset.splits.values() for name in split.filenames]
+    dataset.findings += linked_folders(root, paths)
     return dataset
 
 
@@ -170,9 +172,9 @@ def _open_images(split: Split) -> None:
     """Raise DataError, with the list's line, for the first image that is missing, broken, or elsewhere."""
     from ccakit.data.images import read_image  # imports OpenCV: only when images are opened
 
-    root, path = Path(os.path.realpath(split.root)), split_files(split.root, split.name)[0]
+    path = split_files(split.root, split.name)[0]
     for line, name in enumerate(split.filenames, 1):
-        if not Path(os.path.realpath(root / name)).is_relative_to(root):
+        if leads_out(split.root, name):
             remedy = "Copy the image into the folder."
             raise DataError(path, f"{name!r} is a link to outside the folder", remedy, line)
         try:

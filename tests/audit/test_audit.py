@@ -119,6 +119,27 @@ def lead_out(path: Path) -> None:
     path.symlink_to(outside)
 
 
+@pytest.mark.parametrize("folders", [["train"], ["train", "valid", "test"], ["train by a link"]])
+def test_images_in_a_folder_that_is_a_link_are_looked_at(tmp_path, folders):
+    root = write_toy(tmp_path / "toy")
+    for folder in folders:
+        name = folder.split()[0]
+        (root / name).rename(tmp_path / f"store {name}")
+        (tmp_path / "link").symlink_to(tmp_path / f"store {name}")
+        (root / name).symlink_to(tmp_path / ("link" if "link" in folder else f"store {name}"))
+        (tmp_path / "link").unlink() if "link" not in folder else None
+    (tmp_path / "by a link").symlink_to(root)
+    for each in (root, tmp_path / "by a link"):
+        result = audit.audit(each)
+        assert result["images"]["n_outside"] == 0 and sum(result["images"]["kinds"].values()) == 16
+        texts = [finding["text"] for finding in result["findings"]]
+        for name in (folder.split()[0] for folder in folders):
+            assert f"{name}/ is a link: its images are read from {tmp_path / f'store {name}'}" in texts
+    lead_out(tmp_path / "store train" / "0.png")
+    result = audit.audit(root)
+    assert [seen["path"] for seen in result["images"]["outside"]] == ["train/0.png"] and result["breaks"] == 1
+
+
 @pytest.mark.parametrize(
     "name,damage,kind,what",
     [

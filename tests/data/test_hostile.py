@@ -285,6 +285,30 @@ def test_no_link_out_of_the_root_is_followed(tmp_path: Path) -> None:
     assert any(path.endswith(".png") for path in opened) and not any("secret" in path for path in opened)
 
 
+def test_the_folder_of_images_may_be_a_link_and_no_link_below_it(tmp_path: Path) -> None:
+    root, store, secret = tmp_path / "toy", tmp_path / "store", tmp_path / "secret"
+    root.mkdir()
+    lists(root)
+    (root / "images").rename(store)
+    (root / "images").symlink_to(store)
+    dataset = read_dataset(root, check_images=True)
+    assert f"images/ is a link: its images are read from {store}" in dataset.findings
+    secret.mkdir()
+    image = Path(dataset["train"].filenames[2]).name
+    (store / image).rename(secret / image)
+    for target in (secret / image, Path("..") / "secret" / image):
+        (store / image).symlink_to(target)
+        with watched(tmp_path) as opened, pytest.raises(DataError, match="line 3: .* link to outside"):
+            read_dataset(root, check_images=True)
+        assert not any("secret" in path for path in opened)
+        (store / image).unlink()
+    (store / "deep").symlink_to(secret)  # a folder below it
+    names = root / "filenames_train.txt"
+    names.write_text(names.read_text("utf-8").replace(f"images/{image}", f"images/deep/{image}"), "utf-8")
+    with pytest.raises(DataError, match="line 3: .* link to outside the folder"):
+        read_dataset(root, check_images=True)
+
+
 def test_the_watch_sees_what_it_must(tmp_path: Path) -> None:
     """A reader that looks elsewhere, or takes for ever, would be found."""
     (tmp_path / "in").mkdir()
