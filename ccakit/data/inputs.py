@@ -108,7 +108,7 @@ class ImageInputs(Inputs):
 
 
 class FeatureInputs(Inputs):
-    """Open the frozen stem's output for every image of `images`, float16 on disk: `load(indices)`, float32."""
+    """Open the frozen stem's output for every image, float16 on disk: `load(indices)` -> float32."""
 
     cached = True
 
