@@ -6,7 +6,7 @@ to call these functions; each computes a part, and all get the full result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,31 +20,26 @@ from ccakit.disk import save_tensors, write_json, writing
 from ccakit.metrics import RetrievalResult, retrieval_aps
 
 
-def _batches(
-    model, inputs, images: np.ndarray, batch_size: int, progress: str | None
-) -> Iterator[tuple[slice, Tensor]]:
-    """Yield (positions in `images`, tokens) of this process's batches, with the model in eval mode.
+@torch.inference_mode()
+def _for_all(
+    model, inputs, images: np.ndarray, rows: np.ndarray, fill: Callable, batch_size: int, progress: str | None
+) -> np.ndarray:
+    """Call `fill(positions in images, their tokens)` for every batch, to fill its part of `rows`; return all.
 
-    Batches, and so their tokens, do not depend on the number of processes.
+    The model is in eval mode. Each process does its batches, whose tokens do not depend on how many processes
+    there are.
     """
+    processes.start()
     device, training = next(model.parameters()).device, model.training
-    model.eval()
+    encode = model.encode_features if inputs.cached else model.encode
     starts = processes.shard(np.arange(0, len(images), batch_size)).tolist()
     hidden = None if progress and processes.is_main() else True  # None: shown on a terminal, not in a log
-    for start in tqdm(starts, desc=progress, disable=hidden, leave=False):
-        batch = images[start : start + batch_size]
-        encode = model.encode_features if inputs.cached else model.encode
-        yield slice(start, start + len(batch)), encode(inputs.load(batch).to(device))
-    model.train(training)
-
-
-@torch.inference_mode()
-def _fill(rows: np.ndarray, fill_batch: Callable, inputs, batches: Iterator) -> np.ndarray:
-    """Call `fill_batch` for every batch, to fill its part of `rows`; return what all processes filled."""
-    processes.start()
+    model.eval()
     with processes.raise_in_all():
-        for batch, tokens in batches:
-            fill_batch(batch, tokens)
+        for start in tqdm(starts, desc=progress, disable=hidden, leave=False):
+            batch = images[start : start + batch_size]
+            fill(slice(start, start + len(batch)), encode(inputs.load(batch).to(device)))
+    model.train(training)
     return processes.all_sum(torch.from_numpy(rows)).numpy()
 
 
@@ -66,7 +61,7 @@ def embed_images(
     def fill_batch(batch: slice, tokens: Tensor) -> None:
         embeddings[batch] = model.spaces(tokens).float().cpu().numpy()
 
-    embeddings = _fill(embeddings, fill_batch, inputs, _batches(model, inputs, images, batch_size, progress))
+    embeddings = _for_all(model, inputs, images, embeddings, fill_batch, batch_size, progress)
     embeddings[is_unreadable(images, inputs)] = np.nan
     return embeddings
 
@@ -85,7 +80,7 @@ def embed_rows(
         chosen = order[starts[batch.start] : starts[batch.stop]]
         embeddings[chosen] = spaces[image_of_row[chosen] - batch.start, rows[chosen, 1]]
 
-    embeddings = _fill(embeddings, fill_batch, inputs, _batches(model, inputs, images, batch_size, progress))
+    embeddings = _for_all(model, inputs, images, embeddings, fill_batch, batch_size, progress)
     embeddings[is_unreadable(rows[:, 0], inputs)] = np.nan
     return embeddings
 
@@ -105,7 +100,7 @@ def attention_maps(
             attn = model.attention(tokens, model.repeat_condition(condition, tokens))  # (b, H, h, w)
             maps[batch, condition] = attn.mean(dim=1).float().cpu().numpy()
 
-    maps = _fill(maps, fill_batch, inputs, _batches(model, inputs, images, batch_size, progress))
+    maps = _for_all(model, inputs, images, maps, fill_batch, batch_size, progress)
     maps[is_unreadable(images, inputs)] = np.nan
     return maps
 
@@ -141,11 +136,10 @@ def readable(inputs) -> Split:
 def rank(model, inputs, *, batch_size: int = 64, progress: str | None = None) -> RetrievalResult:
     """Rank the split's candidates for each of its queries, under each condition.
 
-    Queries and candidates whose images cannot be read are left out, if `inputs` may skip them.
+    Queries and candidates whose images are known to be unreadable are left out.
     """
-    rows = np.concatenate([inputs.split.queries, inputs.split.candidates])
-    embeddings = embed_rows(model, inputs, rows, batch_size=batch_size, progress=progress)
-    embeddings = embeddings[~is_unreadable(rows[:, 0], inputs)]
     split = readable(inputs)
+    rows = np.concatenate([split.queries, split.candidates])
+    embeddings = embed_rows(model, inputs, rows, batch_size=batch_size, progress=progress)
     queries, candidates = np.split(embeddings, [len(split.queries)])
     return retrieval_aps(split.queries, queries, split.candidates, candidates, split.attributes)

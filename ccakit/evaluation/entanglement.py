@@ -275,18 +275,17 @@ def _information(a: np.ndarray, b: np.ndarray) -> float:
 def _pair_findings(unshared: list[str], unreadable: list[str], partial: list[str], pairs: int) -> list[str]:
     """Say what was not measured of pairs of attributes, a sentence a reason."""
     if len(unshared) == pairs:
-        return [
-            "images do not carry two labels each: their correlation and the score beyond labels are unknown"
-        ]
-    texts = (
-        (
-            unshared,
-            f"fewer than {MIN_SHARED} queries or candidates carry both labels, so they are not compared",
-        ),
-        (unreadable, "with that label held fixed the own space reads no better than chance; not compared"),
-        (partial, "not every image carries both labels; explained and beyond are over those that do"),
-    )
-    return [f"{len(found)} of {pairs} pairs, e.g. {found[0]}: {text}" for found, text in texts if found]
+        unknown = "their correlation and the score beyond labels are unknown"
+        return [f"images do not carry two labels each: {unknown}"]
+    too_few = f"fewer than {MIN_SHARED} queries or candidates carry both labels, so they are not compared"
+    reasons = {
+        too_few: unshared,
+        "with that label held fixed the own space reads no better than chance; not compared": unreadable,
+        "not every image carries both labels; explained and beyond are over those that do": partial,
+    }
+    return [
+        f"{len(found)} of {pairs} pairs, e.g. {found[0]}: {text}" for text, found in reasons.items() if found
+    ]
 
 
 def _checked(

@@ -6,10 +6,10 @@ import numpy as np
 
 from ccakit.data.images import image_size
 from ccakit.data.triplet_lists import split_triplets
-from ccakit.evaluation.embedding import attention_maps, is_unreadable, rank, readable
+from ccakit.evaluation.embedding import attention_maps, rank, readable
 from ccakit.evaluation.pointing import pointing_scores
 from ccakit.evaluation.run import Run
-from ccakit.evaluation.triplets import evaluate_triplets
+from ccakit.evaluation.triplets import evaluate_triplets, score_row
 from ccakit.metrics import random_map
 from ccakit.text_table import text_table
 
@@ -63,10 +63,6 @@ def score_heatmaps(run: Run, *, batch_size: int = 64, seed: int = 0) -> dict:
         maps = attention_maps(run.model, run.inputs, images, batch_size=batch_size, progress="heatmaps")
     except NotImplementedError:  # a system that does not attend
         return {}
-    kept = ~is_unreadable(images, run.inputs)
-    images, maps = images[kept], maps[kept]
-    if not len(images):
-        return {}
     views = np.array([run.saved.transform.view(*image_size(split.path(i))) for i in images])
     result = pointing_scores(maps, split.regions, split.labels, split.attributes, images, views)
     names = split.attributes.names
@@ -101,14 +97,7 @@ def table(metrics: dict, title: str) -> str:
 
 
 def _row(name: str, queries: int, value: float, interval, random: float, pointing: dict) -> list[str]:
-    low, high = interval
-    cells = [
-        name.replace("_", " "),
-        str(queries),
-        f"{value:.2f}",
-        f"{low:.1f} - {high:.1f}",
-        f"{random:.2f}",
-    ]
+    cells = [*score_row(name, queries, value, interval), f"{random:.2f}"]
     return cells + [f"{100 * pointing[key]:.1f}%" if key in pointing else "" for key in POINTING]
 
 

@@ -143,24 +143,22 @@ def pointing_scores(
     for image, condition, *box in regions.tolist():
         boxes.setdefault((int(image), int(condition)), []).append(box)
     labelled = set(map(tuple, labels[:, :2].tolist()))
-    pairs = [pair for pair in sorted(boxes) if pair in labelled and pair[0] in row_of]
-    if not pairs:
+    views = np.broadcast_to(views, (len(maps), 4))
+    points, mean_points = peaks(maps), peaks(maps.mean(axis=0))  # (N, K, 2), (K, 2)
+    scores = []
+    for image, condition in sorted(boxes):
+        if (image, condition) not in labelled or image not in row_of:
+            continue
+        row = row_of[image]
+        region = _in_view(np.array(boxes[image, condition]), views[row])
+        hits = _inside(points[row], region)  # (K,): of all conditions' maps of the image
+        other = np.delete(hits, condition).mean() if len(hits) > 1 else np.nan
+        fixed = _inside(mean_points[[condition]], region)[0]
+        scores.append((image, condition, hits[condition], region_area(region), other, fixed))
+    if not scores:
         raise ValueError("no labelled image and condition has a region")
-    image, condition = np.array(pairs).T
-    row = np.array([row_of[i] for i in image.tolist()])
-    views = np.broadcast_to(views, (len(maps), 4))[row]
-    seen = [_in_view(np.array(boxes[pair]), view) for pair, view in zip(pairs, views)]
-    points = peaks(maps)[row]  # (N, K, 2) -> (P, K, 2): all conditions' peaks, on each pair's image
-    fixed = peaks(maps.mean(axis=0))[condition]  # (K, 2) -> (P, 2)
-    points = np.concatenate([points, fixed[:, None]], axis=1)  # (P, K+1, 2)
-    inside = np.array([_inside(p, b) for p, b in zip(points, seen)])  # (P, K+1) bool
-    game = np.take_along_axis(inside, condition[:, None], axis=1)[:, 0].astype(float)
-    others = len(attributes) - 1
-    other = (inside[:, :-1].sum(axis=1) - game) / others if others else np.full(len(game), np.nan)
-    chance = np.array([region_area(b) for b in seen])
-    return PointingResult(
-        attributes.names, image, condition, game, chance, other, inside[:, -1].astype(float)
-    )
+    images, conditions, *values = np.array(scores, float).T
+    return PointingResult(attributes.names, images.astype(int), conditions.astype(int), *values)
 
 
 def _in_view(boxes: np.ndarray, view: np.ndarray) -> np.ndarray:

@@ -45,16 +45,16 @@ def evaluate_triplets(
     if not len(triplets) or triplets[:, 3].min() < 0 or triplets[:, 3].max() >= len(conditions):
         count = f"{len(triplets)} triplets for {len(conditions)} conditions"
         raise ValueError(f"{count}: at least one triplet, and none of another condition")
+    kept = ~is_unreadable(triplets[:, :3], inputs).any(axis=1)
+    if not kept.any():
+        raise ValueError(f"every one of {len(triplets)} triplets has an image that cannot be read")
+    triplets = triplets[kept]
     images, rows = np.unique(triplets[:, :3], return_inverse=True)
     rows = rows.reshape(-1, 3)  # of the embeddings: anchor, positive, negative
     embeddings = embed_images(model, inputs, images, batch_size=batch_size, progress=progress)  # (U, K, E)
-    unreadable = is_unreadable(images, inputs)
-    kept = ~unreadable[rows].any(axis=1)
-    if not kept.any():
-        raise ValueError(f"every one of {len(triplets)} triplets has an image that cannot be read")
-    check_unit_length(embeddings[~unreadable], "embeddings")
-    d_ap, d_an = triplet_distances(embeddings, np.column_stack([rows, triplets[:, 3]])[kept])
-    scores = score_triplets(d_ap, d_an, triplets[kept], conditions, repeats=repeats, seed=seed)
+    check_unit_length(embeddings, "embeddings")
+    d_ap, d_an = triplet_distances(embeddings, np.column_stack([rows, triplets[:, 3]]))
+    scores = score_triplets(d_ap, d_an, triplets, conditions, repeats=repeats, seed=seed)
     return {**scores, "triplets_left_out": int((~kept).sum())}
 
 
@@ -114,12 +114,13 @@ def triplet_table(metrics: dict, title: str) -> str:
     rows = [["attribute", "triplets", "accuracy", "95% interval"]]
     for name, value in metrics["triplet_accuracy_per_attribute"].items():
         interval = intervals["triplet_accuracy_per_attribute"][name]
-        rows.append(_row(name.replace("_", " "), counts[name], value, interval))
+        rows.append(score_row(name, counts[name], value, interval))
     for key, name in (("triplet_accuracy", "all triplets"), ("triplet_accuracy_macro", "macro")):
-        rows.append(_row(name, sum(counts.values()), metrics[key], intervals[key]))
+        rows.append(score_row(name, sum(counts.values()), metrics[key], intervals[key]))
     return f"{title}\n{text_table(rows, rules=[len(rows) - 2])}"
 
 
-def _row(name: str, triplets: int, value: float, interval: Sequence[float]) -> list[str]:
+def score_row(name: str, count: int, value: float, interval: Sequence[float]) -> list[str]:
+    """Print a score in percent as cells: its name, of how many it is the mean, its value and interval."""
     low, high = interval
-    return [name, str(triplets), f"{value:.2f}", f"{low:.1f} - {high:.1f}"]
+    return [name.replace("_", " "), str(count), f"{value:.2f}", f"{low:.1f} - {high:.1f}"]

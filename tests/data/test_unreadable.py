@@ -347,7 +347,7 @@ def test_the_ranking_is_that_of_the_lists_without_them(whole, tmp_path, run):
     shutil.copytree(whole, root)
     spoil(root, "test", {0: "is missing", 5: "is broken", 11: "is empty"})
     split = read_dataset(root)["test"]
-    inputs = ImageInputs(split, saved.transform, 1.0)
+    inputs = images_of(split, 1.0, saved.transform)
     result = rank(saved.model, inputs)
     shorter = readable(inputs)
     good = ImageInputs(replace(shorter, root=whole), saved.transform)
