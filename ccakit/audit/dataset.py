@@ -13,9 +13,8 @@ from ccakit.audit.images import image_facts, leakage, listed_paths, own_candidat
 from ccakit.audit.labels import label_facts
 from ccakit.audit.report import findings
 from ccakit.audit.tables import beside_table1
-from ccakit.data.findings import rare, unanswered
+from ccakit.data.findings import value_findings
 from ccakit.data.layout import read_dataset
-from ccakit.data.split import Dataset
 
 
 def audit(root: str | Path, images: bool = True, threads: int = 0, progress: bool = False) -> dict:
@@ -46,15 +45,7 @@ def audit(root: str | Path, images: bool = True, threads: int = 0, progress: boo
         "leakage": leakage(dataset.splits, listed, same),
         "own_candidates": {name: own_candidates(split, content) for name, split in ranked.items()},
     }
-    result["findings"] = findings(result, _other_notes(dataset))
+    in_detail = {text for split in dataset.splits.values() for text in value_findings(split)}
+    result["findings"] = findings(result, [note for note in dataset.findings if note not in in_detail])
     result["breaks"] = sum(finding["breaks"] for finding in result["findings"])
     return result
-
-
-def _other_notes(dataset: Dataset) -> list[str]:
-    """The reader's findings, without those that the audit states itself, in more detail."""
-    own = set()
-    for name, split in dataset.splits.items():
-        stated = rare(split) if split.queries is None else unanswered(split)
-        own |= {f"{name}: {text}" for text in stated}
-    return [note for note in dataset.findings if note not in own]

@@ -9,9 +9,7 @@ from ccakit.audit.labels import NO_ANCHOR
 from ccakit.data.text import count
 from ccakit.text_table import text_table
 
-WORDS = {
-    "outside": "links that lead out of the folder"
-}  # for people, where the name of a problem is not enough
+WORDS = {"outside": "links that lead out of the folder"}  # where the name of a problem is not enough
 COPIES = {"same_content": "byte for byte", "same_pixels": "in every pixel, in files that differ"}
 SHOWN = 5  # examples in a finding
 
@@ -31,12 +29,11 @@ def findings(result: dict, notes: list[str]) -> list[dict]:
     return sorted(found, key=lambda finding: not finding["breaks"])
 
 
-def _finding(kind: str, breaks: bool, text: str) -> dict:
+def _finding(kind: str, breaks: bool, text: str, examples: list[str] | None = None) -> dict:
+    """Make a finding, with the first few of its examples after the text."""
+    if examples:
+        text += f": {', '.join(examples[:SHOWN])}{', ...' if examples[SHOWN:] else ''}"
     return {"kind": kind, "breaks": breaks, "text": text}
-
-
-def _examples(texts: list[str]) -> str:
-    return ", ".join(texts[:SHOWN]) + (", ..." if len(texts) > SHOWN else "")
 
 
 def _image_findings(images: dict | None) -> list[dict]:
@@ -49,22 +46,21 @@ def _image_findings(images: dict | None) -> list[dict]:
     found = []
     for kind in PROBLEMS:
         if bad := images[kind]:
-            examples = _examples([f"{image['path']} ({_where(image)})" for image in bad])
-            found.append(
-                _finding(kind, True, f"{count(len(bad), 'image')} {WORDS.get(kind, kind)}: {examples}")
-            )
+            examples = [f"{image['path']} ({_where(image)})" for image in bad]
+            text = f"{count(len(bad), 'image')} {WORDS.get(kind, kind)}"
+            found.append(_finding(kind, True, text, examples))
     for kind, words in COPIES.items():
         if groups := images[kind]:
             copies = count(sum(map(len, groups)) - len(groups), "image is a copy", "images are copies")
-            found.append(_finding(kind, False, f"{copies} of another {words}: {_equal_images(groups)}"))
+            found.append(_finding(kind, False, f"{copies} of another {words}", _equal_images(groups)))
     if groups := images["conflicts"]:
-        text = f"{count(len(groups), 'group')} of equal images labelled differently: {_equal_images(groups)}"
-        found.append(_finding("conflict", False, text))
+        text = f"{count(len(groups), 'group')} of equal images labelled differently"
+        found.append(_finding("conflict", False, text, _equal_images(groups)))
     return found
 
 
-def _equal_images(groups: list[list[str]]) -> str:
-    return _examples([" = ".join(group) for group in groups])
+def _equal_images(groups: list[list[str]]) -> list[str]:
+    return [" = ".join(group) for group in groups]
 
 
 def _where(image: dict) -> str:
@@ -80,14 +76,14 @@ def _leakage_findings(result: dict) -> list[dict]:
         earlier, later = pair.split("/")
         for kind, images in shared.items():
             if images:
-                examples = _examples(images) if kind == "path" else _equal_images(images)
-                text = f"{count(len(images), 'image')} of {later} in {earlier} too, by {kind}: {examples}"
-                found.append(_finding(f"leakage_{kind}", True, text))
+                text = f"{count(len(images), 'image')} of {later} in {earlier} too, by {kind}"
+                examples = images if kind == "path" else _equal_images(images)
+                found.append(_finding(f"leakage_{kind}", True, text, examples))
     for split, own in result["own_candidates"].items():
         if own:
             queries = count(len(own), "query finds itself", "queries find themselves")
-            text = f"{split}: {queries} among the candidates: {_examples([pair['query'] for pair in own])}"
-            found.append(_finding("own_candidate", True, text))
+            text = f"{split}: {queries} among the candidates"
+            found.append(_finding("own_candidate", True, text, [pair["query"] for pair in own]))
     return found
 
 
@@ -96,15 +92,14 @@ def _train_findings(result: dict) -> list[dict]:
     found, train = [], result["splits"].get("train")
     if train is None:
         return found
-    reasons: dict[str, list[str]] = {}
-    for value in train["no_anchor"]:
-        reasons.setdefault(value["why"], []).append(f"{value['attribute']} {value['value']}")
-    for reason in sorted(reasons, key=NO_ANCHOR.index):
-        values = f"{count(len(reasons[reason]), 'value')} without an anchor and positive"
-        found.append(_finding("no_anchor", False, f"train: {values}, {reason}: {_examples(reasons[reason])}"))
+    for reason in NO_ANCHOR:
+        values = [f"{v['attribute']} {v['value']}" for v in train["no_anchor"] if v["why"] == reason]
+        if values:
+            text = f"train: {count(len(values), 'value')} without an anchor and positive, {reason}"
+            found.append(_finding("no_anchor", False, text, values))
     if names := train["no_triplet"]:
         breaks = len(names) == len(result["attributes"])
-        found.append(_finding("no_triplet", breaks, f"train: no triplet exists of {_examples(names)}"))
+        found.append(_finding("no_triplet", breaks, f"train: no triplet exists of {', '.join(names)}"))
     return found
 
 
@@ -122,13 +117,13 @@ def _ranking_findings(result: dict) -> list[dict]:
             verb = "has" if split["unanswered"] == 1 else "have"
             queries = f"{split['unanswered']} of {split['queries']} queries {verb} no relevant candidate"
             ceilings = f"{split['ceiling_weighted']:.2f}, its plain mean {split['ceiling_macro']:.2f}"
-            text = f"{name}: {queries}: AP 0, so that overall mAP is at most {ceilings}: {_examples(asked)}"
-            found.append(_finding("unanswered", False, text))
+            text = f"{name}: {queries}: AP 0, so that overall mAP is at most {ceilings}"
+            found.append(_finding("unanswered", False, text, asked))
         if unseen := split.get("unseen"):
             names = [f"{value['attribute']} {values[value['attribute']][value['label']]}" for value in unseen]
             queries = count(sum(value["queries"] for value in unseen), "query", "queries")
-            text = f"{name}: {queries} for values that no training image has: {_examples(names)}"
-            found.append(_finding("unseen", False, text))
+            text = f"{name}: {queries} for values that no training image has"
+            found.append(_finding("unseen", False, text, names))
     return found
 
 

@@ -13,9 +13,14 @@ from ccakit.data.text import count
 
 def split_findings(split: Split) -> list[str]:
     """List every finding of a split, in words for people."""
-    checks = [_duplicate_paths, _duplicate_rows, _unlabelled, _several_values]
-    checks.append(rare if split.name == "train" else unanswered)
-    return [f"{split.name}: {text}" for check in checks for text in check(split)]
+    checks = (_duplicate_paths, _duplicate_rows, _unlabelled, _several_values)
+    return [f"{split.name}: {text}" for check in checks for text in check(split)] + value_findings(split)
+
+
+def value_findings(split: Split) -> list[str]:
+    """List the values too rare to train on, or the queries for values that no candidate has."""
+    texts = _rare(split) if split.queries is None else _unanswered(split)
+    return [f"{split.name}: {text}" for text in texts]
 
 
 def _duplicate_paths(split: Split) -> list[str]:
@@ -42,7 +47,7 @@ def _several_values(split: Split) -> list[str]:
     return [f"{count(n, 'image has', 'images have')} several values of one attribute"] if n else []
 
 
-def unanswered(split: Split) -> list[str]:
+def _unanswered(split: Split) -> list[str]:
     """Count the queries without any relevant candidate, whose AP is 0 whatever a model does."""
     most = max(split.attributes.sizes)
     queries, candidates = (rows[:, 1] * most + rows[:, 2] for rows in (split.queries, split.candidates))
@@ -52,7 +57,7 @@ def unanswered(split: Split) -> list[str]:
     return [f"{n} of {len(answered)} queries have no relevant candidate: {ceiling}"] if n else []
 
 
-def rare(split: Split) -> list[str]:
+def _rare(split: Split) -> list[str]:
     """List the values with fewer than two training images, which cannot be both anchor and positive."""
     pairs = distinct(split.labels)[:, 1:]
     few = []
