@@ -55,9 +55,8 @@ def _table1(tables: dict, facts: dict) -> Iterator[Claim]:
         holds = here == columns == row["attributes"]
         yield "Table 1", f"{name}: {row['attributes']} attributes", computed, holds
         total, used = sum(counts["sizes"]), _used_classes(counts)
-        computed = (
-            f"{'+'.join(map(str, counts['sizes']))} = {total}, of which {used} occur in the lists known"
-        )
+        sizes = "+".join(map(str, counts["sizes"]))
+        computed = f"{sizes} = {total}, of which {used} occur in the lists known"
         yield "Table 1", f"{name}: {row['classes']} classes", computed, total == row["classes"]
         yield from _images(name, row["images"], {s: split["count"] for s, split in counts["splits"].items()})
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ccakit.attributes import Attributes
 from ccakit.data.findings import several_valued
-from ccakit.data.rows import distinct, read_all_values, read_rows
+from ccakit.data.rows import distinct, read_all_values, read_labels
 from ccakit.data.split import SPLITS, Dataset, Split
 
 NO_ANCHOR = ("no image", "one image", "every labelled image has it")  # why a value is never an anchor's
@@ -26,7 +26,7 @@ def label_facts(dataset: Dataset) -> dict[str, dict]:
     facts = {name: _split_facts(dataset.splits[name]) for name in SPLITS if name in dataset.splits}
     alone = dataset.root / "label_train.txt"
     if "train" not in facts and alone.is_file():
-        rows = read_rows(alone, dataset.attributes)
+        rows = read_labels(alone, dataset.attributes).rows
         train = _train_facts(rows, dataset.attributes)
         facts = {"train": {**train, "images": train["labelled"], "labels_only": True}, **facts}
     if "train" in facts:

@@ -131,11 +131,8 @@ def _rows(rows: list[dict]) -> str:
         figures = [f"{row[key]:.2f}" for key in ("printed", "map_weighted", "map_macro")]
         lines.append([row["table"], row["dataset"], row["method"], *figures, flag])
     fitting = sum(row["fits"] for row in rows)
-    head, foot = (
-        "overall mAP of Tables 2-4",
-        f"{fitting} of {len(rows)} are the mean weighted by query, to rounding",
-    )
-    return "\n".join([head, text_table(lines, left=(0, 1, 2, 6)), foot])
+    foot = f"{fitting} of {len(rows)} are the mean weighted by query, to rounding"
+    return "\n".join(["overall mAP of Tables 2-4", text_table(lines, left=(0, 1, 2, 6)), foot])
 
 
 def _which_mean(kind: str) -> str:

@@ -22,9 +22,8 @@ from ccakit.errors import DataError
 from ccakit.garments.draw import Garment, draw_garment, draw_labelled
 from ccakit.garments.values import COUNTS, GARMENTS, VERSION
 
-QUERY_EVERY = (
-    5  # of valid and test: each fifth image is a query, the others are candidates, as in ASEN's protocol
-)
+# of valid and test: each fifth image is a query, the others are candidates, as in ASEN's protocol
+QUERY_EVERY = 5
 
 
 def write_garments(

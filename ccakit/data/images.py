@@ -116,9 +116,7 @@ def _read_orientation(header: Image.Image, data: bytes) -> int:
         return 1
     try:
         exif = Image.Image.getexif(header)  # a PNG's own getexif would decode it
-        if (
-            header.format == "PNG" and ExifTags.Base.Orientation not in exif
-        ):  # the chunk may follow the pixels
+        if header.format == "PNG" and ExifTags.Base.Orientation not in exif:  # it may follow the pixels
             exif.load(data.partition(b"eXIf")[2])
         orientation = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - broken EXIF: nobody knows how the picture should be turned

@@ -53,17 +53,12 @@ class Table:
         self.refuse((index < 0) | (index >= n), lambda i: f"{name} {index[i]:.0f} is out of range", remedy)
 
 
-def read_rows(path: Path, attributes: Attributes, n_images: int | None = None) -> np.ndarray:
+def read_labels(path: Path, attributes: Attributes, n_images: int | None = None) -> Table:
     """Read a file of lines `image (condition label)+` as (R, 3) int64 rows (image, condition, label).
 
     Raises DataError with the line for: other text than numbers, a wrong number of columns, an image beyond
     `n_images` (not checked if None), a condition or label that the attributes do not have.
     """
-    return read_labels(path, attributes, n_images).rows
-
-
-def read_labels(path: Path, attributes: Attributes, n_images: int | None = None) -> Table:
-    """Read labels as `read_rows` does, with the line of each row and notes."""
     table = _read_pairs(path)
     check_labels(table, attributes, n_images)
     return table

@@ -19,9 +19,7 @@ from ccakit.disk import read_text
 from ccakit.errors import DataError
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-NOT_TEXT = re.compile(
-    r"[\x00-\x1f\x7f\ud800-\udfff]"
-)  # with halves of surrogate pairs, which UTF-8 cannot hold
+NOT_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # also halves of surrogate pairs, no part of UTF-8
 SUSPECT = re.compile(rf"^$|^[/\\]|[:]|\.\.|{NOT_TEXT.pattern}")  # a quick test: all other paths are fine
 NUMBERS = {
     int: (re.compile(r"0*[0-9]{1,18}"), "a whole number, 0 or more"),
@@ -33,7 +31,6 @@ NUMBERS = {
 class Lines:
     """The lines of a file, without their ends, and what was odd about them, in words for people."""
 
-    path: Path
     lines: list[str]
     notes: list[str]
 
@@ -67,7 +64,7 @@ def read_lines(path: Path) -> Lines:
     lone, padded = text.count("\r") - crlf, sum(line.endswith("\t") for line in lines)
     odd = {"with CRLF at the end": crlf, "with a lone CR": lone, "padded with tabs": padded}
     notes = [f"{Path(path).name}: {count(n, 'line')} {words}" for words, n in odd.items() if n]
-    return Lines(Path(path), lines, notes)
+    return Lines(lines, notes)
 
 
 def read_filenames(path: Path) -> Lines:
@@ -77,7 +74,7 @@ def read_filenames(path: Path) -> Lines:
     while names and not names[-1]:
         names.pop()
     check_filenames(path, names)
-    return Lines(text.path, names, text.notes)
+    return Lines(names, text.notes)
 
 
 def check_filenames(path: Path, names: list[str]) -> None:
@@ -115,8 +112,5 @@ def read_numbers(path: Path, kind: type = int) -> tuple[np.ndarray, np.ndarray, 
     if not all(map(form.fullmatch, cells)):
         bad = next(i for i, cell in enumerate(cells) if not form.fullmatch(cell))
         raise DataError(path, f"{cells[bad][:40]!r} is not {words}", "Write numbers only.", lines[bad])
-    return (
-        np.fromiter(map(kind, cells), np.int64 if kind is int else np.float64, len(cells)),
-        lines,
-        text.notes,
-    )
+    values = np.fromiter(map(kind, cells), np.int64 if kind is int else np.float64, len(cells))
+    return values, lines, text.notes

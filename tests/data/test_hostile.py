@@ -17,7 +17,7 @@ from ccakit.attributes import Attributes
 from ccakit.data.images import image_size, read_image
 from ccakit.data.layout import read_dataset, rows_of, write_dataset
 from ccakit.data.meta import MOST_VALUES, read_meta
-from ccakit.data.rows import read_all_values, read_regions, read_rows
+from ccakit.data.rows import read_all_values, read_labels, read_regions
 from ccakit.data.split import Split
 from ccakit.data.text import CONTROL, leaves, read_filenames
 from ccakit.data.triplet_lists import read_triplets, write_triplets
@@ -99,7 +99,7 @@ def whole_set(root: Path, splits: tuple[str, ...]) -> None:
 
 
 def rows_only(root: Path) -> None:
-    rows = read_rows(root / "label_train.txt", ATTRIBUTES, IMAGES)
+    rows = read_labels(root / "label_train.txt", ATTRIBUTES, IMAGES).rows
     assert rows.shape == (len(rows), 3) and 0 <= rows.min() and (rows.max(axis=0) < [IMAGES, 2, 3]).all()
 
 

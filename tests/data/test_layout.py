@@ -16,7 +16,7 @@ from places import ROOT
 
 from ccakit.attributes import Attributes
 from ccakit.data.layout import read_dataset, rows_of, write_dataset
-from ccakit.data.rows import read_all_values, read_rows
+from ccakit.data.rows import read_all_values, read_labels
 from ccakit.data.split import Dataset, Split
 from ccakit.data.text import leaves, read_filenames, read_numbers, split_lines
 from ccakit.errors import DataError
@@ -137,10 +137,10 @@ def test_lines_end_as_editors_have_it(tmp_path: Path) -> None:
     assert split_lines("a\r\nb\nc\r\r\nd\re") == ["a", "b", "c", "d", "e"]
     path = tmp_path / "query_test.txt"
     path.write_bytes(b"0 0 1\t\t\r\n1 1 0\r2 0 2 \r\n\r\n")
-    assert read_rows(path, ATTRIBUTES).tolist() == [[0, 0, 1], [1, 1, 0], [2, 0, 2]]
+    assert read_labels(path, ATTRIBUTES).rows.tolist() == [[0, 0, 1], [1, 1, 0], [2, 0, 2]]
     path.write_bytes(b"0 0 1\r\n1 1 0\r2 0 x\n")
     with pytest.raises(DataError, match="line 3: 'x' is not a whole number"):
-        read_rows(path, ATTRIBUTES)
+        read_labels(path, ATTRIBUTES)
 
 
 def test_a_byte_order_mark_is_no_text(root: Path) -> None:
@@ -502,7 +502,7 @@ def test_findings_of_the_real_splits(real: dict[str, Dataset]) -> None:
 def test_sizes_of_the_real_attributes(real: dict[str, Dataset]) -> None:
     sizes = {name: dataset.attributes.sizes for name, dataset in real.items()}
     assert sum(sizes["FashionAI"]) == 54 and len(sizes["DARN"]) == 9 and sum(sizes["DeepFashion"]) == 1000
-    rows = read_rows(real["FashionAI"].root / "label_train.txt", real["FashionAI"].attributes)
+    rows = read_labels(real["FashionAI"].root / "label_train.txt", real["FashionAI"].attributes).rows
     assert rows.shape == (144335, 3) and len(np.unique(rows[:, 0])) == 144335
 
 
