@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import course
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from course import basics, benchmark, efficiency, heatmaps, retrieval
 
 from ccakit.attributes import Attributes
 from ccakit.show import style
@@ -25,7 +25,7 @@ def test_names_of_points_do_not_overlap():
     for x, y in points.values():
         ax.plot(x, y, "o")
     ax.set(xscale="log", xlim=(5, 2000))
-    course.name_points(ax, points)
+    efficiency.name_points(ax, points)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in ax.texts]
     assert {text.get_text() for text in ax.texts} == set(points)
@@ -33,50 +33,50 @@ def test_names_of_points_do_not_overlap():
 
 
 def test_names_that_would_overlap_move_up():
-    assert course.raised([1, 1.1, 5, 1.05], gap=0.5).tolist() == [1, 2, 5, 1.5]
-    heights = course.named_heights(np.array([1e4, 1.1e4, 1e6]), np.array([50.0, 50.1, 60.0]))
+    assert benchmark.raised([1, 1.1, 5, 1.05], gap=0.5).tolist() == [1, 2, 5, 1.5]
+    heights = benchmark.named_heights(np.array([1e4, 1.1e4, 1e6]), np.array([50.0, 50.1, 60.0]))
     assert heights.tolist() == [50, 50.45, 60]  # by 4.5% of the range; the third is far to the right
 
 
 def test_a_number_table_shows_its_numbers():
     table = pd.DataFrame([[0.004, -0.004], [-1, 0.5]], index=["a", "b"], columns=["c", "d"])
-    _, ax = course.panels(3, 2)
-    course.number_table(ax, table, "RdBu_r", -1, 1, digits=2)
+    _, ax = basics.panels(3, 2)
+    benchmark.number_table(ax, table, "RdBu_r", -1, 1, digits=2)
     assert [text.get_text() for text in ax.texts] == ["0.00", "0.00", "−1.00", "0.50"]
-    assert np.allclose(course.numbers_in(ax), table.to_numpy().ravel(), atol=0.005)
+    assert np.allclose(benchmark.numbers_in(ax), table.to_numpy().ravel(), atol=0.005)
 
 
 def test_a_table_of_texts_as_markdown():
     table = pd.DataFrame({"one": ["x"], "two": ["y"]}, index=pd.Index(["row"], name="name"))
     lines = ["| name | one | two |", "| --- | --- | --- |", "| row | x | y |"]
-    assert course.markdown_table(table) == "\n".join(lines)
+    assert benchmark.markdown_table(table) == "\n".join(lines)
 
 
 def test_rows_of_pictures_are_judged_by_frame_and_mark():
     picture = np.zeros((8, 6, 3), np.uint8)
-    cells = [(picture, "query", "#112233"), course.judged(picture, "short", True)]
-    cells += [course.judged(picture, "long", False), course.judged(picture, "long", None)]
-    figure = course.picture_rows([("sleeve", "#332288", cells), ("neck", "#332288", cells[:2])], across=2)
-    assert course.marks(figure) == ["✓", "✗", "✓"]
+    cells = [(picture, "query", "#112233"), retrieval.judged(picture, "short", True)]
+    cells += [retrieval.judged(picture, "long", False), retrieval.judged(picture, "long", None)]
+    figure = retrieval.picture_rows([("sleeve", "#332288", cells), ("neck", "#332288", cells[:2])], across=2)
+    assert basics.marks(figure) == ["✓", "✗", "✓"]
     assert cells[1][2] == style.RIGHT and cells[2][2] == style.WRONG and cells[3][2] is None
 
 
 def test_confusion_is_drawn_in_shares_of_rows():
     tables = [np.array([[3.0, 1], [0, 0]]), np.eye(3)]
-    figure = course.confusion_tables(tables, TWO)
+    figure = retrieval.confusion_tables(tables, TWO)
     shown = figure.axes[0].images[0].get_array()
     assert np.allclose(shown[0], [0.75, 0.25]) and np.isnan(np.asarray(shown.filled(np.nan))[1]).all()
 
 
 def test_a_sheet_of_pictures_is_drawn_pixel_for_pixel():
-    assert (course.exact_picture(np.zeros((110, 220, 3), np.uint8)).get_size_inches() == [2, 1]).all()
+    assert (basics.exact_picture(np.zeros((110, 220, 3), np.uint8)).get_size_inches() == [2, 1]).all()
 
 
 def test_map_steps_draws_the_weights_on_their_own_scale():
     picture = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
     maps = np.full((2, 8, 8), 0.001)
     maps[:, 1, 2], maps[:, 3, 3] = 0.8, 0.05
-    original, weights, heat, bar = course.map_steps(picture, maps).axes
+    original, weights, heat, bar = heatmaps.map_steps(picture, maps).axes
     np.testing.assert_array_equal(shown(original), picture)
     np.testing.assert_array_equal(shown(weights), maps[0])
     small, large = (float(weights.images[0].norm(weight)) for weight in (0.05, 0.8))
