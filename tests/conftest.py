@@ -16,10 +16,13 @@ os.environ["PYTHONPATH"] = os.pathsep.join(PATHS)
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import timm  # noqa: E402
 import torch  # noqa: E402
+from built_once import built_once  # noqa: E402
 
 torch.set_num_threads(1)
 cv2.setNumThreads(1)
+timm.create_model = built_once(timm.create_model)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ import math
 import pytest
 import timm
 import torch
-from systems import build_once
 from torch.nn import functional as F
 
 from ccakit.models.registry import create_model, list_models
@@ -26,7 +25,7 @@ SYSTEMS = ["cca-type1", "cca-type2", "triplet"]
 
 
 def make(system: str, trunk: str = "lite", conditions: int = 5, **options):
-    model = build_once(system, conditions=conditions, **TRUNKS[trunk], **options)
+    model = create_model(system, conditions=conditions, pretrained=False, **TRUNKS[trunk], **options)
     for parameter in filter(lambda p: p.requires_grad, model.parameters()):
         torch.nn.init.normal_(parameter, std=0.05)  # LayerScale and biases start at values that hide errors
     return model.eval()

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from systems import build_once
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,7 +16,7 @@ from ccakit.data.layout import read_dataset
 from ccakit.models.asen_pp import FIRST_STAGE
 from ccakit.models.base import choose_losses
 from ccakit.models.classifier import ValueClassifier
-from ccakit.models.registry import list_models
+from ccakit.models.registry import create_model, list_models
 from ccakit.training.config import TrainConfig
 from ccakit.training.objectives import SpacesObjective, TripletObjective
 from ccakit.training.setup import learning_rate
@@ -51,7 +50,7 @@ def make(name, conditions=K, values=VALUES, **options):
     if INFO[name].system.classifies:
         options["values"] = values
     options = dict(image_size=64, freeze="backbone", trunk_options=dict(width=32, num_heads=2), **options)
-    model = build_once(name, conditions=conditions, **options)
+    model = create_model(name, conditions=conditions, pretrained=False, **options)
     model.advance(1.0)
     return model.eval()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import cv2
 import numpy as np
 import torch
@@ -41,33 +39,13 @@ def spoil(model):
     return model.eval()
 
 
-_BUILT: dict[tuple, tuple] = {}
-SMALL = 8_000_000  # parameters of the largest network that is kept
-
-
-def build_once(name, **options):
-    """Do what `create_model` does, without weights to load, but build each network once in a process.
-
-    The weights, and the random numbers that are drawn afterwards, are those that a new build would give.
-    """
-    key = (name, repr(sorted(options.items())), torch.get_rng_state().numpy().tobytes())
-    if key in _BUILT:
-        model, random_state = _BUILT[key]
-        torch.set_rng_state(random_state)
-        return copy.deepcopy(model)
-    model = create_model(name, pretrained=False, **options)
-    if sum(parameter.numel() for parameter in model.parameters()) < SMALL:
-        _BUILT[key] = copy.deepcopy(model), torch.get_rng_state()
-    return model
-
-
 def make(name, trunk="lite", conditions=K, **options):
     options = {"image_size": 64, **TRUNKS[trunk], **options}
     if INFO[name].system.classifies:
         options["values"] = VALUES[:conditions]
     if name == "asen-pp" and trunk != "lite" and options.get("crop") == "image":
         options["local"] = "resnet18"
-    return spoil(build_once(name, conditions=conditions, **options))
+    return spoil(create_model(name, conditions=conditions, pretrained=False, **options))
 
 
 def pictures(count=B):
