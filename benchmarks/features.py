@@ -41,7 +41,9 @@ def prepare(folder: Path, count: int):
 
     write_garments(folder / "data", count, 4, 4, workers=1, progress=False)
     model = create_model("cca-type2", conditions=8, freeze="backbone").eval()
-    transform = ImageTransform.from_timm({**model.pretrained_cfg, "input_size": (3, *model.image_size)})
+    transform = ImageTransform.from_timm(
+        {**model.trunk.pretrained_cfg, "input_size": (3, *model.trunk.image_size)}
+    )
     return model, ImageInputs(read_dataset(folder / "data")["train"], transform)
 
 

@@ -28,7 +28,7 @@ def costs(name: str, conditions: int, trunk: str = TRUNK) -> tuple[float, float]
 def _counted(name: str, conditions: int, trunk: str) -> tuple[float, float]:
     with torch.device("meta"), torch.inference_mode():
         model = create_model(name, trunk=trunk, conditions=conditions, pretrained=False).eval()
-        image = torch.empty(1, 3, *model.image_size)
+        image = torch.empty(1, 3, *model.trunk.image_size)
         with FlopCounterMode(display=False) as counter:  # not around create_model, which runs the CNN once
             model(image)
     return sum(p.numel() for p in model.parameters()), counter.get_total_flops()

@@ -103,8 +103,6 @@ class ConditionalModel(nn.Module):
         names of own losses to leave out.
         """
         super().__init__()
-        if conditions < 1:
-            raise ValueError(f"conditions={conditions}: at least one is needed")
         self.trunk, self.conditions = trunk, conditions
         self.embed_dim, self.head_norm = embed_dim or trunk.embed_dim, head_norm
         self.own_losses = choose_losses(self.own_losses, without)
@@ -112,16 +110,6 @@ class ConditionalModel(nn.Module):
     def create_head(self) -> Head:
         """Create the head of Eq. 7 from the trunk's width to E."""
         return Head(self.trunk.embed_dim, self.embed_dim, self.head_norm)
-
-    @property
-    def pretrained_cfg(self) -> dict:
-        """The settings of timm that the trunk's images are prepared with."""
-        return self.trunk.pretrained_cfg
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of the images, in pixels."""
-        return self.trunk.image_size
 
     @property
     def keeps_features(self) -> bool:

@@ -26,8 +26,6 @@ class Networks(ConditionalModel):
 
     def __init__(self, vit: VisionTransformer, conditions: int, **options) -> None:
         nn.Module.__init__(self)  # not ConditionalModel's: the trunk is registered once, in the first network
-        if conditions < 1:
-            raise ValueError(f"conditions={conditions}: at least one is needed")
         self.nets = nn.ModuleList(TripletNetwork(copy.deepcopy(vit), 1, **options) for _ in range(conditions))
         self.conditions, self.embed_dim = conditions, self.nets[0].embed_dim
 

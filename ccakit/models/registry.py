@@ -121,15 +121,18 @@ def create_model(
 ) -> ConditionalModel:
     """Create a system by name.
 
-    name: one of `list_models()`. conditions: K. trunk, pretrained, weights, image_size, trunk_options: see
+    name: one of `list_models()`. conditions: K. trunk, image_size, trunk_options: see
     `ccakit.models.trunks.vit.create_vit` and, for systems that read a CNN's map,
-    `ccakit.models.trunks.cnn.create_map_trunk`. freeze: see `Trunk`. embed_dim: E of Eq. 7, D by default.
+    `ccakit.models.trunks.cnn.create_map_trunk`. pretrained, weights: see
+    `ccakit.models.trunks.timm_weights.create_timm`. freeze: see `Trunk`. embed_dim: E of Eq. 7, D by default.
     head_norm: see `head_norm_layer`. values: the number of values of each attribute, for systems that
     classify. options: the system's own (CCA: query, residual; CSN: mask; asen-pp: crop, local; `without`:
     names of own losses to leave out). Raises ValueError for an unknown name or option, TrunkError for a trunk
     that does not work.
     """
     info = model_info(name)
+    if conditions < 1:
+        raise ValueError(f"conditions={conditions}: at least one is needed")
     if unknown := sorted(set(options) - set(info.options)):
         known = ", ".join(info.options) or "none"
         raise ValueError(f"{name} has no option {', '.join(unknown)}; it has: {known}")

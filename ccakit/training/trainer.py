@@ -62,7 +62,9 @@ class Trainer:
         config, attributes = self.config, self.dataset.attributes
         recipe = recipe_of(config, attributes)
         model = create_model(**recipe, pretrained=config.pretrained, weights=config.weights)
-        transform = ImageTransform.from_timm({**model.pretrained_cfg, "input_size": (3, *model.image_size)})
+        transform = ImageTransform.from_timm(
+            {**model.trunk.pretrained_cfg, "input_size": (3, *model.trunk.image_size)}
+        )
         return SavedModel(model, attributes, transform, recipe)
 
     def run(self) -> dict:

@@ -385,7 +385,7 @@ def test_of_a_model_on_drawn_garments(tmp_path):
     write_garments(tmp_path / "data", 2, 2, 200, size=64, workers=1, progress=False)
     split = read_dataset(tmp_path / "data")["test"]
     model = create_model("cca-type2", conditions=8, trunk="lite", pretrained=False, image_size=64)
-    inputs = ImageInputs(split, ImageTransform(tuple(model.image_size)))
+    inputs = ImageInputs(split, ImageTransform(tuple(model.trunk.image_size)))
     run = SimpleNamespace(model=model, inputs=inputs, split=split)
     result = module.measure_run(run)
     expected = rank(model, inputs).map_per_attribute

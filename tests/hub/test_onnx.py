@@ -48,7 +48,7 @@ def saved_model(
         if isinstance(norm, torch.nn.BatchNorm1d):
             norm.running_mean.normal_()
             norm.running_var.uniform_(0.5, 2)
-    return SavedModel(model, ATTRIBUTES, ImageTransform(tuple(model.image_size), crop_pct=1.0), recipe)
+    return SavedModel(model, ATTRIBUTES, ImageTransform(tuple(model.trunk.image_size), crop_pct=1.0), recipe)
 
 
 @pytest.fixture(scope="session")

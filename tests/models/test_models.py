@@ -32,7 +32,7 @@ def make(system: str, trunk: str = "lite", conditions: int = 5, **options):
 
 
 def images_for(model, count: int = 3):
-    return torch.randn(count, 3, *model.image_size)
+    return torch.randn(count, 3, *model.trunk.image_size)
 
 
 def literal_eq4(model, tokens, condition):

@@ -357,7 +357,7 @@ def test_a_run_gives_gallery_candidates_regions_and_labels(tmp_path):
     write_garments(tmp_path, 1, 2, 12, size=64, workers=1, progress=False)
     dataset = read_dataset(tmp_path, splits=("test",))
     model = create_model("cca-type2", conditions=8, trunk="lite", pretrained=False, image_size=64)
-    transform = ImageTransform(tuple(model.image_size))
+    transform = ImageTransform(tuple(model.trunk.image_size))
     saved = SimpleNamespace(model=model.eval(), attributes=dataset.attributes, transform=transform)
     run = Run(tmp_path, saved, dataset, ImageInputs(dataset["test"], transform))
     switcher = ConditionSwitcher.of_run(run, [3, 5], width=300)
@@ -391,7 +391,7 @@ def test_every_system_is_looked_at_as_itself(info, images):
     """Maps and embeddings are those of the model's own methods; of CCA, tokens are not kept but K and V."""
     given = {"values": (2, 3, 2)} if info.system.classifies else {}
     model = create_model(info.name, conditions=3, pretrained=False, **given).eval()
-    to_model = ImageTransform(size=tuple(model.image_size))
+    to_model = ImageTransform(size=tuple(model.trunk.image_size))
     engine = SwitcherEngine(model, images, to_model, Attributes.numbered({"a": 2, "b": 3, "c": 2}))
     with torch.inference_mode():
         tokens = model.encode(to_model(images[1])[None])

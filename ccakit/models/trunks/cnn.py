@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from pathlib import Path
 
 import timm
 import torch
@@ -53,28 +52,21 @@ class MapTrunk(FrozenStem):
 
 
 def create_map_trunk(
-    name: str,
-    *,
-    pretrained: bool = True,
-    weights: str | Path | None = None,
-    image_size: int | None = None,
-    freeze: str | int = "none",
-    **options,
+    name: str, *, image_size: int | None = None, freeze: str | int = "none", **options
 ) -> MapTrunk:
     """Create a CNN trunk.
 
-    name: a timm CNN, or `lite`. pretrained, weights, image_size: as in `ccakit.models.trunks.vit.create_vit`.
-    options: `lite`'s width (C); its depth and heads are the transformer's. Raises TrunkError for anything
-    else.
+    name: a timm CNN, or `lite`. image_size: pixels a side. options: passed on to `create_lite` or to
+    `create_timm` (pretrained, weights; `lite`'s width is C). Raises TrunkError for anything else.
     """
     if name == LITE:
-        vit = create_lite(image_size=image_size, pretrained=pretrained, weights=weights, **options)
+        vit = create_lite(image_size=image_size, **options)
         embed, settings = vit.patch_embed, dict(vit.pretrained_cfg)
         backbone, proj, channels = embed.backbone, embed.proj, vit.embed_dim
     else:
         works = f"{', '.join(WORKING_CNNS)}, and timm's other CNNs"
         options.update(features_only=True, out_indices=(_stage(name, works),))
-        net = create_timm(name, works, pretrained=pretrained, weights=weights, **options)
+        net = create_timm(name, works, **options)
         backbone, proj = nn.Sequential(OrderedDict(net=net)), nn.Identity()
         settings, channels = dict(net.pretrained_cfg), net.feature_info.channels()[-1]
     size = (image_size, image_size) if image_size else settings["input_size"][1:]
@@ -87,7 +79,7 @@ def _stage(name: str, works: str) -> int:
         problem = "is a vision transformer, and this system reads a CNN's feature map"
         raise TrunkError(f"{name} {problem}; what works: {works}")
     with torch.device("meta"):
-        net = create_timm(name, works, pretrained=False, weights=None, features_only=True)
+        net = create_timm(name, works, pretrained=False, features_only=True)
     layout = getattr(net, "output_fmt", "NCHW")  # EfficientNet's features carry none
     if str(getattr(layout, "value", layout)) != "NCHW":
         raise TrunkError(f"{name} gives its maps channels last; what works: {works}")

@@ -16,12 +16,14 @@ FIXED = ("num_classes", "features_only", "out_indices")  # options that are ours
 
 
 def create_timm(
-    name: str, works: str, *, pretrained: bool, weights: str | Path | None, **options
+    name: str, works: str, *, pretrained: bool = True, weights: str | Path | None = None, **options
 ) -> nn.Module:
     """Call `timm.create_model(name, **options)` with the hub's weights, a local file's, or random ones.
 
-    works: what to try instead, for messages. Raises TrunkError for an unknown name, for options that the
-    network does not take, and for weights that cannot be loaded or belong to another network.
+    works: what to try instead, for messages. pretrained: load ImageNet weights from timm's hub. weights: a
+    local file instead of that download (.safetensors, or .pth read with weights_only). Raises TrunkError for
+    an unknown name, for options that the network does not take, and for weights that cannot be loaded or
+    belong to another network.
     """
     if not timm.is_model(name):
         raise TrunkError(f"no trunk {name!r}; what works: {works}")

@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from timm.layers import HybridEmbed
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
@@ -27,28 +25,20 @@ WORKING = (
 )
 
 
-def create_vit(
-    name: str,
-    *,
-    pretrained: bool = True,
-    weights: str | Path | None = None,
-    image_size: int | None = None,
-    **options,
-) -> VisionTransformer:
+def create_vit(name: str, *, image_size: int | None = None, **options) -> VisionTransformer:
     """Create a timm vision transformer with standard blocks and a [CLS] token, hybrids included, or `lite`.
 
-    pretrained: load ImageNet weights, through timm (its hub download) or, for `lite`, from pip. weights: a
-    local file instead of that download (.safetensors, or .pth read with weights_only). image_size: pixels a
-    side; timm interpolates the position embedding where it differs from the default. options: passed on
-    (`lite`: width, depth, num_heads; timm: drop_path_rate and the like). Raises TrunkError for options and
+    image_size: pixels a side; timm interpolates the position embedding where it differs from the default.
+    options: passed on to `create_lite` (pretrained, weights, width, depth, num_heads) or to `create_timm`
+    (pretrained, weights, and timm's own: drop_path_rate and the like). Raises TrunkError for options and
     weights that do not fit, and anything whose last block CCA cannot take over.
     """
     if name == LITE:
-        return create_lite(image_size=image_size, pretrained=pretrained, weights=weights, **options)
-    works = f"{', '.join(WORKING)}, and timm's other plain ViTs"
+        return create_lite(image_size=image_size, **options)
     if image_size:
         options["img_size"] = image_size
-    vit = create_timm(name, works, pretrained=pretrained, weights=weights, num_classes=0, **options)
+    works = f"{', '.join(WORKING)}, and timm's other plain ViTs"
+    vit = create_timm(name, works, num_classes=0, **options)
     if problem := _problem(vit):
         raise TrunkError(f"{name} cannot be a trunk: {problem}; what works: {works}")
     return vit
