@@ -41,9 +41,7 @@ def prepare(folder: Path, count: int):
 
     write_garments(folder / "data", count, 4, 4, workers=1, progress=False)
     model = create_model("cca-type2", conditions=8, freeze="backbone").eval()
-    transform = ImageTransform.from_timm(
-        {**model.trunk.pretrained_cfg, "input_size": (3, *model.trunk.image_size)}
-    )
+    transform = ImageTransform.from_timm(model.trunk.pretrained_cfg)
     return model, ImageInputs(read_dataset(folder / "data")["train"], transform)
 
 

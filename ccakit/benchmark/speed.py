@@ -50,9 +50,8 @@ class _Stopwatch:
         self.steps = list(islice(Steps(self.trainer.objective, 0, self.trainer.inputs), STEPS))
         # the last stage, by any kind of budget
         self.trainer.progress.step = self.trainer.progress.seconds = 10**9
-        images = torch.randn(
-            BATCH, 3, *self.model.trunk.image_size, generator=torch.Generator().manual_seed(0)
-        )
+        size, generator = self.model.trunk.image_size, torch.Generator().manual_seed(0)
+        images = torch.randn(BATCH, 3, *size, generator=generator)
         self.images = images.to(self.trainer.accelerator.device)
         self.embed_ms, self.images_per_second = [], []
 

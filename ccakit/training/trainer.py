@@ -62,9 +62,7 @@ class Trainer:
         config, attributes = self.config, self.dataset.attributes
         recipe = recipe_of(config, attributes)
         model = create_model(**recipe, pretrained=config.pretrained, weights=config.weights)
-        transform = ImageTransform.from_timm(
-            {**model.trunk.pretrained_cfg, "input_size": (3, *model.trunk.image_size)}
-        )
+        transform = ImageTransform.from_timm(model.trunk.pretrained_cfg)
         return SavedModel(model, attributes, transform, recipe)
 
     def run(self) -> dict:

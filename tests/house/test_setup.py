@@ -101,9 +101,7 @@ def test_the_readmes_python_runs(tmp_path, monkeypatch):
     """On a model with random weights in the place of the demo's."""
     recipe = dict(name="cca-type2", conditions=8, trunk="lite")
     model = create_model(**recipe, pretrained=False)
-    transform = ImageTransform.from_timm(
-        {**model.trunk.pretrained_cfg, "input_size": (3, *model.trunk.image_size)}
-    )
+    transform = ImageTransform.from_timm(model.trunk.pretrained_cfg)
     save_model(tmp_path / "runs/demo", SavedModel(model, GARMENTS, transform, recipe))
     write_garments(tmp_path / "data/garments", 1, 2, 2, progress=False)
     monkeypatch.chdir(tmp_path)

@@ -43,7 +43,8 @@ class MapTrunk(FrozenStem):
         if freeze not in ("none", "backbone", "all"):
             raise TrunkError(f"freeze={freeze}: a CNN is frozen as a whole (backbone) or not at all (none)")
         self.backbone, self.proj = backbone, proj
-        self.embed_dim, self.image_size, self.pretrained_cfg = channels, tuple(image_size), settings or {}
+        self.embed_dim, self.image_size = channels, tuple(image_size)
+        self.pretrained_cfg = {**(settings or {}), "input_size": (3, *image_size)}
         self.grid_size = tuple(math.ceil(side / STRIDE) for side in image_size)
         self.freeze_stem(0 if freeze == "none" else 1)
 
@@ -61,14 +62,14 @@ def create_map_trunk(
     """
     if name == LITE:
         vit = create_lite(image_size=image_size, **options)
-        embed, settings = vit.patch_embed, dict(vit.pretrained_cfg)
+        embed, settings = vit.patch_embed, vit.pretrained_cfg
         backbone, proj, channels = embed.backbone, embed.proj, vit.embed_dim
     else:
         works = f"{', '.join(WORKING_CNNS)}, and timm's other CNNs"
         options.update(features_only=True, out_indices=(_stage(name, works),))
         net = create_timm(name, works, **options)
         backbone, proj = nn.Sequential(OrderedDict(net=net)), nn.Identity()
-        settings, channels = dict(net.pretrained_cfg), net.feature_info.channels()[-1]
+        settings, channels = net.pretrained_cfg, net.feature_info.channels()[-1]
     size = (image_size, image_size) if image_size else settings["input_size"][1:]
     return MapTrunk(backbone, proj, channels, size, freeze, settings)
 

@@ -19,8 +19,8 @@ class FrozenStem(nn.Module):
     """A trunk as a chain of stages: the first ones are frozen (the stem), the others trained (the tail).
 
     frozen: the number of frozen stages; 0 where all is trained. embed_dim, grid_size: width and patches
-    (rows, columns) of the tokens. image_size: in pixels (height, width). pretrained_cfg: timm's settings of
-    the images.
+    (rows, columns) of the tokens. image_size: in pixels (height, width). pretrained_cfg: timm's settings
+    of the images, of this size.
     """
 
     frozen: int = 0

@@ -74,7 +74,8 @@ class Trunk(FrozenStem):
         self.blocks = nn.ModuleList(list(vit.blocks)[:-1])
         self.embed_dim, self.num_prefix_tokens = vit.embed_dim, vit.num_prefix_tokens
         self.grid_size = tuple(vit.patch_embed.grid_size)
-        self.image_size, self.pretrained_cfg = tuple(vit.patch_embed.img_size), dict(vit.pretrained_cfg)
+        self.image_size = tuple(vit.patch_embed.img_size)
+        self.pretrained_cfg = {**vit.pretrained_cfg, "input_size": (3, *self.image_size)}
         self.freeze_stem(self._count_frozen(freeze))
 
     def stages(self) -> list[nn.Module]:
