@@ -23,27 +23,15 @@ def attended_boxes(maps: Tensor, side: int, threshold: float = THRESHOLD) -> Ten
     low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
     levels = ((large - low) / (high - low).clamp(min=1e-12) * 255).floor()
     inside = levels > math.floor(255 * threshold)
-    x, width = _extent(inside.any(1))
-    y, height = _extent(inside.any(2))
-    d = torch.maximum(width, height)
-    boxes = torch.stack([_corner(x, width, d, side), _corner(y, height, d, side), d], dim=-1) / side
+    spans = torch.stack([inside.any(1), inside.any(2)], dim=-1)  # (M, side, 2): columns and lines
+    first = spans.int().argmax(1)  # (M, 2); 0 where nothing is inside, and `last` is then the last place
+    last = side - 1 - spans.flip(1).int().argmax(1)
+    length = last - first + 1
+    d = length.amax(1, keepdim=True)
+    centre = first + length // 2
+    corner = torch.where(centre + d // 2 > side, side - d, (centre - d // 2).clamp(min=0))
+    boxes = torch.cat([corner, d], dim=-1) / side
     return boxes.unflatten(0, (-1, *maps.shape[1:-2]))  # -1: any batch size, also in an exported model
-
-
-def _extent(inside: Tensor) -> tuple[Tensor, Tensor]:
-    """Give start and length of the run with all true places of a row; the entire row if none is true."""
-    size = inside.shape[1]
-    first = inside.int().argmax(1)
-    last = size - 1 - inside.flip(1).int().argmax(1)
-    none = ~inside.any(1)
-    return first.masked_fill(none, 0), (last - first + 1).masked_fill(none, size)
-
-
-def _corner(start: Tensor, length: Tensor, d: Tensor, side: int) -> Tensor:
-    """Place a length `d` around the centre of a run, inside 0..side; give where it begins."""
-    centre = start + length // 2
-    moved = (centre - d // 2).clamp(min=0)
-    return torch.where(centre + d // 2 > side, side - d, moved)
 
 
 def crop_squares(pictures: Tensor, boxes: Tensor, side: int, antialias: bool) -> Tensor:
