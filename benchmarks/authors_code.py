@@ -112,7 +112,7 @@ def fill(module: nn.Module, but: tuple[str, ...] = ()) -> None:
 
 def given_map(channels: int = CHANNELS, side: int = 224) -> MapTrunk:
     """Create a trunk that passes a feature map on, instead of a CNN's."""
-    return MapTrunk(nn.Identity(), nn.Identity(), channels, (side, side))
+    return MapTrunk(nn.Identity(), nn.Identity(), channels, {"input_size": (3, side, side)})
 
 
 @torch.no_grad()

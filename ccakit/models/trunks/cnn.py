@@ -26,26 +26,20 @@ TRANSFORMERS = ("vision_transformer", "vision_transformer_hybrid", "deit")  # ti
 class MapTrunk(FrozenStem):
     """A CNN and, for `lite`, the 1x1 convolution after it that its transformer has as well.
 
-    channels: C. freeze: "none", or "backbone" ("all" is the same): the CNN is not trained. settings: timm's,
-    of the images.
+    channels: C. settings: timm's, of the images; `input_size` is (3, height, width). freeze: "none", or
+    "backbone" ("all" is the same): the CNN is not trained.
     """
 
     def __init__(
-        self,
-        backbone: nn.Module,
-        proj: nn.Module,
-        channels: int,
-        image_size: tuple[int, int],
-        freeze: str | int = "none",
-        settings: dict | None = None,
+        self, backbone: nn.Module, proj: nn.Module, channels: int, settings: dict, freeze: str | int = "none"
     ) -> None:
         super().__init__()
         if freeze not in ("none", "backbone", "all"):
             raise TrunkError(f"freeze={freeze}: a CNN is frozen as a whole (backbone) or not at all (none)")
         self.backbone, self.proj = backbone, proj
-        self.embed_dim, self.image_size = channels, tuple(image_size)
-        self.pretrained_cfg = {**(settings or {}), "input_size": (3, *image_size)}
-        self.grid_size = tuple(math.ceil(side / STRIDE) for side in image_size)
+        self.embed_dim, self.pretrained_cfg = channels, settings
+        self.image_size = tuple(settings["input_size"][1:])
+        self.grid_size = tuple(math.ceil(side / STRIDE) for side in self.image_size)
         self.freeze_stem(0 if freeze == "none" else 1)
 
     def stages(self) -> list[nn.Module]:
@@ -71,7 +65,7 @@ def create_map_trunk(
         backbone, proj = nn.Sequential(OrderedDict(net=net)), nn.Identity()
         settings, channels = net.pretrained_cfg, net.feature_info.channels()[-1]
     size = (image_size, image_size) if image_size else settings["input_size"][1:]
-    return MapTrunk(backbone, proj, channels, size, freeze, settings)
+    return MapTrunk(backbone, proj, channels, {**settings, "input_size": (3, *size)}, freeze)
 
 
 def _stage(name: str, works: str) -> int:

