@@ -36,9 +36,6 @@ class TokensWithImages:
         self.tokens, self.images = tokens, images
         self.shape, self.device = tokens.shape, tokens.device
 
-    def __len__(self) -> int:
-        return len(self.tokens)
-
     def __getitem__(self, rows: Tensor) -> TokensWithImages:
         return TokensWithImages(self.tokens[rows], self.images[rows])
 

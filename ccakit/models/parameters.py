@@ -36,16 +36,13 @@ def count_parts(trunk: str, conditions: int) -> tuple[dict, str]:
         rows.append([part, *(f"{parts.get(part, 0):,}" for parts in counts.values())])
     lines = [f"{trunk}, K = {conditions} conditions", text_table(rows)]
     for text, counted, expected in checks:
-        match = _yes_or_no(counted == expected)
+        match = "yes" if counted == expected else "no"
         lines.append(f"{text}: expected {expected:+,}, counted {counted:+,}, match: {match}")
-    lines.append(f'"fewer than 0.1M parameters are added": match: {_yes_or_no(max(type1, type2) < 100_000)}')
+    match = "yes" if max(type1, type2) < 100_000 else "no"
+    lines.append(f'"fewer than 0.1M parameters are added": match: {match}')
     lines.append("(the head of Eq. 7 is every system's and left out of the comparison)")
-    match = all(counted == expected for _, counted, expected in checks)
-    return {"trunk": trunk, "conditions": conditions, "parts": counts, "match": match}, "\n".join(lines)
-
-
-def _yes_or_no(answer: bool) -> str:
-    return "yes" if answer else "no"
+    all_match = all(counted == expected for _, counted, expected in checks)
+    return {"trunk": trunk, "conditions": conditions, "parts": counts, "match": all_match}, "\n".join(lines)
 
 
 def _count_parts_of(model: ConditionalModel) -> dict[str, int]:

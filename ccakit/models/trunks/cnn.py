@@ -75,8 +75,7 @@ def _stage(name: str, works: str) -> int:
         raise TrunkError(f"{name} {problem}; what works: {works}")
     with torch.device("meta"):
         net = create_timm(name, works, pretrained=False, features_only=True)
-    layout = getattr(net, "output_fmt", "NCHW")  # EfficientNet's features carry none
-    if str(getattr(layout, "value", layout)) != "NCHW":
+    if getattr(net, "output_fmt", "NCHW") != "NCHW":  # EfficientNet's features carry none
         raise TrunkError(f"{name} gives its maps channels last; what works: {works}")
     info = net.feature_info
     stages = [index for index, stride in zip(info.out_indices, info.reduction()) if stride == STRIDE]
