@@ -20,7 +20,7 @@ def count_parts(trunk: str, conditions: int) -> tuple[dict, str]:
     Section 4.4: the ViT has 98M parameters, and "fewer than 0.1M" are added for the condition token. Where
     the FC of Eq. 2, 3 replaces W_q, Type-2 adds K*D; Type-1 takes D*D - K*D away.
     """
-    models = {name: create_on_meta(name, conditions, trunk) for name in SYSTEMS}
+    models = {name: create_on_meta(name=name, conditions=conditions, trunk=trunk) for name in SYSTEMS}
     counts = {name: _count_parts_of(model) for name, model in models.items()}
     body = {name: sum(parts.values()) - parts["head"] for name, parts in counts.items()}
     type1, type2 = (body[name] - body["triplet"] for name in ("cca-type1", "cca-type2"))

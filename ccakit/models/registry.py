@@ -67,7 +67,8 @@ class ModelInfo:
         """
         given = {"values": values} if self.system.classifies else {}
         trunk = trunk or PAPER_TRUNKS[self.system.reads]
-        return count_parameters(create_on_meta(self.name, len(values), trunk, **given))
+        model = create_on_meta(name=self.name, conditions=len(values), trunk=trunk, **given)
+        return count_parameters(model)
 
 
 MODELS = {
@@ -172,10 +173,10 @@ def _with_local_trunk(cnn: FrozenStem, trunk: str, source: dict, freeze: str | i
     return {**options, "crop": crop, "local": create_map_trunk(name, freeze=freeze, **half)}
 
 
-def create_on_meta(name: str, conditions: int, trunk: str, **options) -> ConditionalModel:
-    """Create a system's shapes only, without memory or weights: to count what it has."""
+def create_on_meta(**options) -> ConditionalModel:
+    """Do what `create_model` does for shapes only, without memory or weights: to count or compare them."""
     with torch.device("meta"):
-        return create_model(name, conditions=conditions, trunk=trunk, pretrained=False, **options)
+        return create_model(**options, pretrained=False)
 
 
 def count_parameters(module: nn.Module) -> int:

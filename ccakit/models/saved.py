@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ccakit.attributes import Attributes
 from ccakit.data.transform import ImageTransform
 from ccakit.disk import differences, load_tensors, read_json, save_tensors, write_json
 from ccakit.errors import DataError
 from ccakit.models.base import ConditionalModel
-from ccakit.models.registry import create_model
+from ccakit.models.registry import create_model, create_on_meta
 from ccakit.version import __version__
 
 FORMAT = 1
@@ -60,8 +59,7 @@ def load_model(folder: str | Path) -> SavedModel:
     tensors = load_tensors(folder / "model.safetensors", REMEDY)
     try:
         attributes, transform, recipe = _parse(description)
-        with torch.device("meta"):  # names and shapes only, compared before anything is built
-            expected = create_model(**recipe, pretrained=False).state_dict()
+        expected = create_on_meta(**recipe).state_dict()  # compared before anything is built
     except Exception as error:  # noqa: BLE001 - a wrong description fails in as many ways as there are models
         reason = f"KeyError: {error}" if isinstance(error, KeyError) else error
         raise DataError(folder / "model.json", f"does not describe a model ({reason})", REMEDY) from error
