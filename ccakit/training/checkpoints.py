@@ -20,16 +20,7 @@ import torch
 from annotated_types import Ge, Len
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ccakit.disk import (
-    differences,
-    file_digest,
-    load_tensors,
-    named,
-    read_json,
-    save_tensors,
-    sync,
-    write_json,
-)
+from ccakit import disk
 from ccakit.errors import DataError
 from ccakit.training.progress import Progress
 
@@ -82,11 +73,11 @@ def save_state(folder: Path, model, optimizer, progress: Progress, *, scaler, rn
     facts = {"step": progress.step, "progress": vars(progress), "processes": len(rngs), "scaler": scaler}
     partial, target = folder / ".partial-new", folder / f"step-{progress.step:08d}"
     try:
-        with named(target):
+        with disk.named(target):
             _write_state(partial, model, optimizer, facts, rngs)
             _remove(target)
             os.replace(partial, target)
-            sync(folder)
+            disk.sync(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     remove_old(folder, progress.step, keep)
@@ -99,11 +90,11 @@ def _write_state(partial: Path, model, optimizer, facts: dict, rngs: list[dict])
     others = {
         f"{key}/{name}": torch.as_tensor(x) for key, entry in entries.items() for name, x in entry.items()
     }
-    save_tensors(model.state_dict(), partial / FILES[0])
-    save_tensors(others, partial / FILES[1])
-    digests = {name: file_digest(partial / name) for name in FILES}
-    write_json(partial / "state.json", sealed({"format": FORMAT, "digests": digests, **facts}))
-    sync(partial)
+    disk.save_tensors(model.state_dict(), partial / FILES[0])
+    disk.save_tensors(others, partial / FILES[1])
+    digests = {name: disk.file_digest(partial / name) for name in FILES}
+    disk.write_json(partial / "state.json", sealed({"format": FORMAT, "digests": digests, **facts}))
+    disk.sync(partial)
 
 
 def sealed(facts: dict) -> dict:
@@ -161,17 +152,17 @@ def last_good_state(folder: Path, model, optimizer) -> State | None:
 def read_state(checkpoint: Path, model, optimizer) -> State:
     """Read a checkpoint; DataError where it is not whole, was changed, or is another model's."""
     remedy = f"Delete {checkpoint} to go on from the checkpoint before it."
-    values = read_json(checkpoint / "state.json", remedy)
+    values = disk.read_json(checkpoint / "state.json", remedy)
     try:
         facts = _parse(values)
     except ValueError as error:
         raise DataError(checkpoint / "state.json", str(error), remedy) from error
-    weights, others = (load_tensors(checkpoint / name, remedy) for name in FILES)
+    weights, others = (disk.load_tensors(checkpoint / name, remedy) for name in FILES)
     expected = model.state_dict(), _expected(others, facts.processes, optimizer)
     for name, tensors, wanted in zip(FILES, (weights, others), expected):
-        if file_digest(checkpoint / name) != facts.digests.get(name):
+        if disk.file_digest(checkpoint / name) != facts.digests.get(name):
             raise DataError(checkpoint / name, "is not what was written", remedy)
-        if differ := differences(tensors, wanted):
+        if differ := disk.differences(tensors, wanted):
             problem = f"holds another model than the config's, or another run: it {differ}"
             raise DataError(checkpoint / name, problem, remedy)
     return State(facts, weights, others)

@@ -157,13 +157,10 @@ class Trainer:
             batch = loader.next()
         signal = processes.all_max([self.stopping.number])[0]
         if signal and not self._left_in_group:  # so that no gradients wait, and the run goes on exactly
-            self._stop(int(signal))
+            self._save()
+            saved = f"step {self.progress.step} is saved in {self.out}"
+            stop(int(signal), f"stopped; {saved}; the same command with --resume goes on from there")
         return batch
-
-    def _stop(self, number: int) -> None:
-        self._save()
-        saved = f"step {self.progress.step} is saved in {self.out}"
-        stop(number, f"stopped; {saved}; the same command with --resume goes on from there")
 
     def step(self, inputs, extra) -> StepResult:
         """Train on a loaded batch.
@@ -214,24 +211,16 @@ class Trainer:
         progress = self.progress
         rows, progress.rows, progress.batch = progress.rows, [], 0
         progress.epoch += 1
-        if self._share() >= 1 or progress.epoch % self.config.evaluate_every == 0:
-            self._evaluate(rows)
-
-    def _evaluate(self, rows: list[list[float]]) -> None:
-        check_weights(self.saved.model, self.progress.step)
+        if self._share() < 1 and progress.epoch % self.config.evaluate_every:
+            return
+        check_weights(self.saved.model, progress.step)
         score = 100 * rank(self.saved.model, self.valid_inputs).map_weighted
-        progress = self.progress
         row = log_row(progress, rows, score)
-        better = score > progress.best
-        if better:
+        self._write(lambda: self.reporter.evaluation(row, progress))
+        if score > progress.best:
             progress.best, progress.best_epoch = score, progress.epoch
-        self._write(lambda: self._write_evaluation(row, better))
+            self._write(lambda: save_model(self.out, self.saved))
         self._save()
-
-    def _write_evaluation(self, row: dict, better: bool) -> None:
-        self.reporter.evaluation(row, self.progress)
-        if better:
-            save_model(self.out, self.saved)
 
     def _save(self) -> None:
         """Save a checkpoint, from which the run goes on exactly."""
