@@ -18,15 +18,8 @@ from ccakit import processes
 from ccakit.data.split import Split
 from ccakit.loss import spaces_loss, spread, triplet_loss
 from ccakit.models.base import Outputs
-from ccakit.training import batchnorm
-from ccakit.training.samplers import (
-    BalancedBatches,
-    Relations,
-    ShuffledBatches,
-    TripletBatch,
-    TripletSampler,
-    ValueIndex,
-)
+from ccakit.training import batchnorm, samplers
+from ccakit.training.samplers import TripletBatch
 
 
 @dataclass
@@ -44,7 +37,7 @@ class TripletObjective:
     """Compute Eq. 8-9 over drawn triplets."""
 
     def __init__(self, split: Split, config) -> None:
-        self.sampler = TripletSampler(
+        self.sampler = samplers.TripletSampler(
             split.labels,
             len(split.attributes),
             batch_size=config.batch_size,
@@ -85,13 +78,13 @@ class SpacesObjective:
 
     def __init__(self, split: Split, config) -> None:
         rows, conditions = split.labels, len(split.attributes)
-        ValueIndex(rows, conditions)  # raises where no triplet exists
+        samplers.ValueIndex(rows, conditions)  # raises where no triplet exists
         layout = config.balance or (one_label_each(rows) and (2, 5, 6))
         if layout:
-            self.sampler = BalancedBatches(rows, conditions, layout=layout, seed=config.seed)
+            self.sampler = samplers.BalancedBatches(rows, conditions, layout=layout, seed=config.seed)
         else:
-            self.sampler = ShuffledBatches(rows, batch_size=config.batch_size, seed=config.seed)
-        self.relations = Relations(rows, conditions, len(split.filenames))
+            self.sampler = samplers.ShuffledBatches(rows, batch_size=config.batch_size, seed=config.seed)
+        self.relations = samplers.Relations(rows, conditions, len(split.filenames))
         self.margin, self.labels = config.margin, torch.from_numpy(split.label_matrix())
 
     def images(self, batch: np.ndarray) -> np.ndarray:

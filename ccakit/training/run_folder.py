@@ -6,9 +6,9 @@ import csv
 import hashlib
 import json
 import logging
-import math
 import os
 import platform
+import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from ccakit.version import __version__
 
 log = logging.getLogger("ccakit")
 COLUMNS = tuple("step epoch loss learning_rate images_per_second triplets spread valid_map_weighted".split())
+HEADER = ",".join(COLUMNS)
+ROW = r"\d+,\d+(,-?\d+(\.\d+)?(e[+-]?\d+)?){6}"
 ROUNDING = {"compile", "checkpoint_activations"}  # settings that change the last digits
 MAY_DIFFER = ROUNDING | set(  # when a run is resumed
     "resume json out data workers max_unreadable skip_unreadable checkpoint_every keep loader_timeout".split()
@@ -99,28 +101,14 @@ def keep_rows(out: Path, epochs: int) -> None:
     writes.
     """
     file = out / "log.csv"
-    rows = _rows(file) if file.exists() else []
-    kept = [row for row in rows if int(row[1]) <= epochs]
-    write_text(file, "".join(",".join(row) + "\r\n" for row in [COLUMNS, *kept]))
-
-
-def _rows(file: Path) -> list[list[str]]:
-    """Read the lines of a log.csv without its first, and without a last one that is cut short."""
-    remedy = "Put the run's own file there, or delete it to begin another."
-    lines = file.read_bytes().decode(errors="replace").splitlines(keepends=True)
-    rows = [line.strip().split(",") for line in lines if line.endswith("\n")]
-    for number, row in enumerate(rows, 1):
-        if tuple(row) != COLUMNS if number == 1 else not _is_row(row):
+    text = file.read_bytes().decode(errors="replace") if file.exists() else ""
+    lines = [line.strip() for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    for number, line in enumerate(lines, 1):
+        if not re.fullmatch(HEADER if number == 1 else ROW, line):
+            remedy = "Put the run's own file there, or delete it to begin another."
             raise DataError(file, "is not a line of a run's log", remedy, line=number)
-    return rows[1:]
-
-
-def _is_row(row: list[str]) -> bool:
-    try:
-        finite = all(math.isfinite(float(cell)) for cell in row)
-        return finite and len(row) == len(COLUMNS) and int(row[1]) >= 0
-    except ValueError:
-        return False
+    kept = [line for line in lines[1:] if int(line.split(",")[1]) <= epochs]
+    write_text(file, "".join(f"{line}\r\n" for line in [HEADER, *kept]))
 
 
 def add_row(out: Path, row: dict) -> None:
