@@ -10,7 +10,7 @@ import numpy as np
 
 from ccakit.attributes import Attributes
 from ccakit.data.rows import distinct
-from ccakit.data.split import SPLITS, Split
+from ccakit.data.split import SPLITS, WITHOUT, Split
 from ccakit.data.text import count
 from ccakit.errors import DataError
 
@@ -105,6 +105,8 @@ def seeded_splits(
         prepared.notes.append(f"{count(int((part < 0).sum()), 'image')} left out, without a label")
     for number, split in enumerate(SPLITS):
         chosen = np.flatnonzero(part == number)
+        if not len(chosen):
+            prepared.notes.append(f"{split}: no image. {WITHOUT[split]}")
         if len(chosen):
             index = np.full(n, -1)
             index[chosen] = np.arange(len(chosen))

@@ -14,6 +14,11 @@ from ccakit.data.rows import distinct
 from ccakit.errors import DataError
 
 SPLITS = ("train", "valid", "test")
+WITHOUT = {  # what to do without a split, whatever command asks for it
+    "train": "Training needs it: write its lists, or give the folder that holds them.",
+    "valid": "Training chooses its best epoch by it: move some images of train there.",
+    "test": "Write its lists, or measure on valid: evaluate, embed and random have --split.",
+}
 
 
 @dataclass(eq=False)
@@ -110,8 +115,10 @@ class Dataset:
             raise DataError(self.root, f"has no split {split!r}", f"The splits are {', '.join(SPLITS)}.")
         missing = [path for path in split_files(self.root, split) if not path.is_file()]
         if missing:
-            remedy = "Put it there, or use another split."
-            raise DataError(missing[0], f"is missing, which the split {split!r} needs", remedy)
+            problem = (
+                f"is missing, which the split {split!r} needs; there are: {', '.join(self.splits) or 'none'}"
+            )
+            raise DataError(missing[0], problem, WITHOUT[split])
         raise DataError(self.root, f"was read without the split {split!r}", "Ask read_dataset for it.")
 
 

@@ -145,6 +145,21 @@ def test_chosen_columns_and_split(tmp_path: Path) -> None:
     assert "'part'" in dataset.about["split"]
 
 
+@pytest.mark.parametrize("lacks,says", [("valid", "best epoch"), ("test", "--split")])
+def test_a_table_without_a_split_says_what_that_costs(tmp_path: Path, lacks: str, says: str) -> None:
+    rows = rows_of(60)
+    parts = [part for part in ("train", "train", "valid", "test") if part != lacks]
+    path = save(
+        tmp_path / "t.csv", [[parts[i % 3], *row] for i, row in enumerate(rows)], header=["part", *HEADER]
+    )
+    images, columns = images_of(tmp_path / "in", rows), Columns("file", split="part")
+    dataset, _ = table.prepare(path, images, tmp_path / "out", columns)
+    assert any(note.startswith(f"{lacks}: no image. ") and says in note for note in dataset.findings)
+    with pytest.raises(DataError, match=f"filenames_{lacks}.txt: is missing.*; there are: train, ") as caught:
+        read_dataset(tmp_path / "out")[lacks]
+    assert says in caught.value.remedy
+
+
 def test_running_again_and_hard_links(tmp_path: Path) -> None:
     rows, out = rows_of(40), tmp_path / "out"
     path, images = save(tmp_path / "t.csv", rows), images_of(tmp_path / "in", rows)

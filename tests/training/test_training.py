@@ -239,6 +239,17 @@ def test_data_without_a_triplet_are_refused(garments, tmp_path):
             train(settings(garments, tmp_path / mode, mode=mode), dataset, quiet=True)
 
 
+@pytest.mark.parametrize("lacks", ["train", "valid"])
+def test_data_without_a_split_are_refused_before_anything_is_written(garments, tmp_path, lacks):
+    dataset = read_dataset(garments, [split for split in ("train", "valid", "test") if split != lacks])
+    dataset.root = tmp_path / "lists"  # a folder that lacks the split's lists
+    with pytest.raises(
+        DataError, match=f"filenames_{lacks}.txt: is missing.*raining .*(needs|by) it"
+    ) as caught:
+        train(settings(garments, tmp_path / "run"), dataset, quiet=True)
+    assert "--split" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
 def test_resume_on_other_data_is_refused(garments, one_label, tmp_path):
     train(settings(garments, tmp_path / "run", budget="epochs=1"), quiet=True)
     with pytest.raises(DataError, match="other data"):
