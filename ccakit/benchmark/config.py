@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Optional
 
-from annotated_types import Ge
+from annotated_types import Ge, MinLen
 
 from ccakit.settings import CommandConfig, NotNegative, Positive, Share
 from ccakit.training.config import parse_budget
@@ -26,9 +26,9 @@ class BenchmarkConfig(CommandConfig):
     """The systems, separated by commas (`ccakit params --list`), or all."""
     seeds: str = "0,1,2"
     """The seeds of training, separated by commas."""
-    modes: tuple[Literal["triplets", "spaces"], ...] = ("spaces", "triplets")
+    modes: Annotated[tuple[Literal["triplets", "spaces"], ...], MinLen(1)] = ("spaces", "triplets")
     """Train on the paper's triplets, on all spaces of every image, or on each in turn."""
-    variants: tuple[str, ...] = ("",)
+    variants: Annotated[tuple[str, ...], MinLen(1)] = ("",)
     """Settings of `ccakit train` to change: "query=fc-wq", "lite_depth=2 lite_heads=8"; "" changes none."""
     budget: str = "epochs=10"
     """The length of each run: epochs=N (equal images) or a time such as 4m (equal seconds)."""
@@ -71,8 +71,6 @@ class BenchmarkConfig(CommandConfig):
         self.seed_list()
         if not self.model_names():
             raise ValueError("models: at least one")
-        if not self.modes or not self.variants:
-            raise ValueError("modes and variants: at least one of each")
         for variant in self.variants:
             if any("=" not in word for word in variant.split()):
                 raise ValueError(f'variant {variant!r}: settings such as "query=fc-wq lite_depth=2"')

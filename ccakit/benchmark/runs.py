@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
+from itertools import repeat
 from multiprocessing import get_context
 
 import torch
@@ -49,8 +50,9 @@ def benchmark(config: BenchmarkConfig) -> list[dict]:
     """
     dataset = read_dataset(config.data)
     trials, started, file = plan(config), time.perf_counter(), config.results_file(dataset.name)
-    done = finished(config, trials, dataset)
-    others = [row for row in read_rows(file) if _trial_of(row) not in trials] if file.exists() else []
+    kept = read_rows(file) if file.exists() else []
+    done = finished(config, trials, dataset, kept)
+    others = [row for row in kept if _trial_of(row) not in trials]
     todo = [trial for trial in trials if trial not in done]
     print(f"{dataset.name}: {len(trials)} runs, {len(done)} of them done; {config.budget} each", flush=True)
     if todo:
@@ -77,26 +79,19 @@ def _run_all(config: BenchmarkConfig, trials: list[Trial], dataset: Dataset) -> 
         return
     threads = max(1, torch.get_num_threads() // config.jobs)
     with ProcessPoolExecutor(config.jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        yield from pool.map(_run_in_process, [config] * len(trials), trials)
-
-
-def _run_in_process(config: BenchmarkConfig, trial: Trial) -> dict:
-    return run_one(config, trial, read_dataset(config.data))
+        yield from pool.map(run_one, repeat(config), trials, repeat(dataset))
 
 
 def _keep_features(config: BenchmarkConfig, trials: list[Trial], dataset: Dataset) -> None:
     """Compute the features of frozen trunks once, before several processes want them."""
-    seen = set()
-    for trial in trials:
-        settings = settings_of(config, trial, dataset)
-        if settings.cache and (settings.trunk, settings.weights) not in seen:
-            try:
-                saved = Trainer(settings, dataset, quiet=True).saved
-                seen.add((settings.trunk, settings.weights))
-                for name in SPLITS:
-                    _inputs(settings, saved, dataset, name)
-            except (ValueError, RuntimeError) as error:  # the row of its run will say so
-                log.warning("features are not kept: %s", error)
+    planned = [settings_of(config, trial, dataset) for trial in trials]
+    for settings in {(each.trunk, each.weights): each for each in planned if each.cache}.values():
+        try:
+            saved = Trainer(settings, dataset, quiet=True).saved
+            for name in SPLITS:
+                _inputs(settings, saved, dataset, name)
+        except (ValueError, RuntimeError) as error:  # the row of its run will say so
+            log.warning("features are not kept: %s", error)
 
 
 def _inputs(settings: TrainConfig, saved: SavedModel, dataset: Dataset, split: str, progress: bool = True):
@@ -158,13 +153,12 @@ def machine() -> dict:
     return {"threads": facts["threads"], "torch": facts["torch"], "device": device}
 
 
-def finished(config: BenchmarkConfig, trials: list[Trial], dataset: Dataset) -> dict[Trial, dict]:
-    """Find the rows of the trials that are done: in their folders, else with equal settings in the results.
+def finished(config: BenchmarkConfig, trials: list[Trial], dataset: Dataset, kept: list[dict]) -> dict:
+    """Find the row of each trial that is done: in its folder, else, with equal settings, in the rows `kept`.
 
     A trial that failed is not done. Raises DataError for a folder of other settings.
     """
-    file, done = config.results_file(dataset.name), {}
-    kept = read_rows(file) if file.exists() else []
+    done = {}
     for trial in trials:
         digest = settings_digest(settings_of(config, trial, dataset), dataset)
         rows = [row for row in kept if _trial_of(row) == trial and row["settings"] == digest]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from itertools import islice
+from itertools import groupby, islice
 from statistics import median
 
 import torch
@@ -26,17 +26,14 @@ def measure_speed(config: BenchmarkConfig, trials: list[Trial], dataset: Dataset
     training, with the inputs in memory (the last stage, for a system with stages). The seeds of a system are
     measured once.
     """
-    groups: dict[tuple[str, str], dict[str, Trial]] = {}
-    for trial in trials:
-        groups.setdefault((trial.mode, trial.variant), {}).setdefault(trial.model, trial)
-    found = {}
-    for (mode, variant), group in groups.items():
-        print(f"measuring speed: {mode} {variant}".rstrip(), flush=True)
-        stopwatches = [_Stopwatch(config, trial, dataset) for trial in group.values()]
+    systems, found = {(trial.mode, trial.variant, trial.model): trial for trial in trials}, {}
+    for protocol, block in groupby(sorted(systems), lambda system: system[:2]):
+        print("measuring speed:", *filter(None, protocol), flush=True)
+        stopwatches = {system: _Stopwatch(config, systems[system], dataset) for system in block}
         for round_ in range(1 + ROUNDS):
-            for stopwatch in stopwatches:
+            for stopwatch in stopwatches.values():
                 stopwatch.measure(keep=round_ > 0)  # the first round warms up
-        found |= {(mode, variant, name): watch.medians() for name, watch in zip(group, stopwatches)}
+        found |= {system: stopwatch.medians() for system, stopwatch in stopwatches.items()}
     return found
 
 
