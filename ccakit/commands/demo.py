@@ -55,26 +55,22 @@ def run(config: Config) -> dict:
     Where the folder holds the same demo already, nothing is trained. Raises DataError where it holds another
     run.
     """
-    from ccakit.data.inputs import inputs_for
-    from ccakit.data.layout import read_dataset
     from ccakit.disk import write_json
     from ccakit.evaluation.evaluate import evaluate, table, targets
-    from ccakit.evaluation.run import Run
+    from ccakit.evaluation.run import open_run
 
     started, images = time.perf_counter(), f"{config.train} + {config.valid} + {config.test}"
     print(f"drawing {images} garments in {config.data} (kept there)", flush=True)
     _draw(config)
-    dataset = read_dataset(config.data)
-    saved, facts = _train_once(config, dataset)
+    facts = _train_once(config)
     print("ranking the test split and scoring the heatmaps", flush=True)
-    inputs = inputs_for(saved.model, dataset["test"], saved.transform, cache=True)
-    demo = Run(config.out, saved, dataset, inputs)
+    demo = open_run(config.out, data=config.data, progress=True)
     metrics = {**evaluate(demo), **facts}
     write_json(config.out / "metrics.json", metrics)
     if config.pictures:
         _draw_pictures(config, demo)
     seconds = time.perf_counter() - started
-    title = f"{config.model} on {dataset.name}, test, mAP in percent (drawn data, not the paper's)"
+    title = f"{config.model} on {demo.dataset.name}, test, mAP in percent (drawn data, not the paper's)"
     print("\n" + table(metrics, title))
     print("\n".join(targets(metrics)))
     training = f"trained for {metrics['train_seconds']:.0f} s"
@@ -89,20 +85,21 @@ def _draw(config: Config) -> None:
     write_garments(config.data, *counts, seed=config.seed, labels=config.labels)
 
 
-def _train_once(config: Config, dataset):
-    """Train the model, or load it where the folder holds this demo already; returns it and training's facts.
+def _train_once(config: Config) -> dict:
+    """Train the model, unless the folder holds this demo already; returns training's facts.
 
     demo.json in the folder holds the demo's settings and, once trained, its facts.
     """
+    from ccakit.data.layout import read_dataset
     from ccakit.disk import write_json
     from ccakit.errors import DataError
-    from ccakit.models.saved import load_model
     from ccakit.settings import to_dict
     from ccakit.training.config import TrainConfig
     from ccakit.training.trainer import train
 
     shared = {name: getattr(config, name) for name in ("data", "out", "model", "budget", "seed")}
     settings, file = TrainConfig(**shared), config.out / "demo.json"
+    dataset = read_dataset(config.data)
     demo = json.loads(json.dumps({**to_dict(settings), "about": dataset.about}))  # as JSON has it
     del demo["data"], demo["out"]
     remedy = "Choose another --out, or delete it."
@@ -111,7 +108,7 @@ def _train_once(config: Config, dataset):
         if kept["demo"] != demo:
             raise DataError(config.out, "holds a demo with other settings", remedy)
         print(f"{config.out} holds this demo's model already; delete it to train again", flush=True)
-        return load_model(config.out), kept["facts"]
+        return kept["facts"]
     if kept:
         _remove_interrupted(config.out)
     elif config.out.is_dir() and any(config.out.iterdir()):
@@ -119,9 +116,9 @@ def _train_once(config: Config, dataset):
     config.out.mkdir(parents=True, exist_ok=True)
     write_json(file, {"demo": demo, "facts": None})
     print(f"training {config.model} on {settings.trunk}, {settings.budget}", flush=True)
-    saved, facts = train(settings, dataset)
+    _, facts = train(settings, dataset)
     write_json(file, {"demo": demo, "facts": facts})
-    return saved, facts
+    return facts
 
 
 def _remove_interrupted(out: Path) -> None:

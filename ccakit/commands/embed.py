@@ -15,8 +15,6 @@ class Config(RunConfig):
 
     split: Literal["train", "valid", "test"] = "test"
     """The split to embed."""
-    skip_unreadable: bool = False
-    """Give unreadable images embeddings of NaN, and list them, instead of an error."""
     out: Optional[Path] = None
     """The file to write; RUN/embeddings_SPLIT.safetensors by default. File names go to a .json beside it."""
 

@@ -19,6 +19,8 @@ class RunConfig(CommandConfig):
     """The data set; the run's own by default."""
     batch_size: Positive = 64
     """Images in a forward pass."""
+    skip_unreadable: bool = False
+    """Leave out unreadable images, and list them, instead of an error; embed gives them embeddings of NaN."""
 
 
 def open_for(config: RunConfig):
@@ -40,8 +42,6 @@ class Config(RunConfig):
     """The split to rank."""
     seed: int = 0
     """The seed of the bootstrap."""
-    skip_unreadable: bool = False
-    """Leave out queries and candidates of unreadable images, and count them, instead of an error."""
 
 
 def run(config: Config) -> dict:

@@ -25,43 +25,33 @@ class Config(CommandConfig):
 
 def run(config: Config) -> dict:
     """Print random rankings beside their exact expectation and, for the paper's data, beside its row."""
+    import pandas as pd
+
+    from ccakit.audit.tables import paper_rows
     from ccakit.commands import print_findings
     from ccakit.data.layout import read_dataset
+    from ccakit.metrics import random_aps, random_map
 
     dataset = read_dataset(config.data, splits=(config.split,))
     print_findings(dataset)
-    result = random_baseline(config, dataset)
-    print(_table(result))
-    return result
-
-
-def random_baseline(config: Config, dataset) -> dict:
-    """Score random rankings of a split's candidates; returns what --json prints."""
-    import numpy as np
-
-    from ccakit.audit.tables import paper_rows
-    from ccakit.metrics import random_aps, random_map
-
     split, seeds = dataset[config.split], range(config.seed, config.seed + config.repeats)
     lists = (split.queries, split.candidates, split.attributes)
-    drawn, exact = [random_aps(*lists, seed=seed) for seed in seeds], random_map(*lists)
+    drawn = [random_aps(*lists, seed=seed).to_dict(repeats=1) for seed in seeds]
+    expected = random_map(*lists).to_dict(repeats=1)
     paper = paper_rows(dataset.name).get("Random baseline", {})
-
-    def named(values: np.ndarray) -> dict[str, float]:
-        pairs = zip(split.attributes.names, values)
-        return {name: 100 * float(value) for name, value in pairs if not np.isnan(value)}  # NaN: no queries
-
-    return {
+    result = {
         "dataset": dataset.name,
         "split": config.split,
         "repeats": config.repeats,
         "seed": config.seed,
-        "map_weighted": 100 * float(np.mean([aps.map_weighted for aps in drawn])),
-        "expected_map_weighted": 100 * exact.map_weighted,
-        "map_per_attribute": named(np.mean([aps.map_per_attribute for aps in drawn], axis=0)),
-        "expected_map_per_attribute": named(exact.map_per_attribute),
+        "map_weighted": float(pd.DataFrame(drawn)["map_weighted"].mean()),
+        "expected_map_weighted": expected["map_weighted"],
+        "map_per_attribute": pd.DataFrame([each["map_per_attribute"] for each in drawn]).mean().to_dict(),
+        "expected_map_per_attribute": expected["map_per_attribute"],
         "paper": paper if "mAP" in paper else None,  # Table 5 has no mAP
     }
+    print(_table(result))
+    return result
 
 
 def _table(result: dict) -> str:
