@@ -382,7 +382,7 @@ def main() -> None:
             if not name.startswith(CROPPED):
                 first = theirs.flatten()[:: max(1, theirs.numel() // 16)][:16].tolist()
                 figures[name] = {"first": first, "norm": float(theirs.norm())}
-        given.record.write_text(json.dumps(figures, indent=1) + "\n")
+        given.record.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

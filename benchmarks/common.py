@@ -128,7 +128,7 @@ class Peak:
 
     def __enter__(self) -> Peak:
         try:
-            Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the high-water mark
         except OSError:
             pass  # the mark is then that of the whole life of the process, which is never lower
         self.before = _status("VmRSS")
@@ -145,7 +145,7 @@ def resident() -> int:
 
 def _status(name: str) -> int:
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name + ":")), 0)
@@ -183,7 +183,7 @@ def machine(threads: int) -> dict:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     found = dict(line.split(":", 1) for line in lines if ":" in line)
@@ -201,14 +201,14 @@ def _meminfo() -> int:
 
 def read_csv(file: Path) -> list[dict]:
     """Read a CSV file: a dict for each row, all values as text."""
-    with open(file, newline="") as rows:
+    with open(file, encoding="utf-8", newline="") as rows:
         return list(csv.DictReader(rows))
 
 
 def write_csv(file: Path, columns: Iterable[str], rows: Iterable[dict]) -> None:
     """Write a CSV file, and the folders above it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "w", newline="") as target:
+    with open(file, "w", encoding="utf-8", newline="") as target:
         writer = csv.DictWriter(target, list(columns))
         writer.writeheader()
         writer.writerows(rows)

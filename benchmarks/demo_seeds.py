@@ -61,7 +61,7 @@ def _mean(rows: list[dict], name: str, scale: float = 1) -> str:
 
 
 def read(path: Path = RESULTS) -> list[dict]:
-    with open(path, newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -76,7 +76,7 @@ def main() -> None:
     if not options.markdown:
         rows = run(options.root, options.seeds)
         RESULTS.parent.mkdir(exist_ok=True)
-        with open(RESULTS, "w", newline="") as file:
+        with open(RESULTS, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)

@@ -67,7 +67,7 @@ def embeddings(labels: np.ndarray, centres: np.ndarray, seed: int, noise: float 
 def labels_of(size: str, quick: bool) -> list[tuple[np.ndarray, np.ndarray]]:
     """Give the labels of queries and of candidates for each condition."""
     if size == "fashionai":
-        counts = json.loads((ROOT / "ccakit/audit/protocol.json").read_text())
+        counts = json.loads((ROOT / "ccakit/audit/protocol.json").read_text("utf-8"))
         counts = counts["datasets"]["FashionAI"]["splits"]["test"]
         return [
             tuple(np.repeat(np.arange(len(side)), np.array(side) // (8 if quick else 1)) for side in pair)

@@ -110,7 +110,7 @@ def train_on_two(train: list[str], namespaces: bool, environment: dict) -> None:
 
 def losses_of(out: Path) -> list[float]:
     """Read the mean loss of each epoch, to the six decimals of the log."""
-    with open(out / "log.csv", newline="") as file:
+    with open(out / "log.csv", encoding="utf-8", newline="") as file:
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         if os.environ.get("RANK", "0") != "0":
-            sys.stdout = open(os.devnull, "w")  # of several processes, the main one prints
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # of several processes, the main one prints
         config = parse(name, flags)
         result = command(name).run(config)
         if config.json:

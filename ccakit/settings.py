@@ -75,7 +75,7 @@ def from_yaml(config: object, path: Path) -> object:
     import yaml
 
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        values = yaml.safe_load(Path(path).read_bytes())  # UTF-8 by the YAML standard, with a BOM or without
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:

@@ -14,8 +14,10 @@ of `unpacking`, `placing` and `splitting`. In the order of a script:
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -245,6 +247,8 @@ def guarded(work: Callable[[], None]) -> None:
 
     An error that a user can cause ends in one line `error: ...` and exit status 1.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks
     try:
         work()
     except KeyboardInterrupt:

@@ -88,7 +88,7 @@ def _is_of(path: Path, base: Run) -> bool:
     """Tell whether a folder holds a finished run on the same data."""
     if not ((path / "model.safetensors").exists() and (path / "data.json").exists()):
         return False
-    return json.loads((path / "data.json").read_text())["digest"] == data_facts(base.dataset)["digest"]
+    return json.loads((path / "data.json").read_text("utf-8"))["digest"] == data_facts(base.dataset)["digest"]
 
 
 def _run_of(name: str, base: Run, given: Path | None, folder: Path) -> Run:
@@ -99,7 +99,7 @@ def _run_of(name: str, base: Run, given: Path | None, folder: Path) -> Run:
     out = folder / name
     if not (out / "train.json").exists():
         print(f"training {name} with the settings of {base.folder}, into {out}", flush=True)
-        settings = from_dict(TrainConfig, json.loads((base.folder / "config.json").read_text()))
+        settings = from_dict(TrainConfig, json.loads((base.folder / "config.json").read_text("utf-8")))
         started = (out / "config.json").exists()
         train(replace(settings, model=name, out=out, data=base.dataset.root, resume=started), quiet=True)
     return run_or_demo(out)

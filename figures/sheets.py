@@ -131,7 +131,7 @@ def write_sheet(sheet: Sheet, name: str, out: Path) -> list[Path]:
     """Write the table as PNG, PDF and Markdown; return the paths."""
     paths = shared.write(draw_sheet(sheet), name, out)
     paths.append(out / f"{name}.md")
-    paths[-1].write_text(sheet.markdown())
+    paths[-1].write_text(sheet.markdown(), "utf-8")
     print(paths[-1])
     return paths
 

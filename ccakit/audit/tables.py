@@ -14,7 +14,7 @@ ASEN_DARN = 214_619  # images in ASEN's release of DARN, which the splits are ma
 @cache
 def paper_tables() -> dict:
     """Return the paper's Tables 1-5 as printed (paper.json). All callers share it: leave it as it is."""
-    return json.loads(files("ccakit.audit").joinpath("paper.json").read_text())
+    return json.loads(files("ccakit.audit").joinpath("paper.json").read_text("utf-8"))
 
 
 @cache
@@ -24,7 +24,7 @@ def label_counts() -> dict:
     "datasets": by name, the attributes, how many values each has, and the counts of each split by attribute
     and value. "sha256": the checksum of each file.
     """
-    return json.loads(files("ccakit.audit").joinpath("protocol.json").read_text())
+    return json.loads(files("ccakit.audit").joinpath("protocol.json").read_text("utf-8"))
 
 
 def bare_name(name: str) -> str:

@@ -164,7 +164,7 @@ def finished(config: BenchmarkConfig, trials: list[Trial], dataset: Dataset, kep
         rows = [row for row in kept if _trial_of(row) == trial and row["settings"] == digest]
         row, result = rows[0] if rows else {}, config.out / trial.folder / "result.json"
         if result.exists():
-            row = {**row, **json.loads(result.read_text())}
+            row = {**row, **json.loads(result.read_text("utf-8"))}
             if row["settings"] != digest:
                 remedy = "Choose another --out, or delete it."
                 raise DataError(result, "is of a benchmark with other settings, or other data", remedy)

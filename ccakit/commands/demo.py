@@ -103,7 +103,7 @@ def _train_once(config: Config) -> dict:
     demo = json.loads(json.dumps({**to_dict(settings), "about": dataset.about}))  # as JSON has it
     del demo["data"], demo["out"]
     remedy = "Choose another --out, or delete it."
-    kept = json.loads(file.read_text()) if file.exists() else None
+    kept = json.loads(file.read_text("utf-8")) if file.exists() else None
     if kept and kept["facts"]:
         if kept["demo"] != demo:
             raise DataError(config.out, "holds a demo with other settings", remedy)

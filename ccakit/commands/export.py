@@ -30,6 +30,7 @@ def run(config: Config) -> dict:
 
     ONNX files that an earlier export left there are removed, as they may be of another model.
     """
+    from ccakit.disk import write_text
     from ccakit.hub.onnx import PARTS, export_onnx
     from ccakit.hub.pretrained import PretrainedModel, refuse_run
 
@@ -44,7 +45,7 @@ def run(config: Config) -> dict:
     text = model.generate_model_card(source=str(config.out), licence=config.licence, onnx=config.onnx).content
     model.save_pretrained(config.out)  # writes a card, too
     if config.card:
-        card.write_text(text)
+        write_text(card, text)
     elif not had_card:
         card.unlink()
     system, conditions = model.saved.recipe["name"], list(model.conditions)

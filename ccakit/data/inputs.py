@@ -170,7 +170,8 @@ def find_unreadable(inputs: ImageInputs, folder: Path, *, progress: bool = True)
 def _read_reasons(file: Path, count: int) -> dict[int, str] | None:
     """Read which of so many images are unreadable, and why; None where the file does not say it."""
     try:
-        reasons = {int(index): str(reason) for index, reason in json.loads(file.read_text()).items()}
+        values = json.loads(file.read_text(encoding="utf-8"))
+        reasons = {int(index): str(reason) for index, reason in values.items()}
     except (OSError, ValueError, AttributeError):
         return None
     return reasons if all(0 <= index < count for index in reasons) else None

@@ -113,7 +113,7 @@ def keep_rows(out: Path, epochs: int) -> None:
 
 def add_row(out: Path, row: dict) -> None:
     """Append a line to log.csv."""
-    with named(out / "log.csv"), open(out / "log.csv", "a", newline="") as file:
+    with named(out / "log.csv"), open(out / "log.csv", "a", encoding="utf-8", newline="") as file:
         csv.DictWriter(file, COLUMNS).writerow({k: round(v, 6) for k, v in row.items()})
 
 

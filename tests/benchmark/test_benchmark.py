@@ -38,7 +38,7 @@ def without_row(file: Path, mode: str, model: str, seed: int) -> None:
 
 def test_the_file_holds_a_row_a_run(finished, garments):
     file = finished / "garments.csv"
-    with open(file, newline="") as lines:
+    with open(file, encoding="utf-8", newline="") as lines:
         head, *cells = csv.reader(lines)
     names = read_dataset(garments, splits=("test",)).attributes.names
     assert head[: len(COLUMNS)] == list(COLUMNS)
@@ -117,9 +117,9 @@ def test_a_digest_of_digits_stays_text(digest, tmp_path):
 def test_rows_without_a_count_of_unreadable_images_are_read(folder, garments, trained):
     """Results files of before have no such column; their runs are done all the same."""
     file = folder / "garments.csv"
-    with open(file, newline="") as lines:
+    with open(file, encoding="utf-8", newline="") as lines:
         rows = [{k: v for k, v in row.items() if k != "unreadable"} for row in csv.DictReader(lines)]
-    with open(file, "w", newline="") as lines:
+    with open(file, "w", encoding="utf-8", newline="") as lines:
         writer = csv.DictWriter(lines, list(rows[0]))
         writer.writeheader(), writer.writerows(rows)
     assert "unreadable" not in read_rows(file)[0]

@@ -269,7 +269,7 @@ def test_reading_keeps_to_a_line_in_memory(tmp_path: Path) -> None:
     rng, path, n = np.random.default_rng(0), tmp_path / "list_attr_img.txt", 2_000
     order = np.column_stack([np.arange(1000) % 5, np.arange(1000) // 5])
     want = []
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.write(f"{n}\nimage_name  attribute_labels\n")
         for i in range(n):
             values = np.full(1000, -1)

@@ -78,7 +78,7 @@ def test_a_second_run_asks_only_for_what_is_new(server: Server, tmp_path: Path) 
     assert run(urls) == {"present": 5, "downloaded": 7, "HTTP 404": 1}
     assert set(server.asked) == {f"/ok/{i}" for i in range(5, 12)} | {"/gone/1"}
     (tmp_path / "3.jpg").unlink()
-    with open(tmp_path / "log", "a") as log:
+    with open(tmp_path / "log", "a", encoding="utf-8") as log:
         log.write('{"path": "4.jpg", "url"')  # cut short by a crash
     assert run(urls) == {"present": 11, "downloaded": 1, "HTTP 404": 1} and set(server.asked) == {"/ok/3"}
     assert run(urls, retry_failed=True) == {"present": 12, "HTTP 404": 1} and set(server.asked) == {"/gone/1"}
@@ -111,7 +111,7 @@ def test_after_an_outage_the_same_command_goes_on(server: Server, tmp_path: Path
 
     urls = dict(reversed(urls.items()))  # the one that answers first
     assert run(Cut(tries=1)) == {"HTTP 404": 1, "no connection": 4, download.SILENT: 8}
-    with open(tmp_path / "log", "a") as log:  # as a log of old may have it
+    with open(tmp_path / "log", "a", encoding="utf-8") as log:  # as a log of old may have it
         log.write(json.dumps({"path": "0.jpg", "url": urls["0.jpg"], "outcome": download.SILENT}) + "\n")
     server.asked.clear()
     assert run(FAST) == {"HTTP 404": 1, "downloaded": 12} and set(server.asked) == {

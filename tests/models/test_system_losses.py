@@ -377,7 +377,7 @@ def test_every_system_trains(name, mode, garments, tmp_path):
     model = trainer.saved.model
     before = {n: t.detach().clone() for n, t in model.state_dict().items()}
     facts = trainer.run()
-    with open(tmp_path / "run" / "log.csv", newline="") as file:
+    with open(tmp_path / "run" / "log.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert facts["epochs"] == 2 and len(rows) == 1 and 0 < facts["best_valid_map_weighted"] <= 100
     assert 0 < float(rows[0]["loss"]) < 5

@@ -124,7 +124,7 @@ def _wait_for_port(port: int, server: subprocess.Popen, log: Path) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.2)
-    raise AssertionError(f"JupyterLab does not answer:\n{log.read_text()[-3000:]}")
+    raise AssertionError(f"JupyterLab does not answer:\n{log.read_text(encoding='utf-8')[-3000:]}")
 
 
 def _stop(server: subprocess.Popen) -> None:

@@ -34,7 +34,7 @@ def settings(data, out, **options) -> TrainConfig:
 
 def result(out) -> tuple:
     """What must be the same: the best model's bytes and the columns of the log that tell no time."""
-    with open(out / "log.csv", newline="") as file:
+    with open(out / "log.csv", encoding="utf-8", newline="") as file:
         rows = [{k: v for k, v in row.items() if k != "images_per_second"} for row in csv.DictReader(file)]
     facts = json.loads((out / "train.json").read_text())
     return (out / "model.safetensors").read_bytes(), rows, {name: facts[name] for name in FACTS}

@@ -49,6 +49,6 @@ def change_tensors(file: Path, change) -> None:
 
 
 def change_json(file: Path, change) -> None:
-    facts = json.loads(file.read_text())
+    facts = json.loads(file.read_text(encoding="utf-8"))
     change(facts)
     write_json(file, facts)

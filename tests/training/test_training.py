@@ -53,7 +53,7 @@ def weights(folder):
 
 
 def rows_of(out):
-    with open(out / "log.csv", newline="") as file:
+    with open(out / "log.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
