@@ -147,6 +147,20 @@ def test_unpacked_folders(tmp_path: Path, link: bool) -> None:
     assert written(source) == made.labels()
 
 
+def test_a_linked_folder_of_images_and_an_exchanged_image(tmp_path: Path) -> None:
+    made, out = Made(1), tmp_path / "out"
+    source, images = made.unpacked(tmp_path / "in"), tmp_path / "store"
+    (source / FOLDERS[0] / "Images").rename(images)
+    (source / FOLDERS[0] / "Images").symlink_to(images)
+    _, notes = fashionai.prepare([source], out)
+    assert written(out) == made.labels()
+    assert f"Images/ is a link: its images are read from {images}" in notes
+    name = next(iter(made.files))
+    (source / name).write_bytes(made.files[name][::-1])  # of the same size
+    fashionai.prepare([source], out)
+    assert (out / name).read_bytes() == made.files[name][::-1]
+
+
 def test_a_folder_that_links_out(tmp_path: Path) -> None:
     source = Made(1).unpacked(tmp_path / "in")
     (tmp_path / "secret.jpg").write_bytes(jpeg(0))

@@ -202,6 +202,16 @@ def test_training_finds_what_it_needs_in_the_labels(tmp_path: Path) -> None:
         assert relation[condition].tolist() == want
 
 
+def test_the_folder_of_images_may_be_a_link(tmp_path: Path) -> None:
+    release(tmp_path / "in")
+    images, store = tmp_path / "in/ut-zap50k-images", tmp_path / "store"
+    images.rename(store)
+    images.symlink_to(store)
+    dataset, notes = zappos50k.prepare(tmp_path / "in", tmp_path / "out", sizes=SIZES)
+    assert all(split.path(0).is_file() for split in dataset.splits.values())
+    assert f"ut-zap50k-images/ is a link: its images are read from {store}" in notes
+
+
 def test_the_seed_decides(tmp_path: Path) -> None:
     release(tmp_path / "in")
     made = []
