@@ -109,8 +109,11 @@ def check_found(names: Sequence[str], source: Source) -> list[str]:
     if hint:
         raise source.error(problem, f"Change the paths, or the folder: {hint}.")
     files = list(files_under(source.folder))
-    holds = f"{count(len(files), 'file')}{f', as {files[0]!r}' if files else ''}"
-    raise source.error(problem, f"Give the folder that the paths start from: {source.folder} holds {holds}.")
+    holds = f"{source.folder} holds {count(len(files), 'file')}{f', as {files[0]!r}' if files else ''}"
+    remedy = (
+        f"Give the folder that the paths start from ({source.folder} holds {holds}), of a table also --image."
+    )
+    raise source.error(problem, remedy)
 
 
 def files_under(root: Path) -> Iterator[str]:

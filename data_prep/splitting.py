@@ -114,9 +114,8 @@ def seeded_splits(
             mine[:, 0] = index[mine[:, 0]]
             _add(prepared, out, attributes, split, [filenames[i] for i in chosen], mine, rng, per_image)
     if not prepared.splits or prepared.splits[0].name != "train":
-        raise DataError(
-            out, f"has too few images ({n}) for a train split", "Give at least ten labelled images."
-        )
+        remedy = "Give at least ten labelled images; where the splits are given, some of them as train."
+        raise DataError(out, f"has too few images ({n}) for a train split", remedy)
     return prepared
 
 
