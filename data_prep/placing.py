@@ -110,9 +110,7 @@ def check_found(names: Sequence[str], source: Source) -> list[str]:
         raise source.error(problem, f"Change the paths, or the folder: {hint}.")
     files = list(files_under(source.folder))
     holds = f"{source.folder} holds {count(len(files), 'file')}{f', as {files[0]!r}' if files else ''}"
-    remedy = (
-        f"Give the folder that the paths start from ({source.folder} holds {holds}), of a table also --image."
-    )
+    remedy = f"Give the folder that the paths start from, and the column of a table: {holds}."
     raise source.error(problem, remedy)
 
 

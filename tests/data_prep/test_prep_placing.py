@@ -98,6 +98,7 @@ def test_when_no_image_is_found_the_error_says_what_would_be(tmp_path: Path, wha
     assert text.startswith(
         f"{tmp_path / 't.csv'}, line 2: none of 12 images found; the first that was tried is "
     )
+    assert text.count(" holds ") == words.count("holds")
     assert str(images / wanted[0]) in text and words in text and "\n" not in text
     if "holds" not in words:
         assert "12 of 12 are there" in text and repr(names[0]) in text and repr(wanted[0]) in text
