@@ -1,4 +1,4 @@
-"""Images: read a file as RGB, and say whether a file is complete.
+"""Images: make RGB of a picture of any kind, by one function, and say whether a file is complete.
 
 Pillow reads the header first (kind, size, EXIF), so that a picture beyond the limit is refused before a pixel
 of it is decoded. OpenCV decodes, as it is faster. Pillow decodes what OpenCV does not read, or reads
@@ -21,6 +21,7 @@ import stat
 import struct
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -28,6 +29,15 @@ from PIL import ExifTags, Image, ImageOps
 
 from ccakit.errors import DataError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Picture = str | os.PathLike | bytes | bytearray | memoryview | Image.Image | np.ndarray | Tensor
+
+PICTURES = (
+    "a file, its bytes, a PIL image, RGB as (height, width, 3) uint8, or a tensor: (3, height, width) uint8, "
+    "or what the model's transform gives, float"
+)
 MAX_PIXELS = 89_478_485  # a quarter of a GiB as RGB; Pillow, too, begins to warn of decompression bombs here
 MAX_BYTES = 1 << 30
 REMEDY = "Put the image there again, or take its line out of the lists."
@@ -36,7 +46,8 @@ KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 JPEG = ("JPEG", "MPO")  # MPO: a JPEG that a second picture follows
 # a build of OpenCV may lack these (JPEG: arithmetic coding)
 OPTIONAL = (*JPEG, "WEBP", "GIF", "JPEG2000", "AVIF")
-BY_PILLOW = ("CMYK", "LAB", "YCbCr")  # OpenCV's readers convert these, each in its own way
+# OpenCV's readers convert these, each in its own way; "I": a PGM, whose greatest value OpenCV ignores
+BY_PILLOW = ("CMYK", "LAB", "YCbCr", "I")
 RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 REDUCED = {  # OpenCV names these flags after grayscale; together with RGB they give color
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
@@ -46,16 +57,43 @@ REDUCED = {  # OpenCV names these flags after grayscale; together with RGB they 
 
 
 def read_image(
-    path: str | Path, *, at_least: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
+    picture: Picture, *, at_least: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
-    """Read an image file as (H, W, 3) uint8 RGB, turned as its EXIF says.
+    """Make (H, W, 3) uint8 RGB of a picture: the same for a file, its bytes, and a PIL image of it.
 
-    Grey, palette, CMYK, LAB and YCbCr become RGB, transparency is laid on white, 16 bits become 8. Of several
-    frames, the first is read. at_least: (h, w); a JPEG may be decoded smaller, by 2, 4 or 8, but not below
-    this size (see the module). Raises DataError, which names the file, if it is missing, empty, cut short,
-    not an image, or has more than `max_pixels`.
+    Grey, palette, CMYK, LAB and YCbCr become RGB, transparency is laid on white, 16 bits become 8, and EXIF
+    turns the picture. Of several frames of a file, the first is read. An array is RGB already, (H, W, 3)
+    uint8; a tensor, too, (3, H, W) uint8. at_least: (h, w); a JPEG file may be decoded smaller, by 2, 4 or 8,
+    but not below this size (see the module). Raises DataError, which names the file, if it is missing, empty,
+    cut short, not an image, or has more than `max_pixels`; ValueError for what is no picture.
     """
-    return decode_image(path, read_bytes(path), at_least=at_least, max_pixels=max_pixels)
+    if isinstance(picture, str | os.PathLike):
+        return decode_image(picture, read_bytes(picture), at_least=at_least, max_pixels=max_pixels)
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return decode_image("(bytes)", bytes(picture), at_least=at_least, max_pixels=max_pixels)
+    if isinstance(picture, Image.Image):
+        return _from_pillow(picture, max_pixels)
+    shape, dtype = tuple(getattr(picture, "shape", ())), str(getattr(picture, "dtype", "no type"))
+    if dtype == "uint8" and len(shape) == 3 and shape[2] == 3:
+        return picture
+    if dtype == "torch.uint8" and len(shape) == 3 and shape[0] == 3:
+        return picture.cpu().numpy().transpose(1, 2, 0)
+    raise ValueError(f"{type(picture).__name__} of {dtype} and shape {shape} is no picture: give {PICTURES}")
+
+
+def _from_pillow(image: Image.Image, max_pixels: int) -> np.ndarray:
+    """Make RGB of a PIL image as `decode_image` makes it of the file."""
+    path = getattr(image, "filename", "") or "(PIL image)"
+    _check_size(path, image.size, max_pixels)
+    try:
+        image.load()
+    except Exception as error:  # noqa: BLE001 - Pillow's readers raise errors of many kinds on broken files
+        raise DataError(path, f"cannot be decoded ({error})", REMEDY) from None
+    pixels = _on_white(image)
+    if pixels is None:
+        problem = f"cannot be made RGB: nobody knows the range of mode {image.mode!r}"
+        raise DataError(path, problem, "Scale it to 8 bits.")
+    return _turn(pixels, _read_orientation(image))
 
 
 def decode_image(
@@ -63,9 +101,7 @@ def decode_image(
 ) -> np.ndarray:
     """Decode the bytes of an image file as `read_image` does; errors name `path`."""
     header = _read_header(path, data)
-    width, height = header.size
-    if height * width > max_pixels:
-        raise DataError(path, f"has {width} x {height} pixels, more than the limit of {max_pixels}", SMALLER)
+    _check_size(path, header.size, max_pixels)
     orientation = _read_orientation(header, data)
     try:
         image = _decode(data, header, _reduction(header, orientation, at_least))
@@ -74,6 +110,12 @@ def decode_image(
     if image is None:
         raise DataError(path, "is broken, or no image", REMEDY)
     return _turn(image, orientation)
+
+
+def _check_size(path: str | Path, size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if height * width > max_pixels:
+        raise DataError(path, f"has {width} x {height} pixels, more than the limit of {max_pixels}", SMALLER)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -110,13 +152,16 @@ def _read_header(path: str | Path, data: bytes) -> Image.Image:
         raise DataError(path, "is broken, or no image", REMEDY) from None
 
 
-def _read_orientation(header: Image.Image, data: bytes) -> int:
-    """Read EXIF's orientation, 1 to 8. It is 1 for TIFF, which is turned while it is decoded."""
+def _read_orientation(header: Image.Image, data: bytes = b"") -> int:
+    """Read EXIF's orientation, 1 to 8. It is 1 for TIFF, which is turned while it is decoded.
+
+    data: the file, where the image is not loaded; a PNG's EXIF may follow the pixels.
+    """
     if header.format == "TIFF":
         return 1
     try:
         exif = Image.Image.getexif(header)  # a PNG's own getexif would decode it
-        if header.format == "PNG" and ExifTags.Base.Orientation not in exif:  # it may follow the pixels
+        if data and header.format == "PNG" and ExifTags.Base.Orientation not in exif:
             exif.load(data.partition(b"eXIf")[2])
         orientation = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - broken EXIF: nobody knows how the picture should be turned
@@ -140,22 +185,36 @@ def _decode(data: bytes, header: Image.Image, reduction: int) -> np.ndarray | No
     if header.format in JPEG and not jpeg_ends(data):
         return None  # cut short, which OpenCV before 5 accepts
     if header.has_transparency_data or header.mode in BY_PILLOW:
-        return _decode_by_pillow(header)
+        return _on_white(header)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), RGB | REDUCED.get(reduction, 0))
     if image is None:
-        return _decode_by_pillow(header) if header.format in OPTIONAL else None
+        return _on_white(header) if header.format in OPTIONAL else None
     width, height = header.size
     return image if image.shape[:2] == (height // reduction, width // reduction) else None
 
 
-def _decode_by_pillow(image: Image.Image) -> np.ndarray | None:
-    """Decode to (H, W, 3) RGB on white; None if the file is broken."""
+def _on_white(image: Image.Image) -> np.ndarray | None:
+    """Make (H, W, 3) RGB on white of a PIL image; None if it is broken, or its values have no known range."""
+    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
+        return None
     try:
+        if image.mode.startswith("I"):
+            image = _eight_bits(image)
         if image.has_transparency_data:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
         return np.array(image.convert("RGB"))
     except Exception:  # noqa: BLE001 - Pillow's readers raise errors of many kinds on broken files
         return None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Take the upper 8 of 16 bits of grey, as OpenCV does; Pillow's convert would cut values above 255."""
+    deep = np.asarray(image)
+    grey = Image.fromarray((deep >> 8).astype(np.uint8))
+    if "transparency" in image.info:
+        opaque = deep != image.info["transparency"]
+        grey.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
+    return grey
 
 
 def _turn(image: np.ndarray, orientation: int) -> np.ndarray:

@@ -10,6 +10,7 @@ It saves safetensors and JSON, and loads nothing else.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ccakit.data.images import read_image
@@ -32,8 +33,9 @@ from ccakit.models.saved import SavedModel, load_model, save_model
 FILES = ["model.safetensors", "model.json", "README.md", "config.json"]
 RUN_FILES = ("log.csv", "train.json", "checkpoints")
 LOADED = re.compile(r'(ccakit\.load|from_pretrained)\("[^"\n]*"\)')  # in the examples of a model card
-Picture = str | Path | np.ndarray | Image.Image | Tensor
-"""A file, RGB as (H, W, 3) uint8, a PIL image, or the output of the transform: (3, h, w) float."""
+Picture = str | os.PathLike | bytes | Image.Image | np.ndarray | Tensor
+"""A file, its bytes, a PIL image of any mode, RGB as (H, W, 3) uint8, a tensor (3, H, W) uint8, or the output
+of the transform: (3, h, w) float. The same picture gives the same embedding."""
 Pictures = Picture | Sequence[Picture]
 Condition = str | int
 Conditions = Condition | Sequence[Condition]
@@ -97,7 +99,8 @@ class PretrainedModel(ModelHubMixin):
 
     def _look(self, images: Pictures, condition: Conditions, batch_size: int, view: Callable) -> Tensor:
         """Encode pictures in batches and give what `view(tokens, condition)` makes of them, on the CPU."""
-        single = isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 4) == 3
+        single = isinstance(images, str | os.PathLike | bytes | Image.Image)
+        single = single or getattr(images, "ndim", 4) == 3
         pictures = [images] if single else list(images)
         if not pictures:
             raise ValueError("no picture given")
@@ -125,20 +128,10 @@ class PretrainedModel(ModelHubMixin):
 
         DataError for a file that cannot be read, ValueError for anything else that is not a picture.
         """
-        if isinstance(picture, str | Path):
-            picture = read_image(picture, at_least=self.transform.at_least)
-        elif isinstance(picture, Image.Image):
-            picture = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-        shape, dtype = tuple(getattr(picture, "shape", ())), getattr(picture, "dtype", "no type")
-        if isinstance(picture, Tensor) and dtype.is_floating_point and shape == (3, *self.transform.size):
+        is_input = isinstance(picture, Tensor) and picture.dtype.is_floating_point
+        if is_input and picture.shape == (3, *self.transform.size):
             return picture.float()
-        if isinstance(picture, np.ndarray) and dtype == np.uint8 and len(shape) == 3 and shape[2] == 3:
-            return self.transform(picture)
-        height, width = self.transform.size
-        raise ValueError(
-            f"{type(picture).__name__} of {dtype} and shape {shape} is no picture: give a file, a PIL image, "
-            f"RGB as (height, width, 3) uint8, or the output of `transform`, (3, {height}, {width}) float"
-        )
+        return self.transform(read_image(picture, at_least=self.transform.at_least))
 
     # --- the hub
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,11 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from ccakit.attributes import Attributes
-from ccakit.data.images import MAX_PIXELS, SMALLER, decode_image
+from ccakit.data.images import MAX_PIXELS, SMALLER, decode_image, read_image
 from ccakit.errors import DataError
 from ccakit.evaluation import pointing
 from ccakit.models.cca import CCA
 from ccakit.show.heat import faded, heatmap, outline, overlay, view_of
+
+if TYPE_CHECKING:
+    from ccakit.data.images import Picture
 
 SIDE = 480  # pixels: the longer side of a displayed picture; larger ones are reduced
 THUMB = 128  # pixels: the longer side of a thumbnail
@@ -87,17 +90,17 @@ class SwitcherEngine:
     A picture is encoded once. For CCA, K and V of the last block are kept, so another condition costs one row
     of it. The heat is drawn by the functions with which `plots.heatmap_grid` draws it.
 
-    model: see `ccakit.models.base.ConditionalModel`; it is put into eval mode. images: uint8 RGB (height,
-    width, 3). transform: from such an array to the model's input (3, h, w). regions: (M, 6) rows image,
-    condition, x0, y0, x1, y1. image_ids: each picture's image, as `regions` and `labels` number them (0..n-1
-    if None). candidates: the pictures among which neighbours are searched. labels: (N, K) by image, -1 for
-    none.
+    model: see `ccakit.models.base.ConditionalModel`; it is put into eval mode. images: pictures of any
+    kind (see `read_image`). transform: from uint8 RGB (height, width, 3) to the model's input (3, h, w).
+    regions: (M, 6) rows image, condition, x0, y0, x1, y1. image_ids: each picture's image, as `regions` and
+    `labels` number them (0..n-1 if None). candidates: the pictures among which neighbours are searched.
+    labels: (N, K) by image, -1 for none.
     """
 
     def __init__(
         self,
         model,
-        images: Sequence[np.ndarray],
+        images: Sequence[Picture],
         transform: Callable[[np.ndarray], Tensor],
         attributes: Attributes,
         regions: np.ndarray | None = None,
@@ -106,7 +109,8 @@ class SwitcherEngine:
         labels: np.ndarray | None = None,
         keep: int = 8,
     ) -> None:
-        self.model, self.images, self.transform = model.eval(), list(images), transform
+        self.model, self.images = model.eval(), [read_image(image) for image in images]
+        self.transform = transform
         self.attributes, self.regions, self.labels = attributes, regions, labels
         self.image_ids = list(range(len(self.images)) if image_ids is None else image_ids)
         if len(self.image_ids) != len(self.images) or not self.images:
@@ -189,11 +193,12 @@ class SwitcherEngine:
         label = int(self.labels[image_id, condition])
         return UNLABELLED if label < 0 else self.attributes.value(condition, label)
 
-    def add(self, picture: np.ndarray) -> int:
+    def add(self, picture: Picture) -> int:
         """Add the user's own picture, or replace the one before; return its number.
 
         ValueError if the transform cannot take it; then nothing is changed.
         """
+        picture = read_image(picture)
         self.transform(picture)
         if self.own is None:
             self.own = len(self.images)

@@ -426,3 +426,103 @@ def test_pillow_reads_what_this_opencv_does_not(tmp_path: Path, monkeypatch: pyt
         assert np.abs(read_image(path) - want).max() <= 3
     with pytest.raises(DataError, match="is broken"):  # what every OpenCV reads is broken where it says so
         read_image(file(tmp_path / "a.png", smooth("RGB")))
+
+
+# --- one function: a file, its bytes and a PIL image of it are the same picture
+
+
+def encoded(kind: str, image, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def deep(*shape: int) -> np.ndarray:
+    """16 bits whose lower 8 are not the upper 8."""
+    return np.random.default_rng(1).integers(0, 65536, shape).astype(np.uint16)
+
+
+def turned(orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+SAME_PICTURE = {
+    "transparent": lambda: encoded("PNG", Image.fromarray(PIXELS)),
+    "grey and transparent": lambda: encoded("PNG", Image.fromarray(PIXELS).convert("LA")),
+    "a transparent color": lambda: encoded("PNG", Image.fromarray(GREY), transparency=int(GREY[0, 0])),
+    "a transparent 16-bit grey": lambda: encoded(
+        "PNG", Image.fromarray(deep(23, 31)), transparency=int(deep(23, 31)[0, 0])
+    ),
+    "a palette": lambda: encoded("PNG", Image.fromarray(RGB).quantize(16)),
+    "a palette with alpha": lambda: encoded("PNG", smooth("P"), transparency=bytes(range(256))),
+    "a GIF": lambda: encoded("GIF", smooth("P"), transparency=3),
+    "16-bit grey": lambda: encoded("PNG", Image.fromarray(deep(23, 31))),
+    "16-bit TIFF": lambda: encoded("TIFF", Image.fromarray(deep(23, 31))),
+    "16-bit PGM": lambda: b"P5\n31 23\n65535\n" + deep(23, 31).astype(">u2").tobytes(),
+    "12-bit PGM": lambda: b"P5\n31 23\n4095\n" + (deep(23, 31) >> 4).astype(">u2").tobytes(),
+    "16-bit RGB": lambda: cv2.imencode(".png", deep(23, 31, 3))[1].tobytes(),
+    "16-bit RGBA": lambda: cv2.imencode(".png", deep(23, 31, 4))[1].tobytes(),
+    "CMYK": lambda: encoded("JPEG", smooth("CMYK")),
+    "LAB": lambda: encoded("TIFF", smooth("LAB")),
+    "grey": lambda: encoded("PNG", Image.fromarray(GREY)),
+    "black and white": lambda: encoded("PNG", Image.fromarray(GREY > 99)),
+    "a JPEG": lambda: encoded("JPEG", smooth("RGB")),
+    "turned": lambda: encoded("PNG", Image.fromarray(RGB), exif=turned(6)),
+    "turned, transparent": lambda: encoded("PNG", Image.fromarray(PIXELS), exif=turned(8)),
+    "turned JPEG": lambda: encoded("JPEG", smooth("RGB"), exif=turned(5)),
+    "turned TIFF": lambda: encoded("TIFF", Image.fromarray(RGB), exif=turned(6)),
+}
+
+
+@pytest.mark.parametrize("name", SAME_PICTURE)
+def test_a_file_its_bytes_and_a_pil_image_are_the_same_picture(tmp_path: Path, name: str) -> None:
+    data = SAME_PICTURE[name]()
+    path = tmp_path / "picture"
+    path.write_bytes(data)
+    want = read_image(path)
+    assert want.std() > 4
+    loaded = Image.open(path)
+    loaded.load()
+    others = [data, bytearray(data), Image.open(path), loaded, Image.open(io.BytesIO(data))]
+    if "PGM" not in name:  # Pillow's copy no longer knows its format
+        others.append(loaded.copy())
+    for other in [*others, want, torch.from_numpy(want.copy()).permute(2, 0, 1)]:
+        got = read_image(other)
+        assert got.dtype == np.uint8 and got.shape == want.shape
+        assert np.abs(got.astype(int) - want).max() <= (3 if "JPEG" in name else 1 if "TIFF" in name else 0)
+    assert loaded.mode == Image.open(path).mode, "the user's image stays as it was"
+
+
+def test_the_levels_of_a_12_bit_pgm_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(b"P5\n31 23\n4095\n" + (GREY.astype(np.uint16) * 16 + 15).astype(">u2").tobytes())
+    assert np.abs(read_image(path)[..., 0].astype(int) - GREY).max() <= 1
+
+
+def test_pictures_in_memory_that_have_no_range_or_are_broken(tmp_path: Path) -> None:
+    """Floats and 32-bit numbers, a cut file, a bomb: what a path is refused for, a PIL image is, too."""
+    for kind in (np.float32, np.int32):
+        path = file(tmp_path / "a.tiff", Image.fromarray(GREY.astype(kind)))
+        for picture in (path, path.read_bytes(), Image.open(path), Image.fromarray(GREY.astype(kind))):
+            with pytest.raises(DataError):
+                read_image(picture)
+    with pytest.raises(DataError, match="a.tiff: cannot be made RGB: nobody knows the range of mode 'I'"):
+        read_image(Image.open(path))
+    path = file(tmp_path / "a.png", Image.fromarray(RGB))
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(DataError, match="a.png: cannot be decoded"):
+        read_image(Image.open(path))
+    with pytest.raises(DataError, match="has 31 x 23 pixels, more than the limit of 700"):
+        read_image(Image.fromarray(RGB), max_pixels=700)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [PIXELS, GREY, RGB.astype(float), RGB.astype(np.uint16), torch.zeros(8, 8, 3, dtype=torch.uint8), None],
+)
+def test_arrays_of_which_nobody_knows_what_they_show_are_refused(picture) -> None:
+    """Four channels may be RGBA or CMYK, one may be grey or numbers of a palette."""
+    with pytest.raises(ValueError, match="is no picture: give a file, its bytes, a PIL image, RGB as"):
+        read_image(picture)

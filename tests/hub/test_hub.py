@@ -111,6 +111,26 @@ def test_a_run_looks_at_a_photo_by_the_front_door(run, tmp_path, monkeypatch):
     assert model.heatmap("photo.jpg", "neck design").shape == (4, 4)
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "CMYK", "L", "turned"])
+def test_the_same_picture_in_any_form_gives_the_same_embedding(model, mode, tmp_path):
+    rng, file = np.random.default_rng(0), tmp_path / ("a.tiff" if mode == "CMYK" else "a.png")
+    pixels, exif = rng.integers(0, 256, (70, 90, 4), np.uint8), Image.Exif()
+    exif[0x0112] = 6
+    if mode == "I;16":
+        Image.fromarray(rng.integers(0, 65536, (70, 90)).astype(np.uint16)).save(file)
+    elif mode == "turned":
+        Image.fromarray(pixels).save(file, exif=exif)
+    else:
+        Image.fromarray(pixels).convert("RGBA" if mode == "RGBA" else "RGB").convert(mode).save(file)
+    spaces = model.spaces(file)
+    rgb = read_image(file)
+    tensor = torch.from_numpy(rgb.copy()).permute(2, 0, 1)
+    for picture in (file.read_bytes(), Image.open(file), Image.open(file).copy(), rgb, tensor):
+        torch.testing.assert_close(model.spaces(picture), spaces, atol=1e-5, rtol=0)
+    together = model.spaces([file, file.read_bytes(), Image.open(file), tensor])
+    torch.testing.assert_close(together, spaces.expand(4, -1, -1), atol=1e-5, rtol=0)
+
+
 def test_heatmaps_are_the_mean_of_the_heads(model, files):
     pixels = model.pixels(files[0])[None]
     with torch.no_grad():
@@ -135,7 +155,7 @@ def test_what_is_not_a_picture_is_refused(model, tmp_path):
         np.zeros((8, 8, 3)),
         np.zeros((3, 64, 64), np.float32),
         torch.zeros(3, 32, 32),
-        torch.zeros(3, 64, 64, dtype=torch.uint8),
+        torch.zeros(64, 64, 3, dtype=torch.uint8),
     ):
         with pytest.raises(ValueError, match="is no picture: give a file"):
             model.spaces([picture])
