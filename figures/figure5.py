@@ -31,17 +31,17 @@ def draw(runs, points: int = 150, seed: int = 0) -> Figure:
 
 def _ring(part, run, images, seed: int) -> None:
     """Draw one run: half of the attributes above, the rest below, all together between."""
-    attributes, labels, k = run.attributes, run.split.label_matrix(), len(run.attributes)
+    attributes, k = run.attributes, len(run.attributes)
     columns = -(-k // 2)
     grid = part.add_gridspec(3, columns, height_ratios=[1, 3, 1])
     spaces = shared.in_spaces(run, images)
     for c, (space, rows) in enumerate(zip(spaces, images)):
         ax = part.add_subplot(grid[0 if c < columns else 2, c % columns])
-        shared.draw_space(ax, space, labels[rows, c], run, c, 2.5, seed)
+        shared.draw_space(ax, space, rows, run, c, 2.5, seed)
         style.title_attribute(ax, attributes, c, width=10, pad=2, fontsize=shared.SMALL + 0.5)
         ax.set_box_aspect(1)
     middle = part.add_subplot(grid[1, :])
-    joint = style.tsne(np.concatenate(spaces), seed)
+    joint = np.concatenate(style.tsne(middle, spaces, images, seed))
     colors = np.repeat(style.attribute_colors(k), [len(rows) for rows in images])
     order = np.random.default_rng(seed).permutation(len(joint))  # no attribute lies on top of all others
     middle.scatter(*joint[order].T, s=4, c=colors[order], linewidth=0)

@@ -19,14 +19,14 @@ def draw(runs, attributes=ATTRIBUTES, points: int = 250, seed: int = 0) -> Figur
     known = runs[0].attributes
     chosen = [known.condition(name) for name in attributes if name in known.names]
     chosen = chosen or list(range(min(3, len(known))))
-    images, labels = shared.some_images(runs[0], points, seed), runs[0].split.label_matrix()
+    images = shared.some_images(runs[0], points, seed)
     with shared.lettering(6.5):
         figure = style.new_figure(shared.TEXT, 1.9 * len(runs) + 0.85)
         grid = figure.subplots(len(runs), len(chosen), squeeze=False)
         for axes, run in zip(grid, runs):
             spaces, scores = shared.in_spaces(run, images), shared.scores(run)
             for ax, c in zip(axes, chosen):
-                shared.draw_space(ax, spaces[c], labels[images[c], c], run, c, 5, seed)
+                shared.draw_space(ax, spaces[c], images[c], run, c, 5, seed)
                 _write_score(ax, scores[known.names[c]])
             axes[0].set_ylabel(run.title, fontsize=8, fontweight="bold")
         for ax, c in zip(grid[0], chosen):

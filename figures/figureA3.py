@@ -18,7 +18,7 @@ def draw(run=None, points: int = 250, seed: int = 0) -> Figure:
     """Draw a panel an attribute, four in a row; its values are named below if they are at most 12."""
     run = run or shared.run_or_demo()
     attributes, rows = run.attributes, -(-len(run.attributes) // 4)
-    images, labels = shared.some_images(run, points, seed), run.split.label_matrix()
+    images = shared.some_images(run, points, seed)
     spaces = shared.in_spaces(run, images)
     with shared.lettering():
         figure = style.new_figure(shared.TEXT, 2.3 * rows)
@@ -26,7 +26,7 @@ def draw(run=None, points: int = 250, seed: int = 0) -> Figure:
         for ax in axes[len(attributes) :]:
             ax.set_axis_off()
         for c, (ax, space) in enumerate(zip(axes, spaces)):
-            shared.draw_space(ax, space, labels[images[c], c], run, c, 4, seed)
+            shared.draw_space(ax, space, images[c], run, c, 4, seed)
             style.title_attribute(ax, attributes, c)
             shared.name_values(ax, attributes.values[c])
     return figure

@@ -125,11 +125,13 @@ def in_spaces(run: Run, images: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def draw_space(
-    ax: Axes, embeddings: np.ndarray, labels: np.ndarray, run: Run, condition: int, size: float, seed: int
+    ax: Axes, embeddings: np.ndarray, images: np.ndarray, run: Run, condition: int, size: float, seed: int
 ) -> None:
-    """Draw one space by t-SNE, coloured by the attribute's values, in a frame of the attribute's colour."""
+    """Draw a space of some images by t-SNE, coloured by the attribute's values, in a frame of its colour."""
     colors = np.array(style.value_colors(len(run.attributes.values[condition])))
-    ax.scatter(*style.tsne(embeddings, seed).T, s=size, c=colors[labels], linewidth=0)
+    labels = run.split.label_matrix()[images, condition]
+    (points,) = style.tsne(ax, [embeddings], [images], seed)
+    ax.scatter(*points.T, s=size, c=colors[labels], linewidth=0)
     style.bare_axes(ax, style.attribute_colors(len(run.attributes))[condition])
 
 

@@ -36,7 +36,7 @@ def spaces(run: Run, *, images: int = 1200, seed: int = 0, **options) -> Figure:
     """Draw Figure 5 for at most `images` random images: all spaces in the middle, each alone around it."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(run.split.filenames))[:images])
     embeddings, labels = embed_images(run.model, run.inputs, chosen), run.split.label_matrix()[chosen]
-    return plots.tsne_spaces(embeddings, labels, run.attributes, seed=seed, **options)
+    return plots.tsne_spaces(embeddings, labels, run.attributes, seed, image_ids=chosen, **options)
 
 
 def nearest(run: Run, query: np.ndarray, top: int) -> np.ndarray:

@@ -101,18 +101,25 @@ def label_row(ax: Axes, attributes: Attributes, condition: int, width: int, **op
 
 
 def tsne_spaces(
-    embeddings: np.ndarray, label_matrix: np.ndarray, attributes: Attributes, seed: int = 0, points: int = 150
+    embeddings: np.ndarray,
+    label_matrix: np.ndarray,
+    attributes: Attributes,
+    seed: int = 0,
+    points: int = 150,
+    image_ids: Sequence[int] | None = None,
 ) -> Figure:
     """Draw the paper's Figure 5: all K spaces in the middle, by attribute; each at the sides, by value.
 
     embeddings: (N, K, E); label_matrix: (N, K), -1 for none. At most `points` labelled images are drawn of
     each attribute (t-SNE takes longer for more: about 7 s for 150 and K = 8); the middle shows the same
-    images. As always, distances between clusters of a t-SNE mean little.
+    images. As always, distances between clusters of a t-SNE mean little. image_ids: the image of each row
+    (0..N-1 if None), by which the figure names those that have no embedding (NaN).
     """
     embeddings, k = pointing.to_numpy(embeddings), len(attributes)
     rng = np.random.default_rng(seed)
     labelled = [np.flatnonzero(label_matrix[:, c] >= 0) for c in range(k)]
     chosen = [rng.permutation(rows)[:points] for rows in labelled]
+    image_ids = np.arange(len(embeddings)) if image_ids is None else np.asarray(image_ids)
     colors, rows_a_side = style.attribute_colors(k), -(-k // 2)
     with plt.rc_context(style.STYLE):
         figure = style.new_figure(10, max(4.6, 1.75 * rows_a_side))
@@ -122,14 +129,14 @@ def tsne_spaces(
             ax = figure.add_subplot(grid[c % rows_a_side, 0 if left else 2])
             style.title_attribute(ax, attributes, c)
             style.bare_axes(ax, colors[c])
-            points_2d = style.tsne(embeddings[rows, c], seed)
+            (points_2d,) = style.tsne(ax, [embeddings[rows, c]], [image_ids[rows]], seed)
             _scatter_values(ax, points_2d, label_matrix[rows, c], attributes.values[c], left)
         middle = figure.add_subplot(grid[:, 1])
-        joint = style.tsne(np.concatenate([embeddings[rows, c] for c, rows in enumerate(chosen)]), seed)
-        parts = np.split(joint, np.cumsum([len(rows) for rows in chosen])[:-1])
+        middle.set_title("all spaces together, by attribute", fontsize=9)
+        spaces = [embeddings[rows, c] for c, rows in enumerate(chosen)]
+        parts = style.tsne(middle, spaces, [image_ids[rows] for rows in chosen], seed)
         for c, part in enumerate(parts):
             middle.scatter(*part.T, s=7, color=colors[c], linewidth=0, label=attributes.title(c))
-        middle.set_title("all spaces together, by attribute", fontsize=9)
         style.bare_axes(middle).set_box_aspect(1)
         below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3)
         middle.legend(**below, frameon=False, markerscale=3, handletextpad=0.1)

@@ -23,25 +23,36 @@ def bare_panels(width: float, height: float, rows: int, columns: int) -> tuple[F
     return figure, axes
 
 
-def value_scatters(layouts: Mapping[str, np.ndarray], labels: np.ndarray, values: Sequence[str]) -> Figure:
-    """Draw several layouts (n, 2) of the same points, coloured by label, in rows of three."""
-    figure, axes = bare_panels(PAGE, 2.7 * -(-len(layouts) // 3), -(-len(layouts) // 3), 3)
+def value_scatters(
+    points: np.ndarray, rows: np.ndarray, values: Sequence[str], settings: Mapping[str, Mapping]
+) -> Figure:
+    """Draw one space (n, E) by several t-SNEs, coloured by value, in rows of three.
+
+    rows: (n, 3), image, condition, label of each point. settings: {title: options of `style.tsne`}.
+    """
+    figure, axes = bare_panels(PAGE, 2.7 * -(-len(settings) // 3), -(-len(settings) // 3), 3)
     colors = np.array(style.value_colors(len(values)))
-    for ax, (title, places) in zip(np.ravel(axes), layouts.items()):
-        ax.scatter(*places.T, s=8, c=colors[labels], linewidth=0)
+    for ax, (title, options) in zip(np.ravel(axes), settings.items()):
         ax.set_title(title)
+        (places,) = style.tsne(ax, [points], [rows[:, 0]], **options)
+        ax.scatter(*places.T, s=8, c=colors[rows[:, 2]], linewidth=0)
     return figure
 
 
 def condition_scatters(
-    layouts: Mapping[str, np.ndarray], condition: np.ndarray, attributes: Attributes
+    systems: Mapping[str, Sequence[np.ndarray]], images: Sequence[np.ndarray], attributes: Attributes
 ) -> Figure:
-    """Draw layouts (n, 2) of the same points side by side, coloured by condition."""
-    figure, axes = bare_panels(PAGE, 4.6, 1, len(layouts))
+    """Draw the spaces of systems side by side, each system's K spaces (n, E) together, by condition.
+
+    images: the images of each space's points, (n,) each, the same for all systems.
+    """
+    figure, axes = bare_panels(PAGE, 4.6, 1, len(systems))
     colors = style.attribute_colors(len(attributes))
-    for ax, (title, places) in zip(axes, layouts.items()):
-        ax.scatter(*places.T, s=6, c=np.array(colors)[condition], linewidth=0)
+    condition = np.repeat(np.arange(len(attributes)), [len(some) for some in images])
+    for ax, (title, spaces) in zip(axes, systems.items()):
         ax.set_title(title)
+        places = np.concatenate(style.tsne(ax, spaces, images, seed=0))
+        ax.scatter(*places.T, s=6, c=np.array(colors)[condition], linewidth=0)
     titles = [attributes.title(c) for c in range(len(attributes))]
     handles = [axes[0].plot([], [], "o", color=color, label=title)[0] for title, color in zip(titles, colors)]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from course import basics, benchmark, efficiency, heatmaps, retrieval
+from course import basics, benchmark, disentanglement, efficiency, heatmaps, retrieval
 
 from ccakit.attributes import Attributes
 from ccakit.show import style
@@ -83,3 +83,15 @@ def test_map_steps_draws_the_weights_on_their_own_scale():
     assert large == 1 and weights.images[0].norm(0.001) == 0 and small > 0.2  # 0.06 on a linear scale
     np.testing.assert_array_equal(shown(heat), overlay(picture, heatmap(maps, (40, 30))))
     assert bar.get_ylim() == (0.001, 0.8)
+
+
+def test_a_collapsed_space_is_told_in_the_courses_drawings():
+    rows = np.array([(7, 0, 0), (8, 0, 1), (9, 0, 1)])
+    options = {"one": dict(seed=0, init="random")}
+    (ax, *_) = disentanglement.value_scatters(np.ones((3, 8)), rows, TWO.values[0], options).axes
+    assert ax.texts[0].get_text() == "collapsed"
+    spaces = [np.ones((3, 8)), np.eye(3, 8) * [[1], [1], [np.nan]]]
+    images = [rows[:, 0]] * 2
+    one, two = disentanglement.condition_scatters({"a": spaces, "b": spaces[1:] * 2}, images, TWO).axes
+    assert one.texts[0].get_text() == "1 of 2 spaces collapsed\nNaN: images 9 (1 in all)"
+    assert two.texts[0].get_text() == "NaN: images 9 (1 in all)"
