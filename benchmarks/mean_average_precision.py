@@ -90,7 +90,8 @@ def make(size: str, quick: bool) -> dict:
     for side, name in enumerate(("queries", "candidates")):
         labels = [pair[side] for pair in pairs]
         conditions = np.repeat(np.arange(len(pairs)), list(map(len, labels)))
-        found[name] = np.stack([np.arange(len(conditions)), conditions, np.concatenate(labels)], axis=1)
+        images = np.arange(len(conditions)) + 10**6 * side  # queries are no candidates
+        found[name] = np.stack([images, conditions, np.concatenate(labels)], axis=1)
         flat = centres.reshape(-1, width)
         found[f"{name}_embeddings"] = embeddings(conditions * 64 + found[name][:, 2], flat, side)
     found["attributes"] = Attributes.numbered({f"attribute{c}": 64 for c in range(len(pairs))})

@@ -6,6 +6,8 @@ The rules that hold everywhere in this file (ASEN: Ma et al., AAAI 2020; the pro
 - every candidate of the query's attribute is ranked, by descending cosine similarity; no cut-off at k;
 - a candidate is relevant if its label equals the query's; AP divides by the number of relevant candidates;
 - a query without a relevant candidate has AP 0, and counts;
+- a query's own image is no candidate of it: where a query is among the candidates, it is left out of its own
+  ranking, and neither counts as relevant nor as a candidate (ASEN's queries and candidates are disjoint);
 - a tie counts against the model: among candidates with equal float32 similarity, the irrelevant come first.
   So nothing depends on the order in which candidates are stored, and a collapsed embedding earns nothing.
 
@@ -26,6 +28,7 @@ from ccakit.attributes import Attributes
 BLOCK_BYTES = 256 << 20  # working memory of a block of queries
 BYTES_PER_PAIR = 40  # working memory to rank one (query, candidate) in the worst case: all are relevant
 PAIRS_AT_ONCE = 1 << 18  # pairs ranked at a time, so that their sort keys stay in the processor's cache
+LAST = -1.5  # the similarity of what is left out: below every cosine
 
 
 def average_precision(relevant_sorted: Sequence[int] | np.ndarray) -> float:
@@ -52,6 +55,7 @@ def average_precisions(
     candidates: np.ndarray,
     candidate_labels: np.ndarray,
     block_bytes: int = BLOCK_BYTES,
+    own: np.ndarray | None = None,
 ) -> np.ndarray:
     """Compute the AP of every query over all candidates, under one attribute, ranked by cosine similarity.
 
@@ -59,7 +63,9 @@ def average_precisions(
     common definition in its ties: irrelevant candidates come first (see the module). Works on blocks of
     queries, in about `block_bytes` of memory (at least one query's row).
 
-    In: queries (Q, E) and candidates (C, E), L2-normalised; their labels (Q,) and (C,). Out: (Q,) float64.
+    In: queries (Q, E) and candidates (C, E), L2-normalised; their labels (Q,) and (C,). own: (P, 2) pairs of
+    a query and a candidate that are the same image, as `own_pairs` finds them; by default none. Out: (Q,)
+    float64.
     Raises ValueError if the shapes disagree, or a row does not have length 1 (also if it holds NaN).
 
     >>> candidates = np.array([[1, 0], [0.8, 0.6], [0, 1]])
@@ -74,7 +80,22 @@ def average_precisions(
     def similarity(block: slice) -> np.ndarray:
         return queries[block] @ candidates.T
 
-    return _aps_in_blocks(similarity, query_labels, candidate_labels, block_bytes)
+    return _aps_in_blocks(similarity, query_labels, candidate_labels, block_bytes, own)
+
+
+def own_pairs(query_images: np.ndarray, candidate_images: np.ndarray) -> np.ndarray:
+    """Find the queries (Q,) and candidates (C,) that are the same image: (P, 2) positions, by query.
+
+    >>> own_pairs(np.array([5, 8, 6]), np.array([6, 7, 5, 6])).tolist()
+    [[0, 2], [2, 0], [2, 3]]
+    """
+    order = np.argsort(candidate_images, kind="stable")
+    images = candidate_images[order]
+    begin, end = (np.searchsorted(images, query_images, side) for side in ("left", "right"))
+    counts = end - begin
+    query = np.repeat(np.arange(len(query_images)), counts)
+    within = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.stack([query, order[begin[query] + within]], axis=1)
 
 
 def check_unit_length(embeddings: np.ndarray, name: str) -> None:
@@ -99,32 +120,53 @@ def _aps_in_blocks(
     query_labels: np.ndarray,
     candidate_labels: np.ndarray,
     block_bytes: int = BLOCK_BYTES,
+    own: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Compute the AP of each query; `similarity` maps a slice of b queries to (b, C) float32."""
+    """Compute the AP of each query; `similarity` maps a slice of b queries to (b, C) float32, which may be
+    overwritten. own: see `average_precisions`."""
     aps = np.zeros(len(query_labels))
+    own = np.zeros((0, 2), int) if own is None else own
+    query, candidate = own.T
+    left_out = own_relevant(query_labels, candidate_labels, own)
     step = max(1, block_bytes * 3 // 4 // (4 * max(1, len(candidate_labels))))  # queries a block
     workers = _cores()  # NumPy sorts outside the GIL
     pairs = min(PAIRS_AT_ONCE, block_bytes // 4 // workers // BYTES_PER_PAIR)
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(aps), step):
             block = slice(start, start + step)
-            aps[block] = _rank_block(similarity(block), query_labels[block], candidate_labels, pairs, pool)
+            first, last = np.searchsorted(query, [start, start + step])
+            out = query[first:last] - start, candidate[first:last]
+            labels = query_labels[block], candidate_labels
+            aps[block] = _rank_block(similarity(block), *labels, out, left_out[block], pairs, pool)
     return aps
 
 
 def _rank_block(
-    similarity: np.ndarray, query_labels: np.ndarray, candidate_labels: np.ndarray, pairs: int, pool: Executor
+    similarity: np.ndarray,
+    query_labels: np.ndarray,
+    candidate_labels: np.ndarray,
+    out: tuple[np.ndarray, np.ndarray],
+    left_out: np.ndarray,
+    pairs: int,
+    pool: Executor,
 ) -> np.ndarray:
-    """Compute the AP of each row of (b, C), in pieces of about `pairs` pairs and of queries of one label."""
+    """Compute the AP of each row of (b, C), in pieces of about `pairs` pairs.
+
+    out: the rows and columns that are left out. left_out: how many of them are relevant in each row, (b,). A
+    piece has the queries of one label and one such number.
+    """
+    similarity[out] = LAST
     aps, pieces = np.zeros(len(query_labels)), []
     rows = max(1, pairs // max(1, len(candidate_labels)))
     for label in np.unique(query_labels):
         relevant, same_label = candidate_labels == label, np.flatnonzero(query_labels == label)
-        pieces += [(same_label[i : i + rows], relevant) for i in range(0, len(same_label), rows)]
+        for count in np.unique(left_out[same_label]):
+            alike = same_label[left_out[same_label] == count]
+            pieces += [(alike[i : i + rows], relevant, count) for i in range(0, len(alike), rows)]
 
-    def rank(piece: tuple[np.ndarray, np.ndarray]) -> None:
-        queries, relevant = piece
-        aps[queries] = _rank(_take(similarity, queries), relevant)
+    def rank(piece: tuple[np.ndarray, np.ndarray, int]) -> None:
+        queries, relevant, count = piece
+        aps[queries] = _rank(_take(similarity, queries), relevant, count)
 
     in_threads = (
         similarity.size > 16 * pairs
@@ -138,17 +180,18 @@ def _cores() -> int:
     return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def _rank(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+def _rank(similarity: np.ndarray, relevant: np.ndarray, left_out: int = 0) -> np.ndarray:
     """Compute the AP of each row of `similarity` (b, C) float32, which is overwritten.
 
-    relevant: (C,) bool, the same for all rows.
+    relevant: (C,) bool, the same for all rows. left_out: how many of the relevant candidates do not count in
+    each row; their similarity is LAST, so that they are the last of them.
 
     Sorting 32-bit integers that carry relevance in their lowest bit needs no argsort and no gather. A float's
     bits without its sign grow with its magnitude, and stay below 2**30 for |similarity| < 2: so sign,
     magnitude and the relevance bit fit into 32 bits without loss.
     """
     count = int(np.count_nonzero(relevant))  # R
-    if not count:
+    if count == left_out:
         return np.zeros(len(similarity))
     keys = similarity.view(np.int32)
     sign = keys >> 31  # 0, or -1 for a negative similarity
@@ -162,7 +205,8 @@ def _rank(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     hit = keys.astype(np.uint8) & 1  # (b, C): whether the candidate at each rank is relevant
     rank = np.flatnonzero(hit.view(bool)).reshape(-1, count)  # (b, R): positions in the flat `keys`
     rank -= np.arange(len(keys))[:, None] * keys.shape[1] - 1  # -> ranks, from 1
-    return (np.arange(1.0, count + 1) / rank).mean(axis=1)
+    rank = rank[:, : count - left_out]
+    return (np.arange(1.0, rank.shape[1] + 1) / rank).mean(axis=1)
 
 
 def bootstrap_means(
@@ -213,6 +257,8 @@ class RetrievalResult:
 
     names: tuple[str, ...]
     aps: tuple[np.ndarray, ...]
+    own_left_out: int = 0
+    """The queries whose own image is among the candidates, and is left out of their rankings."""
 
     @property
     def map_per_attribute(self) -> np.ndarray:
@@ -277,6 +323,7 @@ class RetrievalResult:
             "map_per_attribute": {name: float(means[c]) for c, name in present},
             "queries": {name: len(self.aps[c]) for c, name in present},
             "intervals": {**intervals, "map_per_attribute": {name: per_attribute[c] for c, name in present}},
+            "own_left_out": self.own_left_out,
         }
 
 
@@ -291,6 +338,7 @@ def retrieval_aps(
 
     In: `queries` (Q, 3) and `candidates` (C, 3), rows of image, condition, label (a Split's own arrays), and
     for each row its embedding under that row's condition: (Q, E), (C, E), L2-normalised.
+    A candidate of the query's own image is left out (see the module).
     Raises ValueError if rows and embeddings do not match, or a condition is not one of the attributes'.
 
     >>> rows = np.array([[0, 0, 7], [1, 0, 7], [2, 0, 2], [3, 0, 7]])
@@ -307,9 +355,9 @@ def retrieval_aps(
         if len(rows) != len(embeddings):
             raise ValueError(f"{len(rows)} {side}, but {len(embeddings)} embeddings")
 
-    def aps_of(condition: int, q: np.ndarray, c: np.ndarray) -> np.ndarray:
-        own_queries, own_candidates = _take(query_embeddings, q), _take(candidate_embeddings, c)
-        return average_precisions(own_queries, queries[q, 2], own_candidates, candidates[c, 2])
+    def aps_of(condition: int, q: np.ndarray, c: np.ndarray, own: np.ndarray) -> np.ndarray:
+        sides = _take(query_embeddings, q), queries[q, 2], _take(candidate_embeddings, c), candidates[c, 2]
+        return average_precisions(*sides, own=own)
 
     return _by_condition(queries, candidates, attributes, aps_of)
 
@@ -325,17 +373,19 @@ def _by_condition(
     queries: np.ndarray,
     candidates: np.ndarray,
     attributes: Attributes,
-    aps_of: Callable[[int, np.ndarray, np.ndarray], np.ndarray],
+    aps_of: Callable[[int, np.ndarray, np.ndarray, np.ndarray], np.ndarray],
 ) -> RetrievalResult:
-    """Call `aps_of(condition, its query rows, its candidate rows)` for each attribute."""
+    """Call `aps_of(condition, its query rows, its candidate rows, own pairs of these)` for each attribute."""
     conditions = np.concatenate([queries[:, 1], candidates[:, 1]])
     if len(conditions) and not 0 <= conditions.min() <= conditions.max() < len(attributes):
         raise ValueError(f"conditions {conditions.min()}..{conditions.max()} of {len(attributes)} attributes")
-    aps = [
-        aps_of(condition, *(np.flatnonzero(rows[:, 1] == condition) for rows in (queries, candidates)))
-        for condition in range(len(attributes))
-    ]
-    return RetrievalResult(attributes.names, tuple(aps))
+    aps, own_left_out = [], 0
+    for condition in range(len(attributes)):
+        q, c = (np.flatnonzero(rows[:, 1] == condition) for rows in (queries, candidates))
+        own = own_pairs(queries[q, 0], candidates[c, 0])
+        aps.append(aps_of(condition, q, c, own))
+        own_left_out += len(np.unique(own[:, 0]))
+    return RetrievalResult(attributes.names, tuple(aps), own_left_out)
 
 
 def random_aps(
@@ -353,13 +403,13 @@ def random_aps(
     (0.8, 0.8)
     """
 
-    def aps_of(condition: int, q: np.ndarray, c: np.ndarray) -> np.ndarray:
+    def aps_of(condition: int, q: np.ndarray, c: np.ndarray, own: np.ndarray) -> np.ndarray:
         rng = np.random.default_rng([seed, condition])
 
         def similarity(block: slice) -> np.ndarray:
             return rng.random((len(q[block]), len(c)), dtype=np.float32)
 
-        return _aps_in_blocks(similarity, queries[q, 2], candidates[c, 2])
+        return _aps_in_blocks(similarity, queries[q, 2], candidates[c, 2], own=own)
 
     return _by_condition(queries, candidates, attributes, aps_of)
 
@@ -394,13 +444,37 @@ def random_map(queries: np.ndarray, candidates: np.ndarray, attributes: Attribut
     True
     """
 
-    def aps_of(condition: int, q: np.ndarray, c: np.ndarray) -> np.ndarray:
-        labels, counts = np.unique(candidates[c, 2], return_counts=True)
-        relevant = dict(zip(labels.tolist(), counts.tolist()))
-        r = [relevant.get(label, 0) for label in queries[q, 2].tolist()]
-        return expected_random_ap(len(c), np.array(r, int))
+    def aps_of(condition: int, q: np.ndarray, c: np.ndarray, own: np.ndarray) -> np.ndarray:
+        r = relevant_candidates(queries[q, 2], candidates[c, 2], own)
+        n = len(c) - np.bincount(own[:, 0], minlength=len(q))
+        aps = np.zeros(len(q))
+        for count in np.unique(n):
+            aps[n == count] = expected_random_ap(int(count), r[n == count])
+        return aps
 
     return _by_condition(queries, candidates, attributes, aps_of)
+
+
+def relevant_candidates(
+    query_labels: np.ndarray, candidate_labels: np.ndarray, own: np.ndarray
+) -> np.ndarray:
+    """Count each query's relevant candidates under one attribute, without those of its own image: (Q,).
+
+    own: (P, 2), see `own_pairs`.
+
+    >>> relevant_candidates(np.array([7, 2]), np.array([7, 2, 7]), np.array([[1, 1]])).tolist()
+    [2, 0]
+    """
+    labels, counts = np.unique(candidate_labels, return_counts=True)
+    relevant = dict(zip(labels.tolist(), counts.tolist()))
+    found = np.array([relevant.get(label, 0) for label in query_labels.tolist()], int)
+    return found - own_relevant(query_labels, candidate_labels, own)
+
+
+def own_relevant(query_labels: np.ndarray, candidate_labels: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Count each query's candidates that have its label and are its own image: (Q,). own: (P, 2)."""
+    query, candidate = own.T
+    return np.bincount(query[query_labels[query] == candidate_labels[candidate]], minlength=len(query_labels))
 
 
 def triplet_accuracy(d_ap: np.ndarray, d_an: np.ndarray) -> float:

@@ -22,8 +22,7 @@ def ranked(run, condition: int, top: int = TOP) -> tuple[np.ndarray, np.ndarray]
 
     A query's own image is none of its candidates.
     """
-    sides = run.split.queries, run.split.candidates
-    queries, candidates = (rows[rows[:, 1] == condition] for rows in sides)
+    queries, candidates = (rows[rows[:, 1] == condition] for rows in run.split.sides())
     embeddings = embed_rows(run.model, run.inputs, np.concatenate([queries, candidates]))
     similarity = embeddings[: len(queries)] @ embeddings[len(queries) :].T  # (Q, C)
     similarity[queries[:, :1] == candidates[None, :, 0]] = -np.inf

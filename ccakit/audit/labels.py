@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ccakit.attributes import Attributes
-from ccakit.data.findings import several_valued
+from ccakit.data.findings import answers, several_valued
 from ccakit.data.rows import distinct, read_all_values, read_labels
 from ccakit.data.split import SPLITS, Dataset, Split
 
@@ -90,10 +90,12 @@ def _ranked_facts(split: Split) -> dict:
         dict(zip(attributes.names, per_value(rows, attributes.sizes)))
         for rows in (split.queries, split.candidates)
     )
-    most = ceilings(queries, candidates)
+    unmatched = split.queries[answers(split)[0] == 0]
+    lost = dict(zip(attributes.names, np.bincount(unmatched[:, 1], minlength=len(attributes)).tolist()))
+    most = ceilings(queries, candidates, lost)
     for name, counts in facts["attributes"].items():
         counts |= {"queries": queries[name], "candidates": candidates[name]}
-        counts["unanswered"] = unanswered(queries[name], candidates[name])
+        counts["unanswered"] = lost[name]
         counts["ceiling"] = most["map_per_attribute"].get(name)
     label_file = Path(split.root) / f"label_{split.name}.txt"
     if label_file.is_file():
@@ -116,17 +118,20 @@ def unanswered(queries: list[int], candidates: list[int]) -> int:
     return sum(asked for asked, relevant in zip(queries, candidates) if not relevant)
 
 
-def ceilings(queries: dict[str, list[int]], candidates: dict[str, list[int]]) -> dict:
+def ceilings(
+    queries: dict[str, list[int]], candidates: dict[str, list[int]], lost: dict[str, int] | None = None
+) -> dict:
     """Compute the most that mAP can be, in percent: a query without a relevant candidate has AP 0.
 
-    queries, candidates: for each attribute, how many of them have each value. "map_per_attribute" is of the
-    attributes that have queries.
+    queries, candidates: for each attribute, how many of them have each value. lost: how many of its queries
+    have no relevant candidate, by default those of a value that no candidate has. "map_per_attribute" is of
+    the attributes that have queries.
 
     >>> ceilings({"tone": [2, 2], "size": [4]}, {"tone": [5, 0], "size": [9]})["map_per_attribute"]
     {'tone': 50.0, 'size': 100.0}
     """
     counts = {name: sum(asked) for name, asked in queries.items() if any(asked)}
-    lost = {name: unanswered(queries[name], candidates[name]) for name in counts}
+    lost = {name: lost[name] if lost else unanswered(queries[name], candidates[name]) for name in counts}
     each = {name: 100 * (1 - lost[name] / n) for name, n in counts.items()}
     total, lost_in_all = sum(counts.values()), sum(lost.values())
     means = {

@@ -142,6 +142,7 @@ def _results(saved: SavedModel, facts: dict, metrics: dict) -> dict:
         "parameters": sum(p.numel() for p in parameters),
         "shares_trunk": saved.model.shares_trunk,
         "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        **({"own_left_out": metrics["own_left_out"]} if metrics["own_left_out"] else {}),
         **{PER_ATTRIBUTE + name: value for name, value in metrics["map_per_attribute"].items()},
     }
 
@@ -205,4 +206,6 @@ def describe(row: dict) -> str:
     if row.get("map_weighted") is None:
         return f"{name}: {row['status']}"
     status = "" if row["status"] == "ok" else f" ({row['status']})"
+    if n := row.get("own_left_out"):
+        status += f" ({n} queries are candidates too: left out of their own rankings)"
     return f"{name}: weighted mAP {row['map_weighted']:.2f}{status}, {row['train_seconds']:.0f} s"

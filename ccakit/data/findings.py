@@ -9,11 +9,12 @@ import numpy as np
 from ccakit.data.rows import distinct
 from ccakit.data.split import Split
 from ccakit.data.text import count
+from ccakit.metrics import own_pairs, relevant_candidates
 
 
 def split_findings(split: Split) -> list[str]:
     """List every finding of a split, in words for people."""
-    checks = (_duplicate_paths, _duplicate_rows, _unlabelled, _several_values)
+    checks = (_duplicate_paths, _duplicate_rows, _unlabelled, _several_values, _own_candidates)
     return [f"{split.name}: {text}" for check in checks for text in check(split)] + value_findings(split)
 
 
@@ -47,11 +48,31 @@ def _several_values(split: Split) -> list[str]:
     return [f"{count(n, 'image has', 'images have')} several values of one attribute"] if n else []
 
 
+def answers(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Count each query's relevant candidates that are other images, and those that are its own: (Q,) each."""
+    queries, candidates = split.sides()
+    relevant, own = np.zeros((2, len(queries)), int)
+    for condition in range(len(split.attributes)):
+        q, c = (np.flatnonzero(rows[:, 1] == condition) for rows in (queries, candidates))
+        pairs = own_pairs(queries[q, 0], candidates[c, 0])
+        relevant[q] = relevant_candidates(queries[q, 2], candidates[c, 2], pairs)
+        own[q] = np.bincount(pairs[:, 0], minlength=len(q))
+    return relevant, own
+
+
+def _own_candidates(split: Split) -> list[str]:
+    """Count the queries that are candidates too, by number or path."""
+    n = 0 if split.queries is None else int((answers(split)[1] > 0).sum())
+    return (
+        [f"{n} of {len(split.queries)} queries are candidates too: left out of their own rankings"]
+        if n
+        else []
+    )
+
+
 def _unanswered(split: Split) -> list[str]:
     """Count the queries without any relevant candidate, whose AP is 0 whatever a model does."""
-    most = max(split.attributes.sizes)
-    queries, candidates = (rows[:, 1] * most + rows[:, 2] for rows in (split.queries, split.candidates))
-    answered = np.isin(queries, candidates)
+    answered = answers(split)[0] > 0
     n = int((~answered).sum())
     ceiling = f"their AP is 0 and overall mAP at most {100 * answered.mean():.2f}"
     return [f"{n} of {len(answered)} queries have no relevant candidate: {ceiling}"] if n else []

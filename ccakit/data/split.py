@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -61,6 +62,17 @@ class Split:
         if self.candidates is None or self.queries is None:
             raise ValueError(f"split {self.name!r} needs queries and candidates")
         return [self.candidates, self.queries]
+
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return queries and candidates, (Q, 3) and (C, 3), with a path's first number for each image.
+
+        A path that is listed twice is one image, so that a query's own image is known by its number.
+        """
+        paths = [posixpath.normpath(name) for name in self.filenames]
+        first = {path: image for image, path in reversed(list(enumerate(paths)))}
+        number = np.array([first[path] for path in paths], np.int64)
+        candidates, queries = (np.column_stack([number[rows[:, 0]], rows[:, 1:]]) for rows in self.tables())
+        return queries, candidates
 
     def path(self, image: int) -> Path:
         """Return the path of an image."""

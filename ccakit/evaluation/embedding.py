@@ -136,10 +136,12 @@ def readable(inputs) -> Split:
 def rank(model, inputs, *, batch_size: int = 64, progress: str | None = None) -> RetrievalResult:
     """Rank the split's candidates for each of its queries, under each condition.
 
-    Queries and candidates whose images are known to be unreadable are left out.
+    Queries and candidates whose images are known to be unreadable are left out, and a query's own image is
+    left out of its ranking.
     """
     split = readable(inputs)
-    rows = np.concatenate([split.queries, split.candidates])
+    sides = split.sides()
+    rows = np.concatenate(sides)
     embeddings = embed_rows(model, inputs, rows, batch_size=batch_size, progress=progress)
-    queries, candidates = np.split(embeddings, [len(split.queries)])
-    return retrieval_aps(split.queries, queries, split.candidates, candidates, split.attributes)
+    queries, candidates = np.split(embeddings, [len(sides[0])])
+    return retrieval_aps(sides[0], queries, sides[1], candidates, split.attributes)

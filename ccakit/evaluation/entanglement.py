@@ -167,6 +167,10 @@ def entanglement(
     reader, tasks = PROBES[probe], [Task.of(queries, candidates, c) for c in range(len(attributes))]
     labels = label_matrix(np.concatenate([queries, candidates]), len(embeddings), len(attributes))
     matrix, chance, known, findings = _read_all(reader, embeddings, tasks, attributes)
+    if own := sum(len(np.unique(task.own[:, 0])) for task in tasks):
+        findings.append(
+            f"{own} of {len(queries)} queries are candidates too, each left out of its own candidates"
+        )
     normalised = normalise(matrix, chance, known)
     matrices, pair_findings = _given_labels(reader, embeddings, tasks, labels, attributes)
     findings += pair_findings
@@ -185,8 +189,8 @@ def embed_split(run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     split = run.split
     if split.queries is None or split.candidates is None:
         raise ValueError(f"split {split.name!r} has no queries and candidates; use valid or test")
-    images, rows = np.unique(np.concatenate([split.queries, split.candidates])[:, 0], return_inverse=True)
-    queries, candidates = split.queries.copy(), split.candidates.copy()
+    queries, candidates = split.sides()
+    images, rows = np.unique(np.concatenate([queries, candidates])[:, 0], return_inverse=True)
     queries[:, 0], candidates[:, 0] = np.split(rows, [len(queries)])
     return embed_images(run.model, run.inputs, images), queries, candidates
 

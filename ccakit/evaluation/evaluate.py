@@ -33,7 +33,7 @@ def evaluate(run: Run, *, batch_size: int = 64, seed: int = 0) -> dict:
     result = rank(run.model, run.inputs, batch_size=batch_size, progress="ranking")
     split = readable(run.inputs)
     metrics = result.to_dict(seed=seed)
-    chance = random_map(split.queries, split.candidates, split.attributes).to_dict(repeats=1)
+    chance = random_map(*split.sides(), split.attributes).to_dict(repeats=1)
     metrics |= {f"random_{key}": chance[key] for key in ("map_weighted", "map_macro", "map_per_attribute")}
     metrics |= score_heatmaps(run, batch_size=batch_size, seed=seed)
     triplets = split_triplets(run.split)
@@ -87,6 +87,11 @@ def table(metrics: dict, title: str) -> str:
     if not pointing:
         rows = [row[: len(HEAD)] for row in rows]
     lines = [title, text_table(rows, rules=[len(rows) - 2])]
+    if n := metrics.get("own_left_out"):
+        total = sum(metrics["queries"].values())
+        lines.append(
+            f"own images: {n} of {total} queries are candidates too, and left out of their own rankings"
+        )
     if metrics.get("unreadable"):
         left_out = metrics["unreadable_left_out"]
         lines.append(

@@ -4,6 +4,9 @@
     knn     share of queries whose value the nearest candidates predict (k = 20, weighted by 1 / distance);
     linear  share of queries whose value a ridge classifier, fitted to the candidates, predicts.
 
+A query's own image is none of its candidates: `map` leaves it out of the ranking; for the other two, queries
+that are candidates too are read in FOLDS parts, each by a classifier that has not seen its part's images.
+
 Chance for the last two is to predict the candidates' most frequent value always. So every query counts the
 same, not every value, and the classifier's classes are not re-weighted.
 """
@@ -17,9 +20,11 @@ import numpy as np
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
-from ccakit.metrics import average_precisions
+from ccakit.metrics import average_precisions, own_pairs
 
 NEIGHBOURS = 20
+FOLDS = 5
+NONE = np.zeros((0, 2), int)
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,13 @@ class Task:
 
     def read(self, probe: Probe, space: np.ndarray) -> np.ndarray:
         """Score each query in one space (n, E): (q,)."""
-        return probe.read(space[self.query], self.query_labels, space[self.candidate], self.candidate_labels)
+        sides = space[self.query], self.query_labels, space[self.candidate], self.candidate_labels
+        return probe.read(*sides, self.own)
+
+    @property
+    def own(self) -> np.ndarray:
+        """The pairs of a query and a candidate that are the same image: (P, 2) positions."""
+        return own_pairs(self.query, self.candidate)
 
     def guess(self, probe: Probe, known: np.ndarray | None = None) -> np.ndarray:
         """Score each query, (q,), if only the label `known` (n,) of each image is known; None: nothing."""
@@ -54,7 +65,9 @@ class Task:
         values = max(self.query_labels.max(), self.candidate_labels.max()) + 1
         table = np.zeros((known_values, values), int)
         np.add.at(table, (c, self.candidate_labels), 1)  # candidates counted by both labels
-        return probe.guess(table, q, self.query_labels)
+        own = self.own
+        left_out = np.column_stack([own[:, 0], self.candidate_labels[own[:, 1]]])
+        return probe.guess(table, q, self.query_labels, left_out)
 
     def parts(self, known: np.ndarray) -> Iterator[Task]:
         """Yield a task for each value of the label `known`, (n,): its queries against its candidates."""
@@ -69,12 +82,14 @@ class Task:
 class Probe:
     """Two ways to score queries, 0..1: from a space, or from another label alone.
 
-    read: queries (q, E), their labels (q,), candidates (c, E), theirs (c,) -> (q,) scores.
-    guess: candidates counted by two labels (V_i, V_j), the queries' values of both, (q,) each -> (q,) scores.
+    read: queries (q, E), their labels (q,), candidates (c, E), theirs (c,), pairs of a query and a candidate
+    that are one image (P, 2) -> (q,) scores.
+    guess: candidates counted by two labels (V_i, V_j), the queries' values of both, (q,) each, pairs of a
+    query and the label of a candidate that is its own image (P, 2) -> (q,) scores.
     """
 
-    read: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-    guess: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    read: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    guess: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def expected_ap_of_two(n1, r1, n2, r2) -> np.ndarray:
@@ -100,19 +115,46 @@ def expected_ap_of_two(n1, r1, n2, r2) -> np.ndarray:
     return (first + r2 / np.maximum(n2, 1) * second) / np.maximum(r1 + r2, 1)
 
 
-def _guess_order(table: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _guess_order(table, known: np.ndarray, wanted: np.ndarray, own: np.ndarray = NONE) -> np.ndarray:
     """Compute E[AP] if candidates with the query's value of i come first; order is random otherwise."""
     n1, r1 = table.sum(axis=1)[known], table[known, wanted]
-    return expected_ap_of_two(n1, r1, table.sum() - n1, table.sum(axis=0)[wanted] - r1)
+    n2, r2 = table.sum() - n1, table.sum(axis=0)[wanted] - r1
+    query, label = own.T  # the own image has the query's value of i
+    left_out = [np.bincount(each, minlength=len(known)) for each in (query, query[label == wanted[query]])]
+    return expected_ap_of_two(n1 - left_out[0], r1 - left_out[1], n2, r2)
 
 
-def _guess_value(table: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _guess_value(table, known: np.ndarray, wanted: np.ndarray, own: np.ndarray = NONE) -> np.ndarray:
     """Score 1 if the query's value of j is the most frequent of candidates with its value of i, else 0.
 
     If no candidate has its value of i, of all candidates.
     """
-    counts = np.where(table.any(axis=1, keepdims=True), table, table.sum(axis=0))
-    return (counts.argmax(axis=1)[known] == wanted).astype(float)
+    counts, total = table[known], np.tile(table.sum(axis=0), (len(known), 1))  # (q, V_j)
+    for each in (counts, total):
+        np.subtract.at(each, tuple(own.T), 1)
+    counts = np.where(counts.any(axis=1, keepdims=True), counts, total)
+    return (counts.argmax(axis=1) == wanted).astype(float)
+
+
+def _read_order(queries, query_labels, candidates, candidate_labels, own) -> np.ndarray:
+    return average_precisions(queries, query_labels, candidates, candidate_labels, own=own)
+
+
+def _apart(read: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """Fit `read` to candidates without the queries' own images: a part of those queries at a time."""
+
+    def read_apart(queries, query_labels, candidates, candidate_labels, own) -> np.ndarray:
+        scores = np.zeros(len(queries))
+        parts = np.where(np.isin(np.arange(len(queries)), own[:, 0]), np.arange(len(queries)) % FOLDS, -1)
+        for part in np.unique(parts):
+            asked, kept = parts == part, np.ones(len(candidates), bool)
+            kept[own[asked[own[:, 0]], 1]] = False
+            if kept.any():
+                sides = queries[asked], query_labels[asked], candidates[kept], candidate_labels[kept]
+                scores[asked] = read(*sides)
+        return scores
+
+    return read_apart
 
 
 def _read_knn(queries, query_labels, candidates, candidate_labels) -> np.ndarray:
@@ -129,7 +171,7 @@ def _read_linear(queries, query_labels, candidates, candidate_labels) -> np.ndar
 
 
 PROBES = {
-    "map": Probe(average_precisions, _guess_order),
-    "knn": Probe(_read_knn, _guess_value),
-    "linear": Probe(_read_linear, _guess_value),
+    "map": Probe(_read_order, _guess_order),
+    "knn": Probe(_apart(_read_knn), _guess_value),
+    "linear": Probe(_apart(_read_linear), _guess_value),
 }

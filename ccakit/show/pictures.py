@@ -40,8 +40,12 @@ def spaces(run: Run, *, images: int = 1200, seed: int = 0, **options) -> Figure:
 
 
 def nearest(run: Run, query: np.ndarray, top: int) -> np.ndarray:
-    """Find the candidates' rows nearest to a query row (image, condition, label) in its space: (top, 3)."""
-    rows = run.split.candidates[run.split.candidates[:, 1] == query[1]]
+    """Find the candidates' rows nearest to a query row (image, condition, label) in its space: (top, 3).
+
+    query: one of `run.split.sides()`; its own image is none of its candidates.
+    """
+    candidates = run.split.sides()[1]
+    rows = candidates[(candidates[:, 1] == query[1]) & (candidates[:, 0] != query[0])]
     images = np.append(rows[:, 0], query[0])
     embeddings = embed_images(run.model, run.inputs, images)[:, query[1]]
     return rows[np.argsort(-(embeddings[:-1] @ embeddings[-1]), kind="stable")[:top]]
@@ -50,8 +54,9 @@ def nearest(run: Run, query: np.ndarray, top: int) -> np.ndarray:
 def rankings(run: Run, *, top: int = 3, seed: int = 0) -> Figure:
     """Draw Figure A2: for each attribute a random visible query and its `top` nearest candidates."""
     rng, queries = np.random.default_rng(seed), []
+    asked = run.split.sides()[0]
     for condition, values in enumerate(run.attributes.values):
-        rows = run.split.queries[run.split.queries[:, 1] == condition]
+        rows = asked[asked[:, 1] == condition]
         visible = rows[rows[:, 2] > 0] if values[0] == "Invisible" else rows
         rows = visible if len(visible) else rows
         if len(rows):

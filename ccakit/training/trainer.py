@@ -244,6 +244,7 @@ class Trainer:
             "best_epoch": progress.best_epoch,
             "collapsed": progress.collapsed,
             "unreadable": len(self.inputs.unreadable),
+            "findings": self.dataset.findings,
             **versions(),
         }
 

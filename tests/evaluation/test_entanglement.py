@@ -221,6 +221,28 @@ def test_the_oracle_falls_back_on_all_candidates_for_a_value_that_none_of_them_h
     np.testing.assert_allclose(PROBES["map"].guess(table, given, asked), expected)
 
 
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_query_that_is_a_candidate_does_not_read_its_own_label(probe):
+    """Spaces of noise tell nothing, although each image lies nearest to itself; chance is the same."""
+    labels, rng = independent(400), np.random.default_rng(0)
+    every = np.concatenate(rows_of(labels))
+    noise = unit(rng, 400, 3, 8)
+    result = entanglement(noise, every, every, THREE, probe)
+    np.testing.assert_allclose(result.matrix, np.tile(result.chance, (3, 1)), atol=0.09)
+    assert any(f"{len(every)} of {len(every)} queries are candidates too" in text for text in result.findings)
+    apart = entanglement(embed(labels, np.eye(3)), every, every, THREE, probe)
+    assert np.diag(apart.matrix) == pytest.approx(1, abs=0.02) and apart.score == pytest.approx(1, abs=0.06)
+
+
+def test_chance_leaves_the_own_image_out():
+    table, given, asked = np.array([[2, 1], [0, 3]]), np.array([0, 1]), np.array([0, 1])
+    own = np.array([[0, 0], [1, 1]])  # each query's own image is among the candidates
+    expected = [expected_ap_of_two(2, 1, 3, 0), expected_ap_of_two(2, 2, 3, 1)]
+    np.testing.assert_allclose(PROBES["map"].guess(table, given, asked, own), expected)
+    alone = np.array([[1, 0], [0, 3]])
+    assert PROBES["knn"].guess(alone, given, asked, own).tolist() == [0, 1]  # nobody else has its value of i
+
+
 def test_of_several_values_of_one_attribute_the_first_row_counts_for_the_label():
     labels = correlated()
     queries, candidates = rows_of(labels)

@@ -153,7 +153,7 @@ def test_retrieval_groups_rows_by_condition():
     rng = np.random.default_rng(2)
     attributes = Attributes.numbered({"sleeve": 3, "tone": 4, "never asked": 2})
     queries = np.stack([np.arange(40), rng.integers(0, 2, 40), rng.integers(0, 3, 40)], 1)
-    candidates = np.stack([np.arange(90), rng.integers(0, 2, 90), rng.integers(0, 3, 90)], 1)
+    candidates = np.stack([np.arange(40, 130), rng.integers(0, 2, 90), rng.integers(0, 3, 90)], 1)
     queries[0] = 0, 1, 3  # no candidate has it: AP 0, and it counts
     q, c = unit(rng, 40, 8), unit(rng, 90, 8)
     result = metrics.retrieval_aps(queries, q, candidates, c, attributes)
@@ -174,6 +174,56 @@ def test_retrieval_groups_rows_by_condition():
         metrics.retrieval_aps(queries, q[:39], candidates, c, attributes)
     with pytest.raises(ValueError, match=r"conditions 0\.\.1 of 1"):
         metrics.retrieval_aps(queries, q, candidates, c, Attributes.numbered({"sleeve": 3}))
+
+
+def own_rows(n=60, seed=4):
+    """Rows of one attribute: all images are queries, and candidates; every fifth candidate has two values."""
+    rng = np.random.default_rng(seed)
+    queries = np.stack([np.arange(n), np.zeros(n, int), rng.integers(0, 4, n)], 1)
+    queries[7, 2] = 5  # a value that no other image has
+    second = queries[::5].copy()
+    second[:, 2] = (second[:, 2] + 1) % 4
+    return queries, np.concatenate([queries, second])[rng.permutation(n + len(second))], rng
+
+
+ONE = Attributes.numbered({"tone": 6})
+
+
+@pytest.mark.parametrize("block_bytes", [metrics.BLOCK_BYTES, 3000])
+def test_a_query_does_not_find_its_own_image(block_bytes, monkeypatch):
+    queries, candidates, rng = own_rows()
+    monkeypatch.setattr(metrics.average_precisions, "__defaults__", (block_bytes, None))
+    e = rng.choice(np.float32([-0.25, 0.25]), (len(queries), 16))  # of length 1; sums are exact, so are ties
+    found = metrics.retrieval_aps(queries, e, candidates, e[candidates[:, 0]], ONE)
+    expected = []
+    for image, _, label in queries:
+        others = candidates[candidates[:, 0] != image]
+        expected.append(loop_ap(e[image] @ e[others[:, 0]].T, others[:, 2] == label))
+    np.testing.assert_allclose(found.aps[0], expected, atol=1e-12)
+    assert found.aps[0][7] == 0  # its only relevant candidate is itself
+    assert found.own_left_out == found.to_dict()["own_left_out"] == len(queries)
+
+
+def test_some_queries_that_are_candidates_move_no_other_query():
+    queries, candidates, rng = own_rows()
+    e = unit(rng, len(queries), 8)
+    apart = candidates[candidates[:, 0] >= 30]
+    before = metrics.retrieval_aps(queries[:30], e[:30], apart, e[apart[:, 0]], ONE)
+    assert before.own_left_out == 0
+    mixed = metrics.retrieval_aps(queries[:40], e[:40], apart, e[apart[:, 0]], ONE)
+    np.testing.assert_array_equal(mixed.aps[0][:30], before.aps[0])
+    assert mixed.own_left_out == 10
+
+
+def test_a_random_ranking_leaves_the_own_image_out_too():
+    queries, candidates, _ = own_rows()
+    expected = metrics.random_map(queries, candidates, ONE)
+    for row, (image, _, label) in enumerate(queries):
+        others = candidates[candidates[:, 0] != image]
+        exact_ap = metrics.expected_random_ap(len(others), int((others[:, 2] == label).sum()))
+        assert expected.aps[0][row] == pytest.approx(exact_ap)
+    drawn = [metrics.random_aps(queries, candidates, ONE, seed=seed).map_weighted for seed in range(100)]
+    assert np.mean(drawn) == pytest.approx(expected.map_weighted, abs=0.005)
 
 
 def test_bootstrap_intervals():
