@@ -23,7 +23,7 @@ from ccakit.models.tf_asen import TFASEN
 from ccakit.models.tf_csn import TFCSN
 from ccakit.models.triplet import MapTripletNetwork, TripletNetwork
 from ccakit.models.trunks.cnn import create_map_trunk, is_transformer
-from ccakit.models.trunks.frozen import FrozenStem, TrunkError
+from ccakit.models.trunks.frozen import FrozenStem, TrunkError, check_size
 from ccakit.models.trunks.lite import LITE
 from ccakit.models.trunks.vit import create_vit
 
@@ -169,7 +169,10 @@ def _with_local_trunk(cnn: FrozenStem, trunk: str, source: dict, freeze: str | i
     if crop != "image":
         return {**options, "crop": crop}
     name = options.get("local") or (LITE if trunk == LITE else LOCAL_TRUNK)
-    half = {**source, "weights": None, "image_size": 16 * cnn.grid_size[0] // 2}
+    side = cnn.image_size[0]
+    if name == LITE:
+        check_size("asen-pp, which halves the picture, on lite", (side, side), (32, 32))
+    half = {**source, "weights": None, "image_size": side // 2, "multiple_of": 8}
     return {**options, "crop": crop, "local": create_map_trunk(name, freeze=freeze, **half)}
 
 

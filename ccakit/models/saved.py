@@ -59,7 +59,10 @@ def load_model(folder: str | Path) -> SavedModel:
     tensors = load_tensors(folder / "model.safetensors", REMEDY)
     try:
         attributes, transform, recipe = _parse(description)
-        expected = create_on_meta(**recipe).state_dict()  # compared before anything is built
+        model = create_on_meta(**recipe)  # compared before anything is built
+        expected, size = model.state_dict(), model.trunk.image_size
+        if transform.size != size:
+            raise ValueError(f"its transform gives {transform.size} pixels, and its trunk takes {size}")
     except Exception as error:  # noqa: BLE001 - a wrong description fails in as many ways as there are models
         reason = f"KeyError: {error}" if isinstance(error, KeyError) else error
         raise DataError(folder / "model.json", f"does not describe a model ({reason})", REMEDY) from error

