@@ -15,7 +15,7 @@ from ccakit.show import style
 
 def draw() -> Figure:
     """Draw the model at the text's width; blue is computed once an image, orange again for each condition."""
-    canvas = shared.Canvas(shared.TEXT, 3.42, 6.5)
+    canvas = shared.Canvas(shared.TEXT, 3.42, 6.5, formulas=True)
     _embedding(canvas)
     _blocks(canvas)
     _token(canvas)

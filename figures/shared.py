@@ -156,11 +156,13 @@ def lettering(size: float = SMALL):
 
 
 class Canvas:
-    """A diagram: coordinates are inches from the lower left corner; those of a box are its centre."""
+    """A diagram: coordinates are inches from the lower left corner; those of a box are its centre.
 
-    def __init__(self, width: float, height: float, size: float = 7) -> None:
-        self.figure = plt.figure(figsize=(width, height))
-        plt.close(self.figure)
+    formulas: text between "$" is mathematics.
+    """
+
+    def __init__(self, width: float, height: float, size: float = 7, formulas: bool = False) -> None:
+        self.figure = style.new_figure(width, height, formulas, layout=None)
         self.ax = self.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
         self.ax.set_axis_off()
         self.size = size

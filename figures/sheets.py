@@ -116,7 +116,9 @@ def _columns(canvas: shared.Canvas, block: Block) -> list[float]:
     """Place columns by the widths of their cells: the first column's left edge, the others' right edges."""
 
     def width(text: str) -> float:
-        style = dict(fontsize=CELL, fontweight="bold" if text.startswith("**") else "normal")
+        style = dict(
+            fontsize=CELL, parse_math=False, fontweight="bold" if text.startswith("**") else "normal"
+        )
         drawn = canvas.ax.text(0, 0, text.strip("*"), **style)
         size = drawn.get_window_extent().width / canvas.figure.dpi
         drawn.remove()

@@ -15,6 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from ccakit.attributes import Attributes
+from ccakit.show.letters import LetterFigure
 
 # Paul Tol's "muted" scheme, distinct under any common colour blindness; ordered so that neighbours differ
 # most
@@ -62,10 +63,17 @@ def save(figure: Figure, path: str | Path, dpi: int = 120) -> Path:
     return path
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Make an empty figure, in inches; closed for pyplot, so that a notebook shows it once."""
-    figure = plt.figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+def new_figure(
+    width: float, height: float, formulas: bool = False, layout: str | None = "constrained"
+) -> Figure:
+    """Make an empty figure, in inches; closed for pyplot, so that a notebook shows it once.
+
+    Its text is drawn as it is written, unless `formulas` says that "$" begins mathematics.
+    """
+    options = dict(FigureClass=LetterFigure, formulas=formulas, layout=layout)
+    figure = plt.figure(figsize=(width, height), **options)
+    if layout == "constrained":
+        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     plt.close(figure)
     return figure
 
@@ -149,7 +157,8 @@ def _say(ax: Axes, flat: Sequence[bool], unknown: np.ndarray) -> None:
         lines.append(f"NaN: images {first} ({len(unknown)} in all)")
     for line in lines:
         log.warning("t-SNE of %s: %s", ax.get_title().replace("\n", " ") or "a space", line)
-    ax.text(0.02, 0.02, "\n".join(lines), transform=ax.transAxes, va="bottom", color=ink(WRONG))
+    if lines:
+        ax.text(0.02, 0.02, "\n".join(lines), transform=ax.transAxes, va="bottom", color=ink(WRONG))
 
 
 def _layout(points: np.ndarray, seed: int, perplexity: float | None, init: str) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -72,8 +71,7 @@ def marks(figure: Figure) -> list[str]:
 def exact_picture(picture: np.ndarray) -> Figure:
     """Draw a picture without borders, pixel for pixel at 110 dpi."""
     height, width = picture.shape[:2]
-    figure = plt.figure(figsize=(width / 110, height / 110))
-    plt.close(figure)
+    figure = style.new_figure(width / 110, height / 110, layout=None)
     axes = figure.add_axes([0, 0, 1, 1])
     axes.imshow(picture)
     axes.set_axis_off()

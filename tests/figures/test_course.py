@@ -5,7 +5,9 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from course import basics, benchmark, disentanglement, efficiency, heatmaps, retrieval
+import sheets
+from course import basics, benchmark, disentanglement, efficiency, heatmaps, retrieval, start
+from matplotlib.text import Text
 
 from ccakit.attributes import Attributes
 from ccakit.show import style
@@ -95,3 +97,13 @@ def test_a_collapsed_space_is_told_in_the_courses_drawings():
     one, two = disentanglement.condition_scatters({"a": spaces, "b": spaces[1:] * 2}, images, TWO).axes
     assert one.texts[0].get_text() == "1 of 2 spaces collapsed\nNaN: images 9 (1 in all)"
     assert two.texts[0].get_text() == "NaN: images 9 (1 in all)"
+
+
+def test_names_are_no_formulas():
+    figure = start.map_bars({"$0-$25": 50.0, "$$": 20.0}, {"$0-$25": 5.0, "$$": 5.0})
+    figure.draw_without_rendering()
+    assert [label.get_parse_math() for label in figure.axes[0].get_yticklabels()] == [False, False]
+    sheet = sheets.Sheet("$$", [sheets.Block("$a$", ["data set", "$0-$25"], [["$$", "**$1$**"]], ["$_$"])])
+    drawn = sheets.draw_sheet(sheet)
+    drawn.draw_without_rendering()
+    assert not any(text.get_parse_math() for text in drawn.findobj(Text) if "$" in text.get_text())
