@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
+from ccakit.benchmark.runs import settings_digest
 from ccakit.commands.demo import open_demo
 from ccakit.data.split import SPLITS
 from ccakit.evaluation.embedding import embed_images, rank
@@ -73,14 +74,14 @@ def compared(
     """Open a run of each system on the data of `base`, all trained in the same way.
 
     given: "NAME=FOLDER", runs that are taken as they are. The others are the benchmark's runs, if it has all
-    of them on the same data; else `base` for its own system, and the rest are trained once, with the settings
-    of `base`, into `folder`.
+    of them on the same data; else `base` for its own system, and the rest are trained once for the settings
+    and the data of `base`, by whose digest they are kept in `folder`.
     """
     folders = {name: Path(path) for name, path in (word.split("=", 1) for word in given)}
     kept = {name: benchmark / f"{name}-0" for name in names if name not in folders}
     if all(_is_of(path, base) for path in kept.values()):
         folders |= kept
-    folder = folder or project_folder() / "runs/figures/systems" / base.folder.name
+    folder = folder or project_folder() / "runs/figures/systems"
     return [_run_of(name, base, folders.get(name), folder) for name in names]
 
 
@@ -96,12 +97,12 @@ def _run_of(name: str, base: Run, given: Path | None, folder: Path) -> Run:
         return run_or_demo(given)
     if name == base.system:
         return base
-    out = folder / name
+    settings = from_dict(TrainConfig, json.loads((base.folder / "config.json").read_text("utf-8")))
+    settings = replace(settings, model=name, data=base.dataset.root)
+    out = folder / f"{name}-{settings_digest(settings, base.dataset)}"
     if not (out / "train.json").exists():
         print(f"training {name} with the settings of {base.folder}, into {out}", flush=True)
-        settings = from_dict(TrainConfig, json.loads((base.folder / "config.json").read_text("utf-8")))
-        started = (out / "config.json").exists()
-        train(replace(settings, model=name, out=out, data=base.dataset.root, resume=started), quiet=True)
+        train(replace(settings, out=out, resume=(out / "config.json").exists()), quiet=True)
     return run_or_demo(out)
 
 

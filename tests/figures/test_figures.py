@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,7 +17,11 @@ from places import ROOT
 
 from ccakit.audit.paper import audit_paper
 from ccakit.commands import demo
+from ccakit.data.layout import read_dataset
+from ccakit.disk import write_json
+from ccakit.settings import to_dict
 from ccakit.show import style
+from ccakit.training.config import TrainConfig
 
 sys.path.insert(0, str(ROOT / "figures"))
 import shared  # noqa: E402
@@ -236,6 +241,35 @@ def test_systems_are_trained_once_and_alike(run, runs):
     ours, theirs = (json.loads((r.folder / "config.json").read_text()) for r in (run, runs["asen"]))
     assert {k for k in ours if ours[k] != theirs[k]} <= {"model", "out"}
     assert runs["cca-type2"] is run
+
+
+def test_compared_systems_belong_to_settings_and_data_and_not_to_a_folders_name(draw, tmp_path, monkeypatch):
+    trained = []
+
+    def train(settings, **_):
+        settings.out.mkdir(parents=True)
+        (settings.out / "train.json").write_text("{}")
+        trained.append(settings)
+
+    def asen_of(folder, root, **changes):
+        """Where ASEN is kept for a run with these settings and data."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "config.json", to_dict(TrainConfig(data=root, out=folder, **changes)))
+        base = SimpleNamespace(folder=folder, system="cca-type2", dataset=read_dataset(root))
+        (out,) = shared.compared(["asen"], base, folder=tmp_path / "systems", benchmark=tmp_path)
+        return out
+
+    monkeypatch.setattr(shared, "train", train)
+    monkeypatch.setattr(shared, "run_or_demo", lambda out: out)
+    data, other = draw(20, 10, 10), draw(20, 10, 10, seed=1)
+    first = asen_of(tmp_path / "a/run", data)
+    assert asen_of(tmp_path / "b/run", data, seed=1) != first  # other settings, the same name
+    assert asen_of(tmp_path / "c/run", other) != first  # other data
+    assert asen_of(tmp_path / "a/run", data, lr=0.01) != first  # trained again in the same folder
+    assert len(trained) == 4 and {each.model for each in trained} == {"asen"}
+    moved = draw(20, 10, 10)
+    assert asen_of(tmp_path / "renamed", moved, workers=2) == first  # the same run, under another name
+    assert len(trained) == 4
 
 
 ROW = {
