@@ -51,7 +51,8 @@ def draw(run=None, images: int = 5, seed: int = 0) -> Figure:
 
 def main(argv=None):
     given = shared.arguments(__doc__, argv, shared.RUN, ("--images", dict(type=int, default=5)))
-    return shared.write(draw(shared.run_or_demo(given.run), given.images), "figure4", given.out)
+    run = shared.run_or_demo(given.run)
+    return shared.write(draw(run, given.images), "figure4", given.out, run)
 
 
 if __name__ == "__main__":

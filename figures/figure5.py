@@ -60,7 +60,7 @@ def main(argv=None):
         runs = [base, shared.run_or_demo(given.other)]
     else:
         runs = [base] if given.alone else shared.compared([base.system, "triplet"], base)
-    return shared.write(draw(runs, given.points), "figure5", given.out)
+    return shared.write(draw(runs, given.points), "figure5", given.out, *runs)
 
 
 if __name__ == "__main__":

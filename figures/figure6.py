@@ -48,7 +48,7 @@ def main(argv=None):
         __doc__, argv, shared.RUN, shared.RUNS, ("--points", dict(type=int, default=250))
     )
     runs = shared.compared(SYSTEMS, shared.run_or_demo(given.run), given.runs)
-    return shared.write(draw(runs, points=given.points), "figure6", given.out)
+    return shared.write(draw(runs, points=given.points), "figure6", given.out, *runs)
 
 
 if __name__ == "__main__":

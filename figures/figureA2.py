@@ -97,7 +97,8 @@ def _level(axes) -> None:
 
 def main(argv=None):
     given = shared.arguments(__doc__, argv, shared.RUN, ("--seed", dict(type=int, default=0)))
-    return shared.write(draw(shared.run_or_demo(given.run), given.seed), "figureA2", given.out)
+    run = shared.run_or_demo(given.run)
+    return shared.write(draw(run, given.seed), "figureA2", given.out, run)
 
 
 if __name__ == "__main__":

@@ -41,8 +41,8 @@ def main(argv=None):
     given = shared.arguments(__doc__, argv, shared.RUN, ("--points", dict(type=int, default=250)))
     run = shared.run_or_demo(given.run)
     return [
-        *shared.write(draw(run, given.points), "figureA3", given.out),
-        *shared.write(matrix(run), "figureA3_matrix", given.out),
+        *shared.write(draw(run, given.points), "figureA3", given.out, run),
+        *shared.write(matrix(run), "figureA3_matrix", given.out, run),
     ]
 
 

@@ -23,11 +23,11 @@ from ccakit.benchmark.runs import settings_digest
 from ccakit.commands.demo import open_demo
 from ccakit.data.split import SPLITS
 from ccakit.evaluation.embedding import embed_images, rank
+from ccakit.evaluation.provenance import data_facts
 from ccakit.evaluation.run import Run, open_run, project_folder
 from ccakit.settings import from_dict
 from ccakit.show import style
 from ccakit.training.config import TrainConfig
-from ccakit.training.run_folder import data_facts
 from ccakit.training.trainer import train
 
 COLUMN, TEXT = 3.3, 7.0  # inches: one column, and the text's width
@@ -51,8 +51,12 @@ POINTS = ("--points", dict(type=int, default=150, help="images a space, for t-SN
 RUNS = ("--runs", dict(nargs="*", default=[], metavar="NAME=FOLDER", help="runs of compared systems"))
 
 
-def write(figure: Figure, name: str, out: Path) -> list[Path]:
-    """Write NAME.png (300 dpi) and NAME.pdf (with real fonts) to `out`; print and return the paths."""
+def write(figure: Figure, name: str, out: Path, *runs: Run) -> list[Path]:
+    """Write NAME.png (300 dpi) and NAME.pdf (with real fonts) to `out`; print and return the paths.
+
+    runs: those that the figure shows; what is to be known of their data is written under it.
+    """
+    style.remark(figure, [f"{run.title}: {text}" for run in runs for text in run.remarks])
     with plt.rc_context({"pdf.fonttype": 42}):
         paths = [style.save(figure, out / f"{name}.{kind}", dpi=300) for kind in ("png", "pdf")]
     print(*paths, sep="\n")

@@ -29,11 +29,12 @@ from ccakit.data.split import SPLITS, Dataset
 from ccakit.disk import write_json
 from ccakit.errors import DataError
 from ccakit.evaluation.evaluate import evaluate
+from ccakit.evaluation.provenance import data_facts
 from ccakit.evaluation.run import Run
 from ccakit.models.saved import SavedModel
 from ccakit.settings import to_dict
 from ccakit.training.config import TrainConfig
-from ccakit.training.run_folder import data_facts, versions
+from ccakit.training.run_folder import versions
 from ccakit.training.trainer import Trainer, train
 
 log = logging.getLogger("ccakit")

@@ -32,11 +32,14 @@ def run(config: Config) -> dict:
         "shape": list(embeddings.shape),
         "conditions": list(opened.attributes.names),
         "file": str(out),
+        "data": opened.data,
         "unreadable": inputs.report(),
     }
     if processes.is_main():
         save_embeddings(out, embeddings, {**facts, "filenames": opened.split.filenames})
     print(f"{embeddings.shape[0]} images x {embeddings.shape[1]} spaces x {embeddings.shape[2]} in {out}")
+    for remark in opened.remarks:
+        print(f"data: {remark}")
     if inputs.unreadable:
         lists = out.with_suffix(".json")
         print(f"unreadable: {len(inputs.unreadable)} images, whose embeddings are NaN; listed in {lists}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -31,6 +32,7 @@ def run(config: Config) -> dict:
     ONNX files that an earlier export left there are removed, as they may be of another model.
     """
     from ccakit.disk import write_text
+    from ccakit.hub.model_card import read_run_facts
     from ccakit.hub.onnx import PARTS, export_onnx
     from ccakit.hub.pretrained import PretrainedModel, refuse_run
 
@@ -48,6 +50,8 @@ def run(config: Config) -> dict:
         write_text(card, text)
     elif not had_card:
         card.unlink()
+    for remark in read_run_facts(config.run).remarks:
+        print(f"note: {remark}", file=sys.stderr)
     system, conditions = model.saved.recipe["name"], list(model.conditions)
     differences = "".join(f"; {part}.onnx differs from torch by {value:.1e}" for part, value in onnx.items())
     print(f"{system} with {len(conditions)} conditions in {config.out}{differences}")

@@ -8,6 +8,7 @@ from ccakit.data.images import image_size
 from ccakit.data.triplet_lists import split_triplets
 from ccakit.evaluation.embedding import attention_maps, rank, readable
 from ccakit.evaluation.pointing import pointing_scores
+from ccakit.evaluation.provenance import remarks
 from ccakit.evaluation.run import Run
 from ccakit.evaluation.triplets import evaluate_triplets, score_row
 from ccakit.metrics import random_map
@@ -44,6 +45,7 @@ def evaluate(run: Run, *, batch_size: int = 64, seed: int = 0) -> dict:
     unreadable = run.inputs.report()
     return {
         **metrics,
+        "data": run.data,
         "unreadable": len(unreadable),
         "unreadable_left_out": {s: len(getattr(run.split, s)) - len(getattr(split, s)) for s in sides},
         "unreadable_images": unreadable,
@@ -87,6 +89,7 @@ def table(metrics: dict, title: str) -> str:
     if not pointing:
         rows = [row[: len(HEAD)] for row in rows]
     lines = [title, text_table(rows, rules=[len(rows) - 2])]
+    lines += [f"data: {text}" for text in remarks(metrics["data"])] if "data" in metrics else []
     if n := metrics.get("own_left_out"):
         total = sum(metrics["queries"].values())
         lines.append(

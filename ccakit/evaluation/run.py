@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from ccakit import processes
 from ccakit.attributes import Attributes
 from ccakit.data.drawn import redraw
 from ccakit.data.images import read_image
@@ -16,10 +19,12 @@ from ccakit.data.layout import read_dataset
 from ccakit.data.split import Dataset, Split
 from ccakit.disk import read_json
 from ccakit.errors import DataError
+from ccakit.evaluation.provenance import compare_data, remarks
 from ccakit.models.base import ConditionalModel
 from ccakit.models.registry import model_info
 from ccakit.models.saved import SavedModel, load_model
 
+log = logging.getLogger("ccakit")
 SHARP = 256  # pixels of drawn garments in figures
 
 
@@ -63,9 +68,21 @@ class Run:
 
     @property
     def metrics(self) -> dict:
-        """The content of the folder's metrics.json, which `ccakit demo` writes; empty without it."""
+        """The content of the folder's metrics.json, which `ccakit demo` writes; empty without it, or where it
+        is of other data."""
         file = self.folder / "metrics.json"
-        return read_json(file, "Delete it.") if file.exists() else {}
+        metrics = read_json(file, "Delete it.") if file.exists() else {}
+        return metrics if metrics.get("data", self.data) == self.data else {}
+
+    @cached_property
+    def data(self) -> dict:
+        """How the split compares with the data that the run was trained on: see `compare_data`."""
+        return compare_data(self.folder, self.split, self.dataset, self.attributes)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is to be known of results on this split: other data, images of the run's training."""
+        return remarks(self.data)
 
     def picture(self, image: int) -> np.ndarray:
         """Read an image of the split, uint8 RGB (H, W, 3); drawn garments are drawn again, at 256 pixels."""
@@ -81,7 +98,7 @@ class Run:
         inputs = inputs_for(
             self.model, dataset[split], self.saved.transform, cache=self.inputs.cached, progress=progress
         )
-        return replace(self, dataset=dataset, inputs=inputs)
+        return _remarked(replace(self, dataset=dataset, inputs=inputs))
 
 
 def open_run(
@@ -96,10 +113,10 @@ def open_run(
     """Open a trained model on a split of its data.
 
     folder: of a run, or any folder with model.safetensors and model.json. data: the data set's folder; by
-    default config.json names it, relative to the working folder or else to the project's. splits: the splits
-    to read, by default `split` alone. skip_unreadable: leave out images that cannot be read, instead of an
-    error. DataError names the file that is missing or does not fit; ValueError if the data have other
-    attributes.
+    default config.json names it, relative to the working folder, to the project's, or to one above the run.
+    splits: the splits to read, by default `split` alone. skip_unreadable: leave out images that cannot be
+    read, instead of an error. DataError names the file that is missing or does not fit; ValueError if the
+    data have other attributes. A warning where the data are not those of the run's training (`Run.remarks`).
     """
     folder = Path(folder)
     saved = load_model(folder)
@@ -107,7 +124,7 @@ def open_run(
     settings = read_json(config, "Give the data set with --data.") if data is None or config.exists() else {}
     if data is None and "data" not in settings:
         raise DataError(config, "names no data set", "Give it with --data.")
-    dataset = read_dataset(_found(Path(data or settings["data"])), splits=splits or (split,))
+    dataset = read_dataset(data or find_data(config, settings["data"]), splits=splits or (split,))
     if dataset.attributes.names != saved.attributes.names:
         raise ValueError(
             f"{folder} was trained on {', '.join(saved.attributes.names)}; "
@@ -116,13 +133,26 @@ def open_run(
     options = dict(
         cache=settings.get("cache", False), max_unreadable=float(skip_unreadable), progress=progress
     )
-    return Run(folder, saved, dataset, inputs_for(saved.model, dataset[split], saved.transform, **options))
+    inputs = inputs_for(saved.model, dataset[split], saved.transform, **options)
+    return _remarked(Run(folder, saved, dataset, inputs))
 
 
-def _found(data: Path) -> Path:
-    """Find the data's folder: as it is named, or, if only that exists, in the project's folder."""
-    elsewhere = project_folder() / data
-    return elsewhere if elsewhere.exists() and not data.exists() else data
+def _remarked(run: Run) -> Run:
+    """Log the run's remarks, in the main process."""
+    if run.remarks and processes.is_main():
+        log.warning("%s on %s: %s", run.folder, run.dataset.root, "; ".join(run.remarks))
+    return run
+
+
+def find_data(config: Path, name: str) -> Path:
+    """Find the data set that a run's config.json names; DataError where it is not here."""
+    above = [folder for path in (config.absolute(), config.resolve()) for folder in path.parents]
+    places = [Path(name).expanduser(), *(folder / name for folder in (project_folder(), *above))]
+    for place in places:
+        if place.is_dir():
+            return place
+    problem = f"names the data set {name}, which is not in this folder, the project's, or one above the run"
+    raise DataError(config, problem, "Give it with --data.")
 
 
 def project_folder() -> Path:

@@ -12,9 +12,11 @@ from pathlib import Path
 import timm
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ccakit.data.meta import read_meta
+from ccakit.data.layout import read_dataset
 from ccakit.disk import read_json
 from ccakit.errors import DataError
+from ccakit.evaluation.provenance import data_record, differences, remarks
+from ccakit.evaluation.run import find_data
 from ccakit.models.base import ConditionalModel
 from ccakit.models.registry import model_info
 from ccakit.models.saved import SavedModel
@@ -33,7 +35,8 @@ class RunFacts:
     """The facts that the files of a run's folder give; a fact is empty where its file is missing.
 
     config: the settings of `ccakit train`. data: name, counts and digest. about: ABOUT of the data's
-    meta.json. metrics: by (data set, split).
+    meta.json, if the data are still the same. metrics: by (data set, split), of the run's data alone.
+    remarks: what is to be known of them, in words.
     """
 
     config: dict = field(default_factory=dict)
@@ -42,6 +45,7 @@ class RunFacts:
     versions: dict = field(default_factory=dict)
     about: dict = field(default_factory=dict)
     metrics: dict[tuple[str, str], dict] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def drawn(self) -> bool:
@@ -58,14 +62,36 @@ def read_run_facts(folder: Path | None) -> RunFacts:
     if "budget" not in run.config:  # the config.json of an exported model, not of a run
         run.config = {}
     with suppress(KeyError, TypeError, DataError):  # no run, or its data are no longer there
-        run.about = read_meta(Path(run.config["data"])).about
+        run.about = _about(run, folder / "config.json")
     for file in sorted(folder.glob("metrics*.json")):
         metrics = read_json(file, REMEDY)
-        words = file.stem.removeprefix("metrics").removeprefix("_").rsplit("_", 1)
-        data, split = words if len(words) == 2 else (run.data.get("name", "data"), "test")  # the demo's
         if "map_weighted" in metrics:
-            run.metrics.setdefault((data, split), metrics)
+            _add_metrics(run, file, metrics)
     return run
+
+
+def _about(run: RunFacts, config: Path) -> dict:
+    """Read ABOUT of the run's data; empty, with a remark, where other data are in their place now."""
+    dataset = read_dataset(find_data(config, run.config["data"]))
+    before = {"lists": {}, **run.data}
+    known = [split for split in dataset.splits if split in before["lists"]]
+    if run.data and (differ := differences(before, data_record(dataset), known)):
+        run.remarks.append(f"the run's data have changed since it was trained: {'; '.join(differ)}")
+        return {}
+    return dataset.about
+
+
+def _add_metrics(run: RunFacts, file: Path, metrics: dict) -> None:
+    """Add the metrics of a file, if they are of the run's data; else a remark."""
+    words = file.name.removesuffix(".json").removeprefix("metrics").removeprefix("_").rsplit("_", 1)
+    own = run.data.get("name", "data")
+    name, split = words if len(words) == 2 else (own, "test")  # the demo's
+    found = {"name": name, "split": split, "same": None, "trained_on": None, **metrics.get("data", {})}
+    if found["same"] is False or (found["same"] is None and run.data and found["name"] != own):
+        run.remarks.append(f"{file.name} is of other data than the run's, and not shown")
+        return
+    run.metrics.setdefault((found["name"], found["split"]), metrics)
+    run.remarks += [f"{file.name}: {text}" for text in remarks(found)]
 
 
 def train_command(config: dict) -> str:

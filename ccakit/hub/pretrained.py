@@ -25,6 +25,7 @@ from torch import Tensor
 from ccakit.data.images import read_image
 from ccakit.disk import write_json
 from ccakit.errors import DataError, first_line
+from ccakit.evaluation.provenance import read_record
 from ccakit.hub.model_card import model_card
 from ccakit.models.base import ConditionalModel
 from ccakit.models.saved import SavedModel, load_model, save_model
@@ -170,6 +171,7 @@ class PretrainedModel(ModelHubMixin):
         save_model(save_directory, self.saved)
         system, conditions = self.saved.recipe["name"], list(self.conditions)
         facts = {"library_name": "ccakit", "system": system, "conditions": conditions}
+        facts["trained_on"] = read_record(self.folder) if self.folder else {}
         write_json(save_directory / "config.json", facts)  # by which the hub counts downloads
 
     @classmethod

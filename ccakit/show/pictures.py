@@ -9,6 +9,7 @@ from ccakit.data.split import Split
 from ccakit.evaluation.embedding import attention_maps, embed_images
 from ccakit.evaluation.run import Run
 from ccakit.show import plots
+from ccakit.show.style import remark
 
 
 def pick_images(split: Split, count: int, seed: int = 0) -> np.ndarray:
@@ -29,14 +30,16 @@ def heatmaps(run: Run, images: np.ndarray, **options) -> Figure:
     shown = [run.picture(image) for image in images]
     maps, labels = attention_maps(run.model, run.inputs, images), run.split.label_matrix()[images]
     options = {"image_ids": images, "transform": run.saved.transform, **options}
-    return plots.heatmap_grid(shown, maps, run.attributes, run.split.regions, labels, **options)
+    figure = plots.heatmap_grid(shown, maps, run.attributes, run.split.regions, labels, **options)
+    return remark(figure, run.remarks)
 
 
 def spaces(run: Run, *, images: int = 1200, seed: int = 0, **options) -> Figure:
     """Draw Figure 5 for at most `images` random images: all spaces in the middle, each alone around it."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(run.split.filenames))[:images])
     embeddings, labels = embed_images(run.model, run.inputs, chosen), run.split.label_matrix()[chosen]
-    return plots.tsne_spaces(embeddings, labels, run.attributes, seed, image_ids=chosen, **options)
+    figure = plots.tsne_spaces(embeddings, labels, run.attributes, seed, image_ids=chosen, **options)
+    return remark(figure, run.remarks)
 
 
 def nearest(run: Run, query: np.ndarray, top: int) -> np.ndarray:
@@ -62,4 +65,5 @@ def rankings(run: Run, *, top: int = 3, seed: int = 0) -> Figure:
         if len(rows):
             queries.append(rows[rng.integers(len(rows))])
     found = [nearest(run, query, top) for query in queries]
-    return plots.ranking_grid(run.picture, np.array(queries), found, run.attributes)
+    figure = plots.ranking_grid(run.picture, np.array(queries), found, run.attributes)
+    return remark(figure, run.remarks)

@@ -55,6 +55,14 @@ def value_colors(n: int) -> list[str]:
     return sns.color_palette("colorblind" if n <= 10 else "viridis", n).as_hex()
 
 
+def remark(figure: Figure, remarks: Sequence[str]) -> Figure:
+    """Write under a figure what is to be known of it, such as `Run.remarks`; return the figure."""
+    if remarks:
+        text = textwrap.fill("; ".join(remarks), int(16 * figure.get_figwidth()))
+        figure.supxlabel(text, fontsize=7, color=WRONG, fontweight="bold", parse_math=False)
+    return figure
+
+
 def save(figure: Figure, path: str | Path, dpi: int = 120) -> Path:
     """Write the figure as PNG or PDF, by the file's ending; make its folder; return the path."""
     path = Path(path)

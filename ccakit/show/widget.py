@@ -64,7 +64,9 @@ class ConditionSwitcher(widgets.VBox):
         candidates = Candidates(embed_images(run.model, run.inputs), run.picture)
         shown, labels = [run.picture(image) for image in images], run.split.label_matrix()
         arguments = run.model, shown, run.saved.transform, run.attributes, run.split.regions, images
-        return cls(*arguments, candidates=candidates, labels=labels, **options)
+        switcher = cls(*arguments, candidates=candidates, labels=labels, **options)
+        switcher.remark.value = "<br>".join(html.escape(text) for text in run.remarks)
+        return switcher
 
     # ---- parts
 
@@ -84,12 +86,12 @@ class ConditionSwitcher(widgets.VBox):
         self.outlined = widgets.Checkbox(True, description=text, indent=False, layout={"width": "260px"})
 
     def _make_views(self, width: int) -> None:
-        self.css, self.message, self.note, self.near_title = (widgets.HTML() for _ in range(4))
+        self.css, self.message, self.note, self.near_title, self.remark = (widgets.HTML() for _ in range(5))
         self.picture = widgets.Image(format="png", layout={"width": f"{width}px"})
         self.picture.add_class("cca-picture")
         self.near_pictures = [widgets.Image(format="jpeg", layout={"width": "104px"}) for _ in range(TOP)]
         self.near_texts = [widgets.HTML(layout={"width": "104px"}) for _ in range(TOP)]
-        for view in (self.message, self.note, self.near_title, *self.near_texts):
+        for view in (self.message, self.remark, self.note, self.near_title, *self.near_texts):
             view.add_class("cca-text")
         for view in self.near_pictures:
             view.add_class("cca-near")
@@ -112,7 +114,7 @@ class ConditionSwitcher(widgets.VBox):
             row.add_class("cca-wrap")
         right = widgets.VBox([*rows, self.near], layout={"flex": "1 1 420px", "min_width": "300px"})
         left = widgets.VBox([self.picture, self.note], layout={"margin": "0 16px 0 0"})
-        return [self.css, self.gallery, self.message, widgets.HBox([left, right], layout=wrap)]
+        return [self.css, self.gallery, self.message, self.remark, widgets.HBox([left, right], layout=wrap)]
 
     def _thumb(self, index: int) -> widgets.Button:
         tooltip = "your own picture" if index == self.engine.own else f"picture {index + 1}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import logging
 import os
@@ -14,9 +13,10 @@ from pathlib import Path
 
 import torch
 
-from ccakit.data.split import Dataset, Split
-from ccakit.disk import named, read_json, write_json, write_text, writing
+from ccakit.data.split import Dataset
+from ccakit.disk import named, read_json, write_json, write_lines, write_text, writing
 from ccakit.errors import DataError
+from ccakit.evaluation.provenance import TRAIN_IMAGES, data_record, differences
 from ccakit.settings import to_dict
 from ccakit.training.checkpoints import newest_first, remove_leftovers
 from ccakit.training.config import TrainConfig
@@ -39,7 +39,7 @@ def open_folder(out: Path, config: TrainConfig, dataset: Dataset) -> bool:
     themselves.
     """
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-    begun, data = (out / "config.json").exists(), {**data_facts(dataset), "lists": _list_digests(dataset)}
+    begun, data = (out / "config.json").exists(), data_record(dataset)
     if begun and not (config.resume or restarted):
         remedy = "Resume it with --resume, choose another --out, or delete it."
         raise DataError(out, "already holds a run", remedy)
@@ -54,6 +54,8 @@ def open_folder(out: Path, config: TrainConfig, dataset: Dataset) -> bool:
         write_json(out / "versions.json", versions())
         write_json(out / "data.json", data)
         write_json(out / "config.json", to_dict(config))
+    if not begun or not (out / TRAIN_IMAGES).exists():
+        write_lines(out / TRAIN_IMAGES, dataset["train"].filenames)
     return begun
 
 
@@ -74,16 +76,7 @@ def _check_data(file: Path, now: dict) -> None:
     before = {"lists": now["lists"], **before}  # earlier versions did not write them
     if before == now:
         return
-    differ = []
-    if before.get("name") != now["name"]:
-        differ.append(f"its name was {before.get('name')}, now {now['name']}")
-    images, lists = (before[k] if isinstance(before.get(k), dict) else {} for k in ("images", "lists"))
-    for split in {**images, **now["images"]}:
-        was, is_now = images.get(split, 0), now["images"].get(split, 0)
-        if was != is_now:
-            differ.append(f"{split} had {was} images, now {is_now}")
-        elif lists.get(split) != now["lists"].get(split):
-            differ.append(f"{split} has other files, labels, queries or candidates")
+    differ = differences(before, now, {**before.get("images", {}), **now["images"]})
     problem = f"is of other data than --data: {'; '.join(differ) or 'other attributes or values'}"
     raise DataError(file, problem, "Use the same data set.")
 
@@ -115,30 +108,6 @@ def add_row(out: Path, row: dict) -> None:
     """Append a line to log.csv."""
     with named(out / "log.csv"), open(out / "log.csv", "a", encoding="utf-8", newline="") as file:
         csv.DictWriter(file, COLUMNS).writerow({k: round(v, 6) for k, v in row.items()})
-
-
-def data_facts(dataset: Dataset) -> dict:
-    """Describe a data set, wherever it lies: its name, image counts, and a digest of lists and labels."""
-    digest = hashlib.sha256(repr(dataset.attributes).encode())
-    for split in dataset.splits.values():
-        digest.update("\n".join(split.filenames).encode() + split.labels.tobytes())
-    counts = {name: len(split.filenames) for name, split in dataset.splits.items()}
-    return {"name": dataset.name, "images": counts, "digest": digest.hexdigest()[:16]}
-
-
-def _list_digests(dataset: Dataset) -> dict[str, str]:
-    """Digest what training and validation take from each split, queries and candidates too.
-
-    This is apart from `data_facts`, as finished benchmarks are recognised by its digest.
-    """
-
-    def digest(split: Split) -> str:
-        found = hashlib.sha256("\n".join(split.filenames).encode())
-        for rows in (split.labels, split.queries, split.candidates):
-            found.update(b"none" if rows is None else repr(rows.shape).encode() + rows.tobytes())
-        return found.hexdigest()[:16]
-
-    return {name: digest(split) for name, split in dataset.splits.items()}
 
 
 def versions() -> dict:
