@@ -64,7 +64,7 @@ def average_precisions(
     queries, in about `block_bytes` of memory (at least one query's row).
 
     In: queries (Q, E) and candidates (C, E), L2-normalised; their labels (Q,) and (C,). own: (P, 2) pairs of
-    a query and a candidate that are the same image, as `own_pairs` finds them; by default none. Out: (Q,)
+    a query and a candidate that are the same image, as `equal_pairs` finds them; by default none. Out: (Q,)
     float64.
     Raises ValueError if the shapes disagree, or a row does not have length 1 (also if it holds NaN).
 
@@ -83,19 +83,18 @@ def average_precisions(
     return _aps_in_blocks(similarity, query_labels, candidate_labels, block_bytes, own)
 
 
-def own_pairs(query_images: np.ndarray, candidate_images: np.ndarray) -> np.ndarray:
-    """Find the queries (Q,) and candidates (C,) that are the same image: (P, 2) positions, by query.
+def equal_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Find all equal entries of two arrays (M,) and (N,): (P, 2) positions in them, by the first.
 
-    >>> own_pairs(np.array([5, 8, 6]), np.array([6, 7, 5, 6])).tolist()
+    >>> equal_pairs(np.array([5, 8, 6]), np.array([6, 7, 5, 6])).tolist()
     [[0, 2], [2, 0], [2, 3]]
     """
-    order = np.argsort(candidate_images, kind="stable")
-    images = candidate_images[order]
-    begin, end = (np.searchsorted(images, query_images, side) for side in ("left", "right"))
+    order = np.argsort(second, kind="stable")
+    begin, end = (np.searchsorted(second[order], first, side) for side in ("left", "right"))
     counts = end - begin
-    query = np.repeat(np.arange(len(query_images)), counts)
-    within = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.stack([query, order[begin[query] + within]], axis=1)
+    position = np.repeat(np.arange(len(first)), counts)
+    within = np.arange(len(position)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.stack([position, order[begin[position] + within]], axis=1)
 
 
 def check_unit_length(embeddings: np.ndarray, name: str) -> None:
@@ -382,7 +381,7 @@ def _by_condition(
     aps, own_left_out = [], 0
     for condition in range(len(attributes)):
         q, c = (np.flatnonzero(rows[:, 1] == condition) for rows in (queries, candidates))
-        own = own_pairs(queries[q, 0], candidates[c, 0])
+        own = equal_pairs(queries[q, 0], candidates[c, 0])
         aps.append(aps_of(condition, q, c, own))
         own_left_out += len(np.unique(own[:, 0]))
     return RetrievalResult(attributes.names, tuple(aps), own_left_out)
@@ -460,7 +459,7 @@ def relevant_candidates(
 ) -> np.ndarray:
     """Count each query's relevant candidates under one attribute, without those of its own image: (Q,).
 
-    own: (P, 2), see `own_pairs`.
+    own: (P, 2), see `equal_pairs`.
 
     >>> relevant_candidates(np.array([7, 2]), np.array([7, 2, 7]), np.array([[1, 1]])).tolist()
     [2, 0]

@@ -16,6 +16,7 @@ def run(config: Config) -> dict:
     length = f"{facts['epochs']} epochs in {facts['train_seconds']:.0f} s"
     best = f"best weighted mAP on valid {facts['best_valid_map_weighted']:.2f} (epoch {facts['best_epoch']})"
     print(f"{config.model}: {length}; {best}; model in {config.out}")
+    print(f"sampler: {facts['sampling']}")
     if n := facts["unreadable"]:
         print(f"unreadable: {n} training images, left out; see {config.out / 'unreadable.json'}")
     return facts

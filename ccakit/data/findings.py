@@ -9,12 +9,21 @@ import numpy as np
 from ccakit.data.rows import distinct
 from ccakit.data.split import Split
 from ccakit.data.text import count
-from ccakit.metrics import own_pairs, relevant_candidates
+from ccakit.metrics import equal_pairs, relevant_candidates
+
+FEW_VALUES = 20  # an attribute of so few values is none of numbers or names, however few its images
 
 
 def split_findings(split: Split) -> list[str]:
     """List every finding of a split, in words for people."""
-    checks = (_duplicate_paths, _duplicate_rows, _unlabelled, _several_values, _own_candidates)
+    checks = (
+        _duplicate_paths,
+        _duplicate_rows,
+        _unlabelled,
+        _several_values,
+        _own_candidates,
+        _hardly_repeat,
+    )
     return [f"{split.name}: {text}" for check in checks for text in check(split)] + value_findings(split)
 
 
@@ -54,7 +63,7 @@ def answers(split: Split) -> tuple[np.ndarray, np.ndarray]:
     relevant, own = np.zeros((2, len(queries)), int)
     for condition in range(len(split.attributes)):
         q, c = (np.flatnonzero(rows[:, 1] == condition) for rows in (queries, candidates))
-        pairs = own_pairs(queries[q, 0], candidates[c, 0])
+        pairs = equal_pairs(queries[q, 0], candidates[c, 0])
         relevant[q] = relevant_candidates(queries[q, 2], candidates[c, 2], pairs)
         own[q] = np.bincount(pairs[:, 0], minlength=len(q))
     return relevant, own
@@ -87,6 +96,20 @@ def _rare(split: Split) -> list[str]:
         few += [f"{split.attributes.title(c)} {v} ({n})" for v, n in zip(values, images) if n < 2]
     shown = ", ".join(few[:5]) + (", ..." if len(few) > 5 else "")
     return [f"{count(len(few), 'value has', 'values have')} fewer than two images: {shown}"] if few else []
+
+
+def _hardly_repeat(split: Split) -> list[str]:
+    """Find attributes, of training, whose values have fewer than two images each on average, as numbers of
+    articles have: hardly any triplet exists of them."""
+    found = []
+    for c, rows in enumerate(split.labels[split.labels[:, 1] == c] for c in range(len(split.attributes))):
+        images, values = len(np.unique(rows[:, 0])), len(np.unique(rows[:, 2]))
+        if split.queries is None and values > FEW_VALUES and 2 * values > images:
+            text = (
+                f"the values of {split.attributes.title(c)} hardly repeat: {values} values of {images} images"
+            )
+            found.append(f"{text}; if they are numbers or names of single images, leave the attribute out")
+    return found
 
 
 def queried_with_several(split: Split, all_values: np.ndarray) -> list[str]:

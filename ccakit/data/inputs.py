@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ccakit import processes
-from ccakit.data.images import read_image
+from ccakit.data.images import MAX_BYTES, read_image
 from ccakit.data.split import Split
 from ccakit.data.transform import ImageTransform
 from ccakit.disk import atomic_write, write_json
@@ -153,7 +154,7 @@ def inputs_for(
 def find_unreadable(inputs: ImageInputs, folder: Path, *, progress: bool = True) -> None:
     """Find all images that cannot be read, by decoding each once; DataError where there are too many.
 
-    The result is kept in `folder`, under a digest of the transform and the images (names, sizes, times), so
+    The result is kept in `folder`, under a digest of the transform and the images (names and content), so
     that the same images are decoded once. Each process decodes its part of them.
     """
     file = processes.run_on_main(lambda: folder / f"{inputs.split.name}-{_key(inputs)}.unreadable.json")
@@ -196,9 +197,9 @@ def keep_features(
 ) -> FeatureInputs:
     """Open the stem's output for all images, kept in `folder`; compute it where it is not there.
 
-    The file's name carries a digest of the frozen weights, the transform and the images (names, sizes,
-    times, and which are known to be unreadable), so that a change of any of them computes it again, as does a
-    file that is not whole. DataError for another image that cannot be read.
+    The file's name carries a digest of the frozen weights, the transform and the images (names, content, and
+    which are known to be unreadable), so that a change of any of them computes it again, as does a file that
+    is not whole. DataError for another image that cannot be read.
     """
     file = Path(folder) / f"{inputs.split.name}-{_key(inputs, model.trunk.stem_key())}.npy"
     if not _is_whole(file, len(inputs)):
@@ -265,20 +266,31 @@ def _is_whole(file: Path, count: int) -> bool:
 
 
 def _key(inputs: ImageInputs, stem: str = "") -> str:
-    """Digest what the inputs depend on: the stem, the transform, each file's name, size and time.
+    """Digest what the inputs depend on: the stem, the transform, each file's name and content.
 
     Also which images are known to be unreadable: features of fewer images are no features of all.
     """
     digest = hashlib.sha256(f"{stem}{sorted(inputs.unreadable)}".encode())
     digest.update(json.dumps(inputs.transform.to_dict(), sort_keys=True).encode())
-    for index, name in enumerate(inputs.split.filenames):
-        try:
-            stat = inputs.split.path(index).stat()
-            digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-        except OSError as error:
-            if index not in inputs.unreadable:
-                missing = isinstance(error, FileNotFoundError)
-                inputs.note(index, "is missing" if missing else f"cannot be read ({error})")
-            digest.update(f"{name} {error.errno}\n".encode())
+    names, paths = inputs.split.filenames, [inputs.split.path(i) for i in range(len(inputs))]
+    with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:  # hashes outside the GIL
+        for index, found in enumerate(pool.map(_content, paths)):
+            if isinstance(found, OSError):
+                if index not in inputs.unreadable:
+                    missing = isinstance(found, FileNotFoundError)
+                    inputs.note(index, "is missing" if missing else f"cannot be read ({found})")
+                found = found.errno
+            digest.update(f"{names[index]} {found}\n".encode())
     inputs.check()
     return digest.hexdigest()[:16]
+
+
+def _content(path: Path) -> str | OSError:
+    """Digest a file's content, as a picture may be exchanged for another of the same size and time."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:  # `read_image` refuses these
+            return f"{status.st_mode} {status.st_size}"
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except OSError as error:
+        return error

@@ -20,7 +20,7 @@ import numpy as np
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
-from ccakit.metrics import average_precisions, own_pairs
+from ccakit.metrics import average_precisions, equal_pairs
 
 NEIGHBOURS = 20
 FOLDS = 5
@@ -54,7 +54,7 @@ class Task:
     @property
     def own(self) -> np.ndarray:
         """The pairs of a query and a candidate that are the same image: (P, 2) positions."""
-        return own_pairs(self.query, self.candidate)
+        return equal_pairs(self.query, self.candidate)
 
     def guess(self, probe: Probe, known: np.ndarray | None = None) -> np.ndarray:
         """Score each query, (q,), if only the label `known` (n,) of each image is known; None: nothing."""

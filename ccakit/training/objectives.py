@@ -21,6 +21,8 @@ from ccakit.models.base import Outputs
 from ccakit.training import batchnorm, samplers
 from ccakit.training.samplers import TripletBatch
 
+SINGLE = 0.9  # the share of images with labels of one attribute alone, from which batches are balanced
+
 
 @dataclass
 class StepResult:
@@ -45,6 +47,7 @@ class TripletObjective:
             negatives=config.negatives,
             seed=config.seed,
         )
+        self.sampling = f"triplets are drawn, {config.batch_size} a batch (mode triplets)"
         self.margin, self.labels = config.margin, torch.from_numpy(split.label_matrix())
 
     def images(self, batch: TripletBatch) -> np.ndarray:
@@ -79,11 +82,14 @@ class SpacesObjective:
     def __init__(self, split: Split, config) -> None:
         rows, conditions = split.labels, len(split.attributes)
         samplers.ValueIndex(rows, conditions)  # raises where no triplet exists
-        layout = config.balance or (one_label_each(rows) and (2, 5, 6))
+        layout, why = choose_layout(rows, config.balance)
         if layout:
             self.sampler = samplers.BalancedBatches(rows, conditions, layout=layout, seed=config.seed)
+            batches = "{} conditions x {} values x {} images".format(*layout)
         else:
             self.sampler = samplers.ShuffledBatches(rows, batch_size=config.batch_size, seed=config.seed)
+            batches = f"{config.batch_size} images, shuffled"
+        self.sampling = f"batches of {batches}: {why}"
         self.relations = samplers.Relations(rows, conditions, len(split.filenames))
         self.margin, self.labels = config.margin, torch.from_numpy(split.label_matrix())
 
@@ -139,7 +145,20 @@ def objective_for(split: Split, config) -> TripletObjective | SpacesObjective:
     return {"triplets": TripletObjective, "spaces": SpacesObjective}[config.mode](split, config)
 
 
-def one_label_each(rows: np.ndarray) -> bool:
-    """Whether every image is labelled under one condition only, as in FashionAI."""
+def choose_layout(
+    rows: np.ndarray, balance: tuple[int, int, int] | None = None
+) -> tuple[tuple[int, int, int] | None, str]:
+    """Choose the balanced sampler's layout, or None for shuffled batches; and say why.
+
+    Shuffled batches hold hardly any pair of one value where images are labelled under one condition each, as
+    in FashionAI, so that SINGLE of them are enough for balanced ones. balance: the layout that was asked for.
+    """
+    if balance:
+        return tuple(balance), "by --balance"
     pairs = np.unique(rows[:, :2], axis=0)
-    return len(pairs) == len(np.unique(pairs[:, 0]))
+    counts = np.unique(pairs[:, 0], return_counts=True)[1]
+    single = int((counts == 1).sum())
+    balanced = single >= SINGLE * len(counts)
+    limit = f"{'at least' if balanced else 'fewer than'} {100 * SINGLE:.0f}%"
+    why = f"{single} of {len(counts)} labelled images carry a label of one attribute alone ({limit})"
+    return ((2, 5, 6) if balanced else None), why

@@ -65,6 +65,11 @@ class Reporter:
             except OSError as error:
                 log.warning("%s: the end of train.log or the curves is not written (%s)", self.out, error)
 
+    def note(self, text: str) -> None:
+        """Write a line into train.log, which the screen does not show."""
+        for handler in self.handlers[:1]:
+            handler.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, text, (), None))
+
     def step(self, progress: Progress, share: float, rate: float) -> None:
         """Move the bar. rate: images a second."""
         self.bar.n = int(100 * share)

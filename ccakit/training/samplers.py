@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ccakit.metrics import equal_pairs
+
 NEGATIVES = ("asen", "asen++")
 
 
@@ -168,22 +170,27 @@ class Relations:
     """Find which images of a batch share a value, from label rows; see `ccakit.loss.same_value`.
 
     `of(images)` -> (K, B, B) int8. Images with several values of an attribute share a value if they have any
-    in common.
+    in common. The memory is that of the label rows, however many values there are.
     """
 
     def __init__(self, rows: np.ndarray, conditions: int, images: int) -> None:
-        image, condition, value = rows[:, :3].T
-        words = int(value.max(initial=0)) // 64 + 1
-        self.values = np.zeros((images, words, conditions), np.uint64)  # a bit a value that an image carries
-        np.bitwise_or.at(
-            self.values, (image, value // 64, condition), np.uint64(1) << (value % 64).astype(np.uint64)
-        )
+        rows = rows[np.argsort(rows[:, 0], kind="stable"), :3]
+        self.conditions = conditions
+        self.starts = np.searchsorted(rows[:, 0], np.arange(images + 1))  # where an image's rows begin
+        self.condition, self.value = rows[:, 1].copy(), rows[:, 2].copy()
 
     def of(self, images: np.ndarray) -> np.ndarray:
-        values = np.ascontiguousarray(self.values[images].transpose(1, 2, 0))  # (words, K, B)
-        shares = (values[..., :, None] & values[..., None, :]).any(axis=0)  # (K, B, B)
-        known = values.any(axis=0)
-        return 2 * shares.astype(np.int8) - (known[:, :, None] & known[:, None, :])
+        begin, counts = self.starts[images], self.starts[images + 1] - self.starts[images]
+        place = np.repeat(np.arange(len(images)), counts)  # in the batch, of each of its label rows
+        row = np.arange(len(place)) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
+        condition, value = self.condition[row], self.value[row]
+        known = np.zeros((self.conditions, len(images)), bool)
+        known[condition, place] = True
+        relation = -(known[:, :, None] & known[:, None, :]).astype(np.int8)  # (K, B, B)
+        same = condition + self.conditions * value  # a number for each value of each condition
+        one, other = equal_pairs(same, same).T
+        relation[condition[one], place[one], place[other]] = 1
+        return relation
 
 
 def _two_of(pool: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:

@@ -123,6 +123,7 @@ class Trainer:
         self._write(lambda: report_unreadable(self.out, self.inputs, self.valid_inputs))
         with writing_run(self.out):
             self.reporter = Reporter(self.out, self.quiet)
+        self.reporter.note(self.objective.sampling)
 
     def _write(self, work: Callable[[], object]) -> object:
         """Write a part of the run in the main process; return the result, or raise the DataError, in all."""
@@ -244,6 +245,7 @@ class Trainer:
             "best_epoch": progress.best_epoch,
             "collapsed": progress.collapsed,
             "unreadable": len(self.inputs.unreadable),
+            "sampling": self.objective.sampling,
             "findings": self.dataset.findings,
             **versions(),
         }

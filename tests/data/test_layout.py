@@ -15,6 +15,7 @@ import pytest
 from places import ROOT
 
 from ccakit.attributes import Attributes
+from ccakit.audit.dataset import audit
 from ccakit.data.layout import read_dataset, rows_of, write_dataset
 from ccakit.data.rows import read_all_values, read_labels
 from ccakit.data.split import Dataset, Split
@@ -510,3 +511,27 @@ def test_layout_imports_neither_torch_nor_opencv() -> None:
     code = "import sys, ccakit.data.layout; sys.exit(any(m in sys.modules for m in ('torch', 'cv2')))"
     root = ROOT
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+def numbered_articles(root, images=60, values=50):
+    """A data set whose attribute `article` has hardly two images of a value; `tone` has three values."""
+    attributes = Attributes.numbered({"article": values, "tone": 3})
+    rows = np.array([[i, c, [i % values, i % 3][c]] for i in range(images) for c in range(2)])
+    train = Split.from_tables("train", root, attributes, [f"{i}.jpg" for i in range(images)], [rows])
+    write_dataset(root, root.name, attributes, [train])
+    return root
+
+
+@pytest.mark.parametrize(
+    ("images", "values", "warned"),
+    [(60, 60, True), (60, 31, True), (60, 30, False), (20, 20, False), (22, 21, True)],
+)
+def test_an_attribute_whose_values_hardly_repeat_is_found_by_reader_and_auditor(
+    tmp_path, images, values, warned
+):
+    root = numbered_articles(tmp_path / "shop", images, values)
+    text = f"train: the values of article hardly repeat: {values} values of {images} images"
+    assert sum(finding.startswith(text) for finding in read_dataset(root).findings) == warned
+    found = [finding["text"] for finding in audit(root, images=False)["findings"]]
+    assert sum(finding.startswith(text) for finding in found) == warned
+    assert not any("tone hardly" in finding for finding in found)

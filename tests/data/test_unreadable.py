@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -132,6 +133,16 @@ def test_all_images_are_decoded_once_and_the_result_is_kept(spoilt, decoded):
     shutil.copy(split.path(0), split.path(3))
     decoded.clear()
     assert sorted(images_of(split, 0.05).unreadable) == [7, 40] and len(decoded) == 96
+
+
+def test_a_file_that_is_exchanged_for_one_of_the_same_size_and_time_is_looked_at_again(spoilt):
+    split = read_dataset(spoilt)["train"]
+    assert images_of(split, 0.05).unreadable == BAD
+    for index, data in ((0, bytes(split.path(0).stat().st_size)), (7, split.path(1).read_bytes())):
+        before = split.path(index).stat()
+        split.path(index).write_bytes(data)
+        os.utime(split.path(index), ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert sorted(images_of(split, 0.05).unreadable) == [0, *sorted({*BAD} - {7})]
 
 
 def test_one_more_that_cannot_be_read_is_an_error(spoilt):

@@ -209,3 +209,11 @@ def test_relative_data_are_found_from_any_folder(run, tmp_path, monkeypatch, cap
     assert main(["evaluate", "--run", str(out)]) == 1
     error = capfd.readouterr().err
     assert "names the data set gone" in error and "Give it with --data." in error and error.count("\n") == 1
+
+
+def test_the_run_folder_says_which_sampler_ran_and_what_is_odd_about_its_data(trained):
+    data, out = trained
+    facts = json.loads((out / "train.json").read_text())
+    assert facts["findings"] == read_dataset(data).findings
+    says = "batches of 16 images, shuffled: 2 of 40 labelled images carry a label of one attribute alone"
+    assert facts["sampling"].startswith(says) and says in (out / "train.log").read_text()

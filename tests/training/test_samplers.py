@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from ccakit.loss import same_value
+from ccakit.training.objectives import choose_layout
 from ccakit.training.samplers import BalancedBatches, Relations, ShuffledBatches, TripletSampler
 
 # condition 0: values 0 (one image), 1 (six), 2 (three); condition 1: values 0 and 1, few labelled
@@ -141,3 +143,41 @@ def test_images_with_a_value_in_common_are_positives():
     rows = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 1], [2, 0, 2]])
     expected = [[[1, 1, -1, 0], [1, 1, -1, 0], [-1, -1, 1, 0], [0, 0, 0, 0]]]
     assert Relations(rows, 1, 4).of(np.arange(4)).tolist() == expected
+
+
+def test_relations_of_an_attribute_of_numbers_take_the_memory_of_the_labels():
+    """20,000 images with a value each, and two more attributes: a bit a value and image would be 450 MiB."""
+    n, images = 20_000, np.arange(0, 20_000, 400)
+    rows = np.array([[i, c, [i, i % 3, i % 50][c]] for i in range(n) for c in range(3)])
+    tracemalloc.start()
+    found = Relations(rows, 3, n).of(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * rows.nbytes
+    for c, value in enumerate((images, images % 3, images % 50)):
+        assert (found[c] == np.where(value[:, None] == value, 1, -1)).all()
+
+
+def labelled(single, double):
+    """Rows of images with one label each, of 4 attributes, then of images with two."""
+    condition = np.arange(single + double) % 4
+    rows = np.stack([np.arange(single + double), condition, np.arange(single + double) % 5], 1)
+    second = rows[single:].copy()
+    second[:, 1] = (second[:, 1] + 1) % 4
+    return np.concatenate([rows, second])
+
+
+@pytest.mark.parametrize(
+    ("single", "double", "balanced"),
+    [(2000, 0, True), (1999, 1, True), (180, 20, True), (179, 21, False), (0, 100, False)],
+)
+def test_batches_are_balanced_where_hardly_any_image_has_labels_of_two_attributes(single, double, balanced):
+    layout, why = choose_layout(labelled(single, double))
+    assert layout == ((2, 5, 6) if balanced else None)
+    assert why.startswith(
+        f"{single} of {single + double} labelled images carry a label of one attribute alone"
+    )
+    several = labelled(single, 0)
+    several = np.concatenate([several, several + [0, 0, 1]])  # two values of one attribute are one
+    assert not single or choose_layout(several)[0] == (2, 5, 6)
+    assert choose_layout(labelled(single, double), (1, 2, 3)) == ((1, 2, 3), "by --balance")

@@ -430,6 +430,7 @@ def test_kept_features_are_the_stems_output_and_follow_their_key(garments, tmp_p
     saved = Trainer(settings(garments, tmp_path / "run"), quiet=True).saved
     split = read_dataset(garments, splits=("valid",))["valid"]
     images, before = ImageInputs(split, saved.transform), split.path(3).stat()
+    pictures = [split.path(image).read_bytes() for image in (3, 4)]
     kept = keep_features(saved.model, images, tmp_path / "cache", progress=False)
     indices = np.array([5, 0, 17])
     with torch.no_grad():
@@ -445,7 +446,13 @@ def test_kept_features_are_the_stems_output_and_follow_their_key(garments, tmp_p
     touched = split.path(3)
     os.utime(touched, ns=(1, 1))
     keep_features(saved.model, images, tmp_path / "cache", progress=False)
-    assert len(list((tmp_path / "cache").iterdir())) == 3
+    assert len(list((tmp_path / "cache").iterdir())) == 2, "the content is the same"
+    for count, picture in enumerate(pictures, 3):  # both of the same size and time
+        touched.write_bytes(picture.ljust(max(map(len, pictures)) + 1, b"x"))
+        os.utime(touched, ns=(1, 1))
+        keep_features(saved.model, images, tmp_path / "cache", progress=False)
+        assert len(list((tmp_path / "cache").iterdir())) == count
+    touched.write_bytes(pictures[0])
     os.utime(touched, ns=(before.st_atime_ns, before.st_mtime_ns))
     whole = files[0].read_bytes()
     files[0].write_bytes(whole[: len(whole) // 2])  # cut short: computed anew, not half used
