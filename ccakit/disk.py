@@ -5,9 +5,11 @@ All text files are UTF-8.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -60,6 +62,36 @@ def atomic_write(path: Path, durable: bool = False) -> Iterator[Path]:
 def partial_of(path: Path) -> Path:
     """Name the file that this process writes before `path`; it differs between machines that share a disk."""
     return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+
+
+def file_name(text: str) -> str:
+    """Make a part of a file's name of a text, such as the name of a data set; others stay apart.
+
+    >>> file_name("acme/shoes v1.0")
+    'acme%2Fshoes v1.0'
+    """
+    return re.sub(r"[/\\\x00-\x1f]", lambda found: f"%{ord(found[0]):02X}", text)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise DataError where a file or folder that --out names exists; an empty folder may."""
+    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
+        raise DataError(path, "exists already", "Choose another --out, or replace it with --overwrite.")
+
+
+def check_output(path: Path) -> None:
+    """Check that a file can be written, before what it shall hold is computed; nothing is left there.
+
+    DataError where it cannot be.
+    """
+    with writing(path, "or choose another place for the result"), named(path):
+        parent = next(folder for folder in path.absolute().parents if folder.exists())
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        for name in (path.name, partial_of(path).name):
+            if not os.path.lexists(parent / name):
+                (parent / name).touch()
+                (parent / name).unlink()
 
 
 def sync(path: Path) -> None:

@@ -59,6 +59,9 @@ class CommandConfig:
     """End with one machine-readable line."""
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, Path):  # YAML and --flag=~/folder, which no shell expands
+                setattr(self, name, value.expanduser())
         check_limits(self)
 
 

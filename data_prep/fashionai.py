@@ -119,7 +119,8 @@ def gather(source: Path, out: Path, link: bool, notes: list[str]) -> list[Path]:
     )
     if not found:
         raise DataError(source, f"has no {LABELS}", "Give the zips of the attributes' training sets.")
-    target = out / source.name.split(".")[0] if found[0] == "" else out
+    name = re.sub(r"\.(zip|tar|tar\.gz|tgz)$", "", source.name, flags=re.IGNORECASE)
+    target = out / name if found[0] == "" else out
     unpack(source, target)
     return [target / name for name in found]
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Optional
 
 from annotated_types import Ge, MinLen
 
+from ccakit.disk import file_name
 from ccakit.settings import CommandConfig, NotNegative, Positive, Share
 from ccakit.training.config import parse_budget
 
@@ -92,4 +93,4 @@ class BenchmarkConfig(CommandConfig):
 
     def results_file(self, dataset: str) -> Path:
         """Name the CSV file of a data set."""
-        return self.results or self.out / f"{dataset}.csv"
+        return self.results or self.out / f"{file_name(dataset)}.csv"

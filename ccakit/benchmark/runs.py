@@ -26,7 +26,7 @@ from ccakit.benchmark.speed import measure_speed
 from ccakit.data.inputs import inputs_for
 from ccakit.data.layout import read_dataset
 from ccakit.data.split import SPLITS, Dataset
-from ccakit.disk import write_json
+from ccakit.disk import check_output, write_json
 from ccakit.errors import DataError
 from ccakit.evaluation.evaluate import evaluate
 from ccakit.evaluation.provenance import data_facts
@@ -51,6 +51,7 @@ def benchmark(config: BenchmarkConfig) -> list[dict]:
     """
     dataset = read_dataset(config.data)
     trials, started, file = plan(config), time.perf_counter(), config.results_file(dataset.name)
+    check_output(file)
     kept = read_rows(file) if file.exists() else []
     done = finished(config, trials, dataset, kept)
     others = [row for row in kept if _trial_of(row) not in trials]

@@ -44,7 +44,10 @@ def run(config: Config) -> dict:
         return result
     from ccakit.audit.dataset import audit
     from ccakit.audit.report import table
+    from ccakit.disk import check_output
 
+    if config.plot is not None:
+        check_output(config.plot)
     result = audit(config.data, config.images, config.threads, progress=True)
     print(table(result))
     if config.plot is not None:

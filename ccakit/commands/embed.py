@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Optional
 
-from ccakit.commands.evaluate import RunConfig, open_for
+from ccakit.commands.evaluate import RunConfig, check_outputs, open_for
 
 
 @dataclass
@@ -22,11 +22,12 @@ class Config(RunConfig):
 def run(config: Config) -> dict:
     """Write the embeddings; returns their facts."""
     from ccakit import processes
-    from ccakit.evaluation.embedding import embed_images, save_embeddings
+    from ccakit.evaluation.embedding import embed_images, facts_file, save_embeddings
 
+    out = config.out or config.run / f"embeddings_{config.split}.safetensors"
+    check_outputs(config, out, facts_file(out))
     opened = open_for(config)
     inputs = opened.inputs
-    out = config.out or config.run / f"embeddings_{config.split}.safetensors"
     embeddings = embed_images(opened.model, inputs, batch_size=config.batch_size, progress="embedding")
     facts = {
         "shape": list(embeddings.shape),
@@ -41,6 +42,6 @@ def run(config: Config) -> dict:
     for remark in opened.remarks:
         print(f"data: {remark}")
     if inputs.unreadable:
-        lists = out.with_suffix(".json")
+        lists = facts_file(out)
         print(f"unreadable: {len(inputs.unreadable)} images, whose embeddings are NaN; listed in {lists}")
     return facts

@@ -19,8 +19,24 @@ class RunConfig(CommandConfig):
     """The data set; the run's own by default."""
     batch_size: Positive = 64
     """Images in a forward pass."""
+    overwrite: bool = False
+    """Replace what --out names, if it exists."""
     skip_unreadable: bool = False
     """Leave out unreadable images, and list them, instead of an error; embed gives them embeddings of NaN."""
+
+
+def check_outputs(config: RunConfig, *files: Path) -> None:
+    """Check that a command's files can be written, and replace none that --out names without --overwrite."""
+    from ccakit import processes
+    from ccakit.disk import check_output, refuse_existing
+
+    def check() -> None:
+        for file in files:
+            if config.out is not None and not config.overwrite:
+                refuse_existing(file)
+            check_output(file)
+
+    processes.run_on_main(check)
 
 
 def open_for(config: RunConfig):
@@ -40,23 +56,30 @@ class Config(RunConfig):
 
     split: Literal["valid", "test"] = "test"
     """The split to rank."""
+    out: Optional[Path] = None
+    """The JSON file to write; RUN/metrics_DATASET_SPLIT.json by default, which is replaced."""
     seed: int = 0
     """The seed of the bootstrap."""
 
 
 def run(config: Config) -> dict:
-    """Print the metrics, and write them into the run's folder."""
+    """Print the metrics, and write them into the run's folder, or to --out."""
     from ccakit import processes
-    from ccakit.disk import write_json
+    from ccakit.disk import file_name, write_json, writing
     from ccakit.evaluation.evaluate import evaluate, table
     from ccakit.evaluation.triplets import triplet_table
 
     opened = open_for(config)
+    name = f"metrics_{file_name(opened.dataset.name)}_{config.split}.json"
+    out = config.out or config.run / name
+    check_outputs(config, out)
     metrics = evaluate(opened, batch_size=config.batch_size, seed=config.seed)
     title = f"{opened.system} on {opened.dataset.name}, {config.split}"
     print(table(metrics, title))
     if "triplet_accuracy" in metrics:
         print(triplet_table(metrics, title))
     if processes.is_main():
-        write_json(config.run / f"metrics_{opened.dataset.name}_{config.split}.json", metrics)
+        with writing(out, "then give the command again"):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_json(out, metrics)
     return metrics

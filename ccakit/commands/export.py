@@ -18,6 +18,8 @@ class Config(CommandConfig):
     """A run folder, or any folder with model.safetensors and model.json."""
     out: Path = Path("runs/export")
     """The folder to write, which may not be a run's."""
+    overwrite: bool = False
+    """Replace an earlier export in the folder, if there is something in it."""
     onnx: bool = False
     """Write encode, spaces and embed as ONNX files too; needs pip install 'ccakit[export]'."""
     card: bool = True
@@ -31,12 +33,15 @@ def run(config: Config) -> dict:
 
     ONNX files that an earlier export left there are removed, as they may be of another model.
     """
-    from ccakit.disk import write_text
+    from ccakit.disk import check_output, refuse_existing, write_text
     from ccakit.hub.model_card import read_run_facts
     from ccakit.hub.onnx import PARTS, export_onnx
     from ccakit.hub.pretrained import PretrainedModel, refuse_run
 
+    check_output(config.out / "model.safetensors")
     refuse_run(config.out)
+    if not config.overwrite:
+        refuse_existing(config.out)
     model, card, onnx = PretrainedModel.from_pretrained(config.run), config.out / "README.md", {}
     for name in ("onnx.json", *(f"{part}.onnx" for part in PARTS)):
         (config.out / name).unlink(missing_ok=True)

@@ -105,15 +105,24 @@ def attention_maps(
     return maps
 
 
+def facts_file(out: Path) -> Path:
+    """Name the JSON file beside embeddings: `.json` for `.safetensors`, or added to any other name.
+
+    >>> [facts_file(Path(name)).name for name in ("test.safetensors", "v1.0", "e.json")]
+    ['test.json', 'v1.0.json', 'e.json.json']
+    """
+    return out.with_name(f"{out.name.removesuffix('.safetensors')}.json")
+
+
 def save_embeddings(out: Path, embeddings: np.ndarray, facts: dict) -> None:
-    """Write embeddings to `out` (safetensors), and `facts` to a JSON file beside it.
+    """Write embeddings to `out` (safetensors), and `facts` to a JSON file beside it, see `facts_file`.
 
     DataError where they cannot be written.
     """
     with writing(out, "then give the command again"):
         out.parent.mkdir(parents=True, exist_ok=True)
         save_tensors({"embeddings": torch.from_numpy(embeddings)}, out)
-        write_json(out.with_suffix(".json"), facts)
+        write_json(facts_file(out), facts)
 
 
 def readable(inputs) -> Split:

@@ -80,8 +80,8 @@ class TrainConfig(CommandConfig):
     batch_size: Annotated[int, Ge(2)] = 64
     """Triplets (mode triplets) or images (mode spaces) a step."""
     balance: Optional[tuple[Positive, Positive, Positive]] = None
-    """Mode spaces: conditions x values x images of each a batch; by default 2 5 6 where 90% of the images carry
-    labels of one attribute alone, else shuffled batches."""
+    """Mode spaces: conditions x values x images of each a batch; by default 2 5 6 where 90% of the images
+    carry labels of one attribute alone, else shuffled batches."""
     triplets_per_epoch: Positive = 100_000
     """Mode triplets: how many an epoch draws, as ASEN does."""
     negatives: Literal["asen", "asen++"] = "asen"

@@ -18,7 +18,7 @@ from ccakit.data.inputs import inputs_for
 from ccakit.data.layout import read_dataset
 from ccakit.data.split import Dataset
 from ccakit.data.transform import ImageTransform
-from ccakit.disk import write_json
+from ccakit.disk import check_output, write_json
 from ccakit.evaluation.embedding import rank, readable
 from ccakit.models.registry import create_model
 from ccakit.models.saved import SavedModel, load_model, save_model
@@ -67,6 +67,7 @@ class Trainer:
 
     def run(self) -> dict:
         """Train, keep the best epoch's model in `out` and in `saved`, and return the run's facts."""
+        processes.run_on_main(lambda: check_output(self.out / "config.json"))
         self.open_training()
         self._open_folder()
         try:

@@ -233,7 +233,8 @@ def test_the_command_exports_again_and_leaves_no_stale_file(tmp_path, capsys):
     assert (
         "license: mit" in (out / "README.md").read_text() and "onnxruntime" in (out / "README.md").read_text()
     )
-    assert main([*flags, "--no-card"]) == 0
+    assert main([*flags, "--no-card"]) == 1 and "--overwrite" in capsys.readouterr().err
+    assert main([*flags, "--no-card", "--overwrite"]) == 0
     assert not list(out.glob("*.onnx")) and not (out / "onnx.json").exists() and (out / "README.md").exists()
     assert main(["export", "--run", str(run), "--out", str(tmp_path / "bare"), "--no-card"]) == 0
     assert sorted(p.name for p in (tmp_path / "bare").iterdir()) == [

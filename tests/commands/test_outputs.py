@@ -1,0 +1,125 @@
+"""Where commands write: no name is cut at a dot, nothing is replaced unasked, all is checked beforehand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from broken_runs import settings
+from safetensors.torch import load_file
+
+import ccakit.evaluation.evaluate as evaluating
+from ccakit import disk
+from ccakit.cli import main, parse
+from ccakit.errors import DataError
+from ccakit.evaluation import embedding
+from ccakit.models.saved import save_model
+from ccakit.settings import from_dict
+from ccakit.training.config import TrainConfig
+from ccakit.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def made(draw, tmp_path_factory):
+    """A model that was not trained, beside the data that its config.json names."""
+    data = draw(20, 8, 12)
+    save_model(data.parent / "run", Trainer(settings(data, "run"), quiet=True).saved)
+    (data.parent / "run/config.json").write_text('{"data": "garments"}', encoding="utf-8")
+    return data.parent
+
+
+@pytest.fixture
+def run(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "run"
+
+
+def test_no_name_is_cut_at_a_dot(run, capfd):
+    """Each of them has its embeddings and its own names."""
+    for out in ("v1.0", "v1.1", "e.json", "a.b.safetensors"):
+        assert main(["embed", "--run", "run", "--out", out]) == 0
+        assert load_file(out)["embeddings"].shape[0] == 12
+        names = f"{out.removesuffix('.safetensors')}.json"
+        assert json.loads(Path(names).read_text(encoding="utf-8"))["file"] == out
+    assert len(list(Path().glob("*.json"))) == 4 + 1  # and e.json, the embeddings
+
+
+@pytest.mark.parametrize("command", ["embed", "evaluate", "export"])
+def test_what_exists_is_replaced_only_when_asked_for(run, command, capfd):
+    out = Path("mine.v1")
+    argv = [command, "--run", "run", "--out", str(out)]
+    if command == "export":
+        out.mkdir()  # an empty folder may be
+    assert main(argv) == 0
+    file = out / "model.safetensors" if command == "export" else out
+    before = file.read_bytes()
+    file.write_bytes(b"mine")
+    assert main(argv) == 1
+    assert file.read_bytes() == b"mine"
+    assert (
+        "mine.v1: exists already. Choose another --out, or replace it with --overwrite."
+        in capfd.readouterr().err
+    )
+    assert main([*argv, "--overwrite"]) == 0 and file.read_bytes() == before
+    if command == "embed":
+        out.unlink()  # the names beside it still are another's
+        assert main(argv) == 1 and not out.exists()
+    if command != "export":
+        for _ in range(2):  # the default files are replaced
+            assert main([command, "--run", "run"]) == 0
+
+
+@pytest.mark.parametrize("name", ["acme/shoes", "a\\b", "two\nlines"])
+def test_any_name_of_a_data_set_makes_a_file(run, name):
+    meta = json.loads(Path("garments/meta.json").read_text(encoding="utf-8"))
+    (entry,) = meta.values()
+    Path("garments/meta.json").write_text(json.dumps({name: entry}), encoding="utf-8")
+    assert main(["evaluate", "--run", "run"]) == 0
+    (file,) = run.glob("metrics_*.json")
+    assert file.name == f"metrics_{disk.file_name(name)}_test.json" and "\n" not in file.name
+    assert json.loads(file.read_text(encoding="utf-8"))["data"]["name"] == name
+
+
+@pytest.mark.parametrize("command", ["evaluate", "embed", "export"])
+@pytest.mark.parametrize("place", ["file/below", "folder", "long"])
+def test_what_cannot_be_written_is_said_before_anything_is_computed(run, command, place, monkeypatch, capfd):
+    def never(*args, **kwargs):
+        raise AssertionError("it began to compute")
+
+    monkeypatch.setattr(evaluating, "rank", never)
+    monkeypatch.setattr(embedding, "embed_images", never)
+    Path("file").touch()
+    Path("folder/model.safetensors").mkdir(parents=True)
+    out = {"long": "x" * 300}.get(place, place)
+    before = sorted(Path().iterdir())
+    assert main([command, "--run", "run", "--out", out, "--overwrite"]) == 1
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert "cannot be written" in error
+    assert sorted(Path().iterdir()) == before
+
+
+def test_a_run_folder_that_cannot_be_written_is_said_first(run, monkeypatch, capfd):
+    monkeypatch.setattr(evaluating, "rank", None)
+    (run / "metrics_garments_test.json").mkdir()
+    assert main(["evaluate", "--run", "run"]) == 1
+    assert "metrics_garments_test.json: cannot be written (it is a folder)" in capfd.readouterr().err
+    Path("file").touch()
+    assert main(["train", "--data", "garments", "--out", "file/run"]) == 1
+    assert "cannot be written" in capfd.readouterr().err and not Path("garments/.features").exists()
+    with pytest.raises(DataError, match="cannot be written"):
+        disk.check_output(Path("file/a/b"))
+    disk.check_output(Path("new/folder/file"))
+    assert not Path("new").exists()
+
+
+def test_a_tilde_is_the_home_folder_in_yaml_flags_and_variants(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x.yaml").write_text("data: ~/garments\nweights: ~/w\n")
+    config = parse("train", ["--config", str(tmp_path / "x.yaml"), "--out=~/runs/a"])
+    assert (config.data, config.weights) == (tmp_path / "garments", tmp_path / "w")
+    assert config.out == tmp_path / "runs/a"
+    assert from_dict(TrainConfig, {"weights": "~/w"}).weights == tmp_path / "w"
+    assert parse("evaluate", ["--run=~/r", "--data=~"]).data == tmp_path
