@@ -55,9 +55,16 @@ def run(config: Config) -> dict:
         write_text(card, text)
     elif not had_card:
         card.unlink()
-    for remark in read_run_facts(config.run).remarks:
+    remarks = read_run_facts(config.run).remarks
+    for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
     system, conditions = model.saved.recipe["name"], list(model.conditions)
     differences = "".join(f"; {part}.onnx differs from torch by {value:.1e}" for part, value in onnx.items())
     print(f"{system} with {len(conditions)} conditions in {config.out}{differences}")
-    return {"out": str(config.out), "system": system, "conditions": conditions, "onnx": onnx}
+    return {
+        "out": str(config.out),
+        "system": system,
+        "conditions": conditions,
+        "onnx": onnx,
+        "remarks": remarks,
+    }

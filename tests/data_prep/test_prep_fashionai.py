@@ -118,6 +118,17 @@ def test_what_is_written_is_the_release(tmp_path: Path, top: bool) -> None:
     assert sum("with CRLF at the end" in note for note in notes) == 2
 
 
+def test_archives_whose_names_differ_behind_a_dot_are_unpacked_apart(tmp_path: Path) -> None:
+    made, out = Made(1), tmp_path / "out"
+    zips = [
+        path.rename(path.with_name(f"set.v{i}.zip"))
+        for i, path in enumerate(made.zips(tmp_path / "in", False))
+    ]
+    fashionai.prepare(zips, out)
+    assert {name.split("/")[0] for name, *_ in written(out)} == {f"set.v{i}" for i in range(len(zips))}
+    assert len(written(out)) == len(made.labels())
+
+
 def test_running_again_unpacks_nothing(tmp_path: Path) -> None:
     made, out = Made(1), tmp_path / "out"
     zips = made.zips(tmp_path / "in")
