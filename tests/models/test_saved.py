@@ -13,7 +13,15 @@ import pytest
 import torch
 from places import ROOT
 from safetensors.torch import save_file
-from saved_models import ATTRIBUTES, change_json, change_tensors, load_state, saved_model, two_checkpoints
+from saved_models import (
+    ATTRIBUTES,
+    LITE,
+    change_json,
+    change_tensors,
+    load_state,
+    saved_model,
+    two_checkpoints,
+)
 
 from ccakit.cli import main
 from ccakit.data.inputs import FeatureInputs, ImageInputs, keep_features
@@ -417,7 +425,9 @@ def test_other_tensors_are_one_clear_error(folder, change, told):
         (lambda f: f["transform"].update(more=1), "does not describe a model"),
     ],
 )
-def test_a_description_that_was_tampered_with_is_one_clear_error(folder, change, told):
+def test_a_description_that_was_tampered_with_is_one_clear_error(tmp_path, change, told):
+    folder = tmp_path / "model"
+    save_model(folder, saved_model(**LITE))
     change_json(folder / "model.json", change)
     with pytest.raises(DataError, match=told) as error:
         load_model(folder)
@@ -446,7 +456,7 @@ def test_a_description_that_is_no_json_is_one_clear_error(folder, text):
     ],
 )
 def test_what_is_whole_is_loaded(name, options, tmp_path):
-    saved = saved_model(name, **options)
+    saved = saved_model(name, **LITE, **options)
     save_model(tmp_path, saved)
     again = load_model(tmp_path)
     assert not any(p.is_meta for p in (*again.model.parameters(), *again.model.buffers()))

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import safetensors.torch
+import tiny_vit  # noqa: F401 - registers vit_for_tests
 
 from ccakit import disk
 from ccakit.cli import main
@@ -21,7 +22,7 @@ from ccakit.training import checkpoints, run_folder, trainer
 from ccakit.training.config import TrainConfig
 from ccakit.training.trainer import Trainer, train
 
-TINY = dict(lite_width=32, lite_depth=1, lite_heads=2, batch_size=16, image_size=64, budget="epochs=2")
+TINY = dict(trunk="vit_for_tests", image_size=32, freeze="1", batch_size=16, budget="epochs=2")
 TINY |= dict(evaluate_every=1, checkpoint_every=1)
 FACTS = "steps epochs images best_valid_map_weighted best_epoch collapsed".split()
 WRITES = ("save_tensors", "write_text", "write_json", "_remove", "sync", "file_digest")

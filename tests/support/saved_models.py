@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import tiny_vit  # noqa: F401 - registers vit_for_tests
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -17,11 +18,13 @@ from ccakit.training.checkpoints import put_state, read_state, rng_state, save_s
 from ccakit.training.progress import Progress
 
 ATTRIBUTES = Attributes(("neck_design", "tone"), (("V", "round"), ("dark", "light")))
-LITE = dict(trunk_options={"width": 32, "num_heads": 2})
+LITE = dict(trunk="lite", freeze="backbone", trunk_options={"width": 32, "num_heads": 2})
 
 
 def saved_model(name="cca-type2", **options) -> SavedModel:
-    recipe = dict(name=name, conditions=2, trunk="lite", image_size=32, freeze="backbone", **LITE, **options)
+    recipe = dict(
+        name=name, conditions=2, image_size=32, **{**dict(trunk="vit_for_tests", freeze="1"), **options}
+    )
     return SavedModel(create_model(**recipe, pretrained=False), ATTRIBUTES, ImageTransform((32, 32)), recipe)
 
 

@@ -122,7 +122,8 @@ def test_the_command_ends_with_the_signals_code_and_one_line(garments, tmp_path,
 @pytest.mark.slow
 @SIGNALS
 def test_an_interpreter_that_trains_ends_with_the_signals_code(garments, tmp_path, number, code):
-    words = command_words(garments, tmp_path / "run", budget="300s")
+    lite = dict(trunk="lite", image_size=64, freeze="backbone", lite_width=32, lite_heads=2)
+    words = command_words(garments, tmp_path / "run", **lite, budget="300s")
     command, pipes = (
         [sys.executable, "-m", "ccakit", *words],
         dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE),
@@ -390,7 +391,7 @@ def test_accumulated_batches_make_one_step_of_the_optimizer(garments, tmp_path):
 
 
 def test_activations_computed_anew_give_the_same_weights(garments, tmp_path):
-    options = dict(lite_depth=3, budget="steps=3", checkpoint_every=0)
+    options = dict(freeze="none", cache=False, budget="steps=3", checkpoint_every=0)
     for name, on in (("kept", False), ("anew", True)):
         train(settings(garments, tmp_path / name, checkpoint_activations=on, **options), quiet=True)
     a, b = (saved.load_model(tmp_path / name).model.state_dict() for name in ("kept", "anew"))

@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+import tiny_vit  # noqa: F401 - registers vit_for_tests
 import torch
 from rank_jobs import train_config
 from ranks import run_ranks
@@ -31,7 +32,8 @@ from ccakit.training.reporting import warn_of_collapse
 from ccakit.training.setup import learning_rate
 from ccakit.training.trainer import train
 
-TINY = dict(lite_width=32, lite_depth=2, lite_heads=2, batch_size=16, evaluate_every=1)
+TINY = dict(trunk="vit_for_tests", image_size=32, freeze="1", batch_size=16, evaluate_every=1)
+LITE = dict(trunk="lite", image_size=64, freeze="backbone", lite_width=32, lite_depth=2, lite_heads=2)
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +47,7 @@ def one_label(draw):
 
 
 def settings(data, out, **options):
-    return TrainConfig(data=data, out=out, image_size=64, **{**TINY, "budget": "epochs=2", **options})
+    return TrainConfig(data=data, out=out, **{**TINY, "budget": "epochs=2", **options})
 
 
 def weights(folder):
@@ -60,12 +62,12 @@ def rows_of(out):
 @pytest.mark.parametrize(
     "options",
     [
-        dict(mode="spaces"),
+        dict(mode="spaces", **LITE),
         dict(mode="triplets", triplets_per_epoch=96, mining="all"),
         dict(mode="triplets", triplets_per_epoch=96, negatives="asen++"),
-        dict(model="triplet"),
+        dict(LITE, model="triplet"),
         dict(model="cca-type1"),
-        dict(freeze="none", cache=False, flip=True, head_norm="batchnorm", budget="steps=3"),
+        dict(LITE, freeze="none", cache=False, flip=True, head_norm="batchnorm", budget="steps=3"),
         dict(freeze="all", budget="2s", evaluate_every=100),
         dict(freeze="1", query="fc-wq", residual=False),
     ],
@@ -427,7 +429,7 @@ def test_kept_features_are_the_stems_output_and_follow_their_key(garments, tmp_p
     from ccakit.models.registry import create_model
     from ccakit.training.trainer import Trainer
 
-    saved = Trainer(settings(garments, tmp_path / "run"), quiet=True).saved
+    saved = Trainer(settings(garments, tmp_path / "run", **LITE), quiet=True).saved
     split = read_dataset(garments, splits=("valid",))["valid"]
     images, before = ImageInputs(split, saved.transform), split.path(3).stat()
     pictures = [split.path(image).read_bytes() for image in (3, 4)]
@@ -528,7 +530,7 @@ def trained(garments, tmp_path_factory):
         ("model.safetensors", lambda f: f.unlink()),
         ("model.json", lambda f: f.write_text("{")),
         ("model.json", lambda f: f.write_text(f.read_text().replace('"cca-type2"', '"cca-type1"'))),
-        ("model.json", lambda f: f.write_text(f.read_text().replace('"width": 32', '"width": 64'))),
+        ("model.json", lambda f: f.write_text(f.read_text().replace('"conditions": 8', '"conditions": 9'))),
         ("model.json", lambda f: f.write_text("[]")),
     ],
 )
