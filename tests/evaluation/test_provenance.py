@@ -24,10 +24,11 @@ from ccakit.training.trainer import train
 
 @pytest.fixture(scope="module")
 def trained(draw, tmp_path_factory):
-    """A run on drawn garments; its folder lies beside theirs."""
+    """A run on drawn garments, evaluated; its folder lies beside theirs."""
     data = draw(40, 12, 16)
     out = data.parent / "runs" / "v1.0"
     train(settings(data, out, budget="steps=1"), quiet=True)
+    assert main(["evaluate", "--run", str(out)]) == 0
     return data, out
 
 
@@ -103,7 +104,6 @@ def test_the_runs_own_data_say_nothing(run, evaluated):
 )
 def test_other_data_are_marked(run, evaluated, change, says, count):
     data, out = run
-    assert main(["evaluate", "--run", str(out)]) == 0  # of its own data, before they change
     before = model_card(PretrainedModel.from_pretrained(out).saved, out).content
     assert "weighted by query" in before and "Note: " not in before
     change(data)
@@ -146,15 +146,15 @@ def test_a_run_of_before_opens_and_says_that_it_does_not_know(run, evaluated):
     data, out = run
     (out / "train_images.txt").unlink()
     record = json.loads((out / "data.json").read_text())
-    metrics, *_ = evaluated(out)  # the data's own list is still the run's
-    assert metrics["data"]["same"] is True and metrics["data"]["trained_on"] == 0
+    known = open_run(out).data  # the data's own list is still the run's
+    assert known["same"] is True and known["trained_on"] == 0
     del record["lists"]
     (out / "data.json").write_text(json.dumps(record))
-    assert evaluated(out)[0]["data"] == metrics["data"]
+    assert open_run(out).data == known
     split_again(data)
-    found, printed, errors = evaluated(out)
-    assert found["data"]["same"] is False and found["data"]["trained_on"] is None
-    assert "how many of its images were in the run's training list is not known" in printed
+    opened = open_run(out)
+    assert opened.data["same"] is False and opened.data["trained_on"] is None
+    assert opened.remarks[-1] == "how many of its images were in the run's training list is not known"
     (out / "data.json").unlink()
     found, printed, errors = evaluated(out)
     assert found["data"]["same"] is found["data"]["trained_on"] is None
@@ -163,16 +163,16 @@ def test_a_run_of_before_opens_and_says_that_it_does_not_know(run, evaluated):
     assert "weighted by query" in card and "is not known: the run keeps no digest of it" in card
 
 
-def test_an_exported_model_still_knows_its_data(run, evaluated, tmp_path):
+def test_an_exported_model_still_knows_its_data(run, tmp_path):
     data, out = run
     exported = tmp_path / "exported"
     assert main(["export", "--run", str(out), "--out", str(exported)]) == 0
     kept = json.loads((exported / "config.json").read_text())["trained_on"]
     assert kept == json.loads((out / "data.json").read_text())
-    found, *_ = evaluated(exported, "--data", str(data))
-    assert found["data"]["same"] is True and found["data"]["trained_on"] == 0
+    found = open_run(exported, data=data).data
+    assert found["same"] is True and found["trained_on"] == 0
     split_again(data)
-    assert evaluated(exported, "--data", str(data))[0]["data"]["same"] is False
+    assert open_run(exported, data=data).data["same"] is False
 
 
 def test_a_query_whose_image_is_a_candidate_too_is_counted_everywhere(run, evaluated, capfd):
