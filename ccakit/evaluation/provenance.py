@@ -18,6 +18,7 @@ from ccakit.disk import read_json, read_text
 from ccakit.errors import DataError
 
 TRAIN_IMAGES = "train_images.txt"
+PARTS = ("images", "lists")  # of a data record, by split
 REMEDY = "Repair or delete it: what the run was trained on is then not known."
 
 
@@ -51,23 +52,36 @@ def read_record(folder: Path) -> dict:
     """Read what a run, or an exported model, keeps of its data; empty where it keeps nothing."""
     record, config = folder / "data.json", folder / "config.json"
     if record.is_file():
-        return read_json(record, REMEDY)
-    kept = read_json(config, REMEDY).get("trained_on") if config.is_file() else None
-    return kept if isinstance(kept, dict) else {}
+        kept = read_json(record, REMEDY)
+    else:
+        kept = read_json(config, REMEDY).get("trained_on") if config.is_file() else None
+    if not isinstance(kept, dict):
+        return {}
+    return {key: value for key, value in kept.items() if key not in PARTS or isinstance(value, dict)}
 
 
-def differences(before: dict, now: dict, splits: Iterable[str]) -> list[str]:
-    """Say how the splits of two data records differ, in words; [] if they do not."""
+def differences(before: dict, now: dict, splits: Iterable[str] | None = None) -> list[str]:
+    """Say how two data records differ in some splits, by default in all, in words; [] if they do not."""
     differ = []
     if before.get("name") != now["name"]:
         differ.append(f"its name was {before.get('name')}, now {now['name']}")
-    images, lists = (before[k] if isinstance(before.get(k), dict) else {} for k in ("images", "lists"))
-    for split in splits:
+    images, lists = (before[k] if isinstance(before.get(k), dict) else {} for k in PARTS)
+    for split in {**images, **now["images"]} if splits is None else splits:
         was, is_now = images.get(split, 0), now["images"].get(split, 0)
         if was != is_now:
             differ.append(f"{split} had {was} images, now {is_now}")
         elif lists.get(split) != now["lists"].get(split):
             differ.append(f"{split} has other files, labels, queries or candidates")
+    return differ
+
+
+def changes_since(before: dict, dataset: Dataset) -> list[str]:
+    """Say how a data set, read whole, differs from a run's record of it; [] if nothing is known to."""
+    now = data_record(dataset)
+    differ = differences(before, now, [split for split in now["lists"] if split in before.get("lists", {})])
+    digest = before.get("digest", now["digest"])
+    if not differ and digest != now["digest"] and {*before.get("images", {})} == {*now["images"]}:
+        differ = ["other lists, attributes or values, by their digest"]
     return differ
 
 

@@ -15,7 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ccakit.data.layout import read_dataset
 from ccakit.disk import read_json
 from ccakit.errors import DataError
-from ccakit.evaluation.provenance import data_record, differences, remarks
+from ccakit.evaluation.provenance import changes_since, remarks
 from ccakit.evaluation.run import find_data
 from ccakit.models.base import ConditionalModel
 from ccakit.models.registry import model_info
@@ -73,9 +73,7 @@ def read_run_facts(folder: Path | None) -> RunFacts:
 def _about(run: RunFacts, config: Path) -> dict:
     """Read ABOUT of the run's data; empty, with a remark, where other data are in their place now."""
     dataset = read_dataset(find_data(config, run.config["data"]))
-    before = {"lists": {}, **run.data}
-    known = [split for split in dataset.splits if split in before["lists"]]
-    if run.data and (differ := differences(before, data_record(dataset), known)):
+    if run.data and (differ := changes_since(run.data, dataset)):
         run.remarks.append(f"the run's data have changed since it was trained: {'; '.join(differ)}")
         return {}
     return dataset.about

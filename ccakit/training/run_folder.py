@@ -76,7 +76,7 @@ def _check_data(file: Path, now: dict) -> None:
     before = {"lists": now["lists"], **before}  # earlier versions did not write them
     if before == now:
         return
-    differ = differences(before, now, {**before.get("images", {}), **now["images"]})
+    differ = differences(before, now)
     problem = f"is of other data than --data: {'; '.join(differ) or 'other attributes or values'}"
     raise DataError(file, problem, "Use the same data set.")
 

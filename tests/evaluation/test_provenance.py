@@ -115,6 +115,7 @@ def test_other_data_are_marked(run, evaluated, change, says, count):
     for text in (printed, errors):
         assert says in text and (f"{count} of the 16 images of test were in" in text) == bool(count)
     card = model_card(PretrainedModel.from_pretrained(out).saved, out)
+    assert "Note: the run's data have changed since it was trained: " in card.content
     assert "weighted by query" not in card.content and card.data.eval_results is None
     assert "metrics_garments_test.json is of other data than the run's, and not shown" in card.content
 
@@ -155,6 +156,8 @@ def test_a_run_of_before_opens_and_says_that_it_does_not_know(run, evaluated):
     opened = open_run(out)
     assert opened.data["same"] is False and opened.data["trained_on"] is None
     assert opened.remarks[-1] == "how many of its images were in the run's training list is not known"
+    (out / "data.json").write_text('{"images": [], "lists": null}', encoding="utf-8")
+    assert open_run(out).data["same"] is None  # what somebody else wrote
     (out / "data.json").unlink()
     found, printed, errors = evaluated(out)
     assert found["data"]["same"] is found["data"]["trained_on"] is None
