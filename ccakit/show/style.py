@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,14 +91,19 @@ def show_picture(axes: Axes, image: np.ndarray, text: str = "", frame: str | Non
     """Show a picture without ticks, with a text under it and, if `frame` is a colour, a coloured frame."""
     axes.imshow(image, interpolation="antialiased")
     axes.set(xticks=[], yticks=[])
-    axes.set_xlabel("\n".join(textwrap.wrap(text, 15)), labelpad=2, fontsize=7)
+    axes.set_xlabel(wrapped(text, 15, break_long_words=True), labelpad=2, fontsize=7)
     for spine in axes.spines.values():
         spine.set(visible=frame is not None, color=frame, linewidth=3)
 
 
-def wrapped(text: str, width: int) -> str:
-    """Break the text into lines of at most `width` letters; longer words stay whole."""
-    return textwrap.fill(text, width, break_long_words=False)
+def wrapped(text: str, width: int, break_long_words: bool = False) -> str:
+    """Break the text into lines of at most `width` letters; longer words stay whole by default.
+
+    A wide letter (Chinese, Japanese, Korean) counts as two, and a line may end behind any of them.
+    """
+    ends = "".join(x + "\v" * (unicodedata.east_asian_width(x) in "WF") for x in text)
+    lines = textwrap.fill(ends, width, break_long_words=break_long_words, replace_whitespace=False)
+    return lines.replace("\v", "")
 
 
 def title_attribute(ax: Axes, attributes: Attributes, condition: int, width: int = 40, **options) -> None:
@@ -158,7 +164,7 @@ def _say(ax: Axes, flat: Sequence[bool], unknown: np.ndarray) -> None:
     """Write on the drawing, and warn, how many spaces are collapsed, and which images have no embedding."""
     lines = []
     if any(flat):
-        lines.append("collapsed" if all(flat) else f"{sum(flat)} of {len(flat)} spaces collapsed")
+        lines.append("collapsed" if len(flat) == 1 else f"{sum(flat)} of {len(flat)} spaces collapsed")
     if len(unknown):
         unknown = np.unique(unknown)
         first = ", ".join(map(str, unknown[:3])) + ", …" * (len(unknown) > 3)
@@ -180,6 +186,8 @@ def _layout(points: np.ndarray, seed: int, perplexity: float | None, init: str) 
 
     if len(points) < 5:  # too few for neighbourhoods: side by side
         return np.stack([np.arange(len(points)), np.zeros(len(points))], axis=1)
-    options = dict(init=init, perplexity=perplexity or min(30, (len(points) - 1) / 3), random_state=seed)
+    most = (len(points) - 1) / 3
+    perplexity = min(30, most) if perplexity is None else min(perplexity, 3 * most)
     with threadpool_limits(1):
-        return TSNE(**options, max_iter=500).fit_transform(points)
+        model = TSNE(init=init, perplexity=perplexity, max_iter=500, random_state=seed)
+        return model.fit_transform(points)

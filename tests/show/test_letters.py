@@ -66,6 +66,20 @@ def test_a_word_is_as_wide_as_its_letters(word):
     assert formulas.texts[0].get_parse_math()
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("袖子长度和款式", "袖子长度\n和款式"),
+        ("긴 소매 셔츠", "긴 소매\n셔츠"),
+        ("coat 外套 x", "coat 外套\nx"),
+        ("a longer name", "a longer\nname"),
+        ("sleeveless", "sleeveless"),
+    ],
+)
+def test_wide_letters_count_twice_in_a_line(text, lines):
+    assert style.wrapped(text, 8) == lines
+
+
 @pytest.fixture
 def box_font(tmp_path, monkeypatch):
     """A font of black boxes for a Chinese and a Korean sign, which nobody has but this test."""
