@@ -491,8 +491,8 @@ def test_the_plot_draws_every_count(tmp_path):
     "name,share,unanswered,ceiling,classes",
     [
         ("FashionAI", 0.0, 0, 100.0, 54),
-        ("DARN", 0.0, 3, 99.93, 185),
-        ("DeepFashion", 46.3, 23, 99.58, 1000),
+        pytest.param("DARN", 0.0, 3, 99.93, 185, marks=pytest.mark.slow),
+        pytest.param("DeepFashion", 46.3, 23, 99.58, 1000, marks=pytest.mark.slow),
     ],
 )
 def test_the_real_splits(splits, tmp_path, name, share, unanswered, ceiling, classes):

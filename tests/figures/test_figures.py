@@ -99,7 +99,7 @@ def no_overlap(figure):
             assert width < 1 or height < 2.5, f"{a!r} on {b!r}"
 
 
-FEW = {"figure2", "figure4", "table1", "tables2to4"}
+FEW = {"figure2", "figure4", "table1"}
 
 
 @pytest.mark.parametrize("name", [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])

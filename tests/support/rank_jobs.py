@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny_vit  # noqa: F401 - registers vit_for_tests
 import torch
 from safetensors.torch import save_file
 
@@ -23,25 +24,27 @@ from ccakit.training.batches import Steps
 from ccakit.training.config import TrainConfig
 from ccakit.training.trainer import Trainer, train
 
-TINY = dict(lite_width=32, lite_depth=2, lite_heads=2, batch_size=16, image_size=64, budget="epochs=2")
+LITE = dict(trunk="lite", image_size=64, freeze="backbone", lite_width=32, lite_depth=2, lite_heads=2)
+TINY = dict(trunk="vit_for_tests", image_size=32, freeze="1", batch_size=16, budget="epochs=2")
 TINY |= dict(lr=1e-4, triplets_per_epoch=64, head_norm="none")
 CASES = {
     "spaces": dict(),
+    "spaces-lite": LITE,
     "triplets": dict(mode="triplets"),
     "triplets-batchnorm": dict(mode="triplets", head_norm="batchnorm"),
     "spaces-batchnorm": dict(head_norm="batchnorm"),
-    "csn": dict(model="csn"),
-    "csn-triplets": dict(model="csn", mode="triplets"),
-    "adde-triplets": dict(model="adde", mode="triplets"),
-    "asen-pp": dict(model="asen-pp"),
+    "csn": dict(LITE, model="csn"),
+    "csn-triplets": dict(LITE, model="csn", mode="triplets"),
+    "adde-triplets": dict(LITE, model="adde", mode="triplets"),
+    "asen-pp": dict(LITE, model="asen-pp"),
     "spaces-accumulate": dict(accumulate=3),
     "triplets-accumulate": dict(mode="triplets", accumulate=2),
     "networks-accumulate": dict(model="networks", mode="triplets", accumulate=2),  # batches lack conditions
 }
 TRUNKS = {
-    "spaces": dict(image_size=32),
-    "triplets": dict(mode="triplets", image_size=32),
-    "resnet": dict(model="csn", trunk="resnet18", mode="triplets"),
+    "spaces": {**LITE, "image_size": 32},
+    "triplets": {**LITE, "mode": "triplets", "image_size": 32},
+    "resnet": dict(model="csn", trunk="resnet18", mode="triplets", image_size=64),
 }
 
 
@@ -80,11 +83,11 @@ def train_config(config: TrainConfig) -> None:
     train(config, quiet=True)
 
 
-def gradients(data, out) -> None:
+def gradients(data, out, names: list[str]) -> None:
     """The first step's gradients with nothing frozen, the CNN's BatchNorms included, and its statistics."""
-    for name, options in TRUNKS.items():
-        options = dict(freeze="none", cache=False, flip=True, pretrained=name != "resnet", **options)
-        trainer = Trainer(settings(data, Path(out) / name, **options), quiet=True)
+    for name in names:
+        options = dict(freeze="none", cache=False, flip=True, pretrained=name != "resnet")
+        trainer = Trainer(settings(data, Path(out) / name, **{**TRUNKS[name], **options}), quiet=True)
         trainer.saved.model.double()  # so that what is left of a difference is no rounding
         trainer.open_training()
         trainer.model.train()

@@ -18,7 +18,7 @@ import pytest
 import rank_jobs
 import torch
 from places import ROOT
-from rank_jobs import CASES, TINY, TRUNKS
+from rank_jobs import CASES, LITE, TINY
 from ranks import run_command, run_ranks, torchrun
 from safetensors.torch import load_file
 
@@ -67,7 +67,7 @@ def largest_difference(run, other, without: tuple[str, ...] = ()) -> float:
     return max(float(difference.abs().max()) for difference in differences)
 
 
-FEW = ("spaces", "triplets-batchnorm", "csn-triplets", "spaces-accumulate")
+FEW = ("spaces", "triplets-batchnorm", "spaces-accumulate")
 OTHERS = tuple(name for name in CASES if name not in FEW)
 
 
@@ -93,12 +93,15 @@ def test_processes_train_as_one_does(garments, single, tmp_path, world_size, nam
         np.testing.assert_allclose(column(ours, "valid_map_weighted"), column(theirs, "valid_map_weighted"))
 
 
-def test_gradients_through_a_trained_cnn_are_the_single_processs(garments, tmp_path):
+@pytest.mark.parametrize(
+    "names", [["spaces"], pytest.param(["triplets", "resnet"], marks=pytest.mark.slow)], ids=" ".join
+)
+def test_gradients_through_a_trained_cnn_are_the_single_processs(garments, tmp_path, names):
     """An image that two processes encode counts once in the BatchNorms."""
     for name, world_size in (("one", 1), ("several", 3)):
         (tmp_path / name).mkdir()
-        run_ranks(world_size, rank_jobs.gradients, garments, tmp_path / name)
-    for name in TRUNKS:
+        run_ranks(world_size, rank_jobs.gradients, garments, tmp_path / name, names)
+    for name in names:
         a, b = (load_file(tmp_path / run / f"{name}.safetensors") for run in ("one", "several"))
         assert a.keys() == b.keys() and any("backbone" in key for key in a)
         assert float(a["loss"]) == pytest.approx(float(b["loss"]), abs=1e-5)
@@ -131,7 +134,7 @@ def test_evaluate_and_embed_are_sharded_with_the_same_numbers(single, tmp_path):
 @pytest.mark.slow
 def test_torchrun_evaluates_with_the_same_numbers(single, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(single("spaces"), run)
+    shutil.copytree(single("spaces-lite"), run)
     for world_size in (1, 2):
         torchrun(world_size, "-m", "--", "ccakit", "evaluate", "--run", run, "--batch-size", "8")
         (run / "metrics_garments_test.json").rename(tmp_path / f"{world_size}.json")
@@ -145,11 +148,15 @@ def test_accelerate_launch_trains(garments, single, tmp_path):
         port = free.getsockname()[1]
     command = [Path(sys.executable).parent / "accelerate", "launch", "--multi_gpu", "--num_processes", 2]
     command += ["--main_process_port", port, "-m", "ccakit", "train", "--data", garments]
-    command += ["--out", tmp_path / "run", *(f"--{k.replace('_', '-')}={v}" for k, v in TINY.items())]
+    command += [
+        "--out",
+        tmp_path / "run",
+        *(f"--{k.replace('_', '-')}={v}" for k, v in {**TINY, **LITE}.items()),
+    ]
     run_command(command, timeout=300)
     last = max((tmp_path / "run/checkpoints").iterdir())
     assert json.loads((last / "state.json").read_text())["processes"] == 2  # --cpu would start one only
-    assert largest_difference(tmp_path / "run", single("spaces")) <= 1e-5
+    assert largest_difference(tmp_path / "run", single("spaces-lite")) <= 1e-5
 
 
 @pytest.mark.slow
@@ -211,11 +218,15 @@ def test_two_machines_train_as_one_process(flags, capfd, monkeypatch):
     assert f"two {where}: " in printed and "match: True" in printed
 
 
-def test_a_signal_to_one_process_stops_all_after_saving(garments, tmp_path):
-    """The one fast test in which torchrun starts new interpreters."""
+def by_torchrun(world_size, job, *arguments, check):
+    return torchrun(world_size, job.__name__, *arguments, check=check)
+
+
+@pytest.mark.parametrize("start", [run_ranks, pytest.param(by_torchrun, marks=pytest.mark.slow)])
+def test_a_signal_to_one_process_stops_all_after_saving(garments, tmp_path, start):
     stop = f"1 3 {int(signal.SIGTERM)}"
-    stopped = torchrun(2, "train_case", garments, tmp_path / "run", "{}", stop, check=False)
-    assert stopped.codes != [0]
+    stopped = start(2, rank_jobs.train_case, garments, tmp_path / "run", "{}", stop, check=False)
+    assert all(stopped.codes)
     assert stopped.stderr.count("step 4 is saved") == 1
     assert (tmp_path / "run/checkpoints/step-00000004").is_dir()
 
