@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ccakit: no command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        if os.environ.get("RANK", "0") != "0":
+        if os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0":
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # of several processes, the main one prints
         config = parse(name, flags)
         result = command(name).run(config)

@@ -26,6 +26,17 @@ log = logging.getLogger("ccakit")
 COLUMNS = tuple("step epoch loss learning_rate images_per_second triplets spread valid_map_weighted".split())
 HEADER = ",".join(COLUMNS)
 ROW = r"\d+,\d+(,-?\d+(\.\d+)?(e[+-]?\d+)?){6}"
+VARIABLES = (
+    "ACCELERATE_",
+    "CUBLAS_",
+    "CUDA_",
+    "CUDNN_",
+    "MKL_",
+    "NCCL_",
+    "NVIDIA_TF32",
+    "OMP_",
+    "TORCH_ALLOW_",
+)
 ROUNDING = {"compile", "checkpoint_activations"}  # settings that change the last digits
 MAY_DIFFER = ROUNDING | set(  # when a run is resumed
     "resume json out data workers max_unreadable skip_unreadable checkpoint_every keep loader_timeout".split()
@@ -51,7 +62,7 @@ def open_folder(out: Path, config: TrainConfig, dataset: Dataset) -> bool:
         remove_leftovers(out / "checkpoints")
     else:
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "versions.json", versions())
+        write_json(out / "versions.json", {**versions(), "environment": _environment()})
         write_json(out / "data.json", data)
         write_json(out / "config.json", to_dict(config))
     if not begun or not (out / TRAIN_IMAGES).exists():
@@ -108,6 +119,11 @@ def add_row(out: Path, row: dict) -> None:
     """Append a line to log.csv."""
     with named(out / "log.csv"), open(out / "log.csv", "a", encoding="utf-8", newline="") as file:
         csv.DictWriter(file, COLUMNS).writerow({k: round(v, 6) for k, v in row.items()})
+
+
+def _environment() -> dict[str, str]:
+    """Give the variables that may change the digits of a result."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
 
 
 def versions() -> dict:

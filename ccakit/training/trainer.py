@@ -9,9 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, is_initialized
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import set_seed
 
 from ccakit import processes
 from ccakit.data.inputs import inputs_for
@@ -23,6 +21,7 @@ from ccakit.evaluation.embedding import rank, readable
 from ccakit.models.registry import create_model
 from ccakit.models.saved import SavedModel, load_model, save_model
 from ccakit.training import batchnorm
+from ccakit.training.acceleration import create_accelerator, ignored_variables
 from ccakit.training.batches import Loader, Steps
 from ccakit.training.checkpoints import last_good_state, put_state, remove_old, rng_state, save_state
 from ccakit.training.config import TrainConfig, parse_budget
@@ -43,13 +42,8 @@ class Trainer:
         self.config, self.quiet = config, quiet
         self.budget = parse_budget(config.budget)
         self.out = Path(config.out)
-        handlers = [DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)]
         processes.start("nccl" if torch.cuda.is_available() else "gloo")
-        cpu = processes.launched() and not torch.cuda.is_available()
-        if is_initialized() and AcceleratorState().mixed_precision != config.mixed_precision:
-            AcceleratorState._reset_state()  # it refuses another precision than that of an earlier run
-        precision = config.mixed_precision
-        self.accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=handlers)
+        self.accelerator = create_accelerator(config.mixed_precision)
         set_seed(config.seed)
         self.dataset = dataset or read_dataset(config.data)
         self.saved = self._model()
@@ -125,6 +119,9 @@ class Trainer:
         with writing_run(self.out):
             self.reporter = Reporter(self.out, self.quiet)
         self.reporter.note(self.objective.sampling)
+        if processes.is_main():
+            for ignored in ignored_variables(self.config):
+                log.warning("%s", ignored)
 
     def _write(self, work: Callable[[], object]) -> object:
         """Write a part of the run in the main process; return the result, or raise the DataError, in all."""
@@ -247,6 +244,7 @@ class Trainer:
             "collapsed": progress.collapsed,
             "unreadable": len(self.inputs.unreadable),
             "sampling": self.objective.sampling,
+            "ignored_variables": ignored_variables(self.config),
             "findings": self.dataset.findings,
             **versions(),
         }
