@@ -1,6 +1,13 @@
-"""Load an epoch's batches, in worker processes if wanted; one that fails names its batch."""
+"""Load an epoch's batches, in worker processes if wanted; one that fails names its batch.
+
+Workers pass a batch through shared memory (/dev/shm). Where there is no room for it (containers have 64 MiB
+by default), the batch goes through a pipe: slower, and the same. torch would look for the room in a thread
+whose errors nobody hears of, and the main process would wait for ever.
+"""
 
 from __future__ import annotations
+
+import logging
 
 import numpy as np
 import torch
@@ -10,7 +17,10 @@ from torch.utils.data import DataLoader
 from ccakit import processes
 from ccakit.errors import DataError
 
+log = logging.getLogger("ccakit")
 NAMED = 5  # images of a batch that are named
+LOST = ("DataLoader", "Too many open files")  # in torch's errors where a worker gives nothing more
+ROOM = "give it more (docker run --shm-size 2g), or take fewer --workers"
 
 
 class Steps(torch.utils.data.Dataset):
@@ -38,6 +48,16 @@ class Steps(torch.utils.data.Dataset):
         return inputs, extra
 
 
+def pack(batch: tuple[Tensor, dict[str, Tensor]]) -> tuple:
+    """Send a batch from a worker: inputs in shared memory or, without room there, as an array by a pipe."""
+    inputs, extra = batch
+    arrays = {name: values.numpy() for name, values in extra.items()}
+    try:
+        return inputs.share_memory_(), arrays
+    except (RuntimeError, OSError):
+        return inputs.numpy(), arrays
+
+
 class Loader:
     """Give the batches of `steps` from `first` on, one with each `next()`.
 
@@ -47,26 +67,43 @@ class Loader:
 
     def __init__(self, steps: Steps, first: int, workers: int = 0, timeout: float = 0.0) -> None:
         self.steps, self.at = steps, first
+        self._packed = self._warned = False
         batches = range(first, len(steps))
         if workers == 0:
             self._batches = map(steps.__getitem__, batches)
             return
         own = torch.Generator().manual_seed(0)  # the training's random numbers stay as they are
-        options = dict(num_workers=workers, generator=own, timeout=timeout)
-        self._batches = iter(DataLoader(steps, batch_size=None, sampler=batches, **options))
+        options = dict(num_workers=workers, generator=own, timeout=timeout, collate_fn=pack)
+        loader = DataLoader(steps, batch_size=None, sampler=batches, **options)
+        try:
+            self._batches, self._packed = iter(loader), True
+        except OSError as error:
+            problem = "/dev/shm: loader processes cannot be started (%s); this process loads alone; %s"
+            log.warning(problem, error.strerror or error, ROOM)
+            self._batches = map(steps.__getitem__, batches)
 
     def next(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Load the next batch: (inputs, extra)."""
         with self:
             batch = next(self._batches)
         self.at += 1
-        return batch
+        return self._unpack(batch) if self._packed else batch
+
+    def _unpack(self, batch: tuple) -> tuple[Tensor, dict[str, Tensor]]:
+        """Take out what `pack` sent; warn once an epoch where batches do not fit into shared memory."""
+        inputs, extra = batch
+        if isinstance(inputs, np.ndarray):
+            if not self._warned:
+                size = f"{inputs.nbytes / 2**20:.3g} MiB"
+                log.warning("/dev/shm has no room for batches of %s, which take a slower way; %s", size, ROOM)
+            self._warned, inputs = True, torch.from_numpy(inputs)
+        return inputs, {name: torch.from_numpy(values) for name, values in extra.items()}
 
     def __enter__(self) -> Loader:
         return self
 
     def __exit__(self, kind, error, _) -> None:
-        if isinstance(error, RuntimeError) and "DataLoader" in str(error):
+        if isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST):
             raise self._failed(error) from error
 
     def _failed(self, error: RuntimeError) -> DataError:
