@@ -27,6 +27,11 @@ Presets: demo: smoke, demo; train: smoke, demo, paper."""
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code. Errors of the input are one clear line on stderr."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(
+            stream, "reconfigure"
+        ):  # a letter that the terminal's encoding lacks is printed as a number
+            stream.reconfigure(errors="backslashreplace")
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0

@@ -49,10 +49,12 @@ def run(config: Config) -> dict:
     if config.plot is not None:
         check_output(config.plot)
     result = audit(config.data, config.images, config.threads, progress=True)
-    print(table(result))
     if config.plot is not None:
         from ccakit.audit.plot import plot
         from ccakit.show.style import save
 
-        print(f"images per value: {save(plot(result), config.plot, dpi=90)}")
+        save(plot(result), config.plot, dpi=90)
+    print(table(result))
+    if config.plot is not None:
+        print(f"images per value: {config.plot}")
     return result

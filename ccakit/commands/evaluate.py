@@ -63,7 +63,7 @@ class Config(RunConfig):
 
 
 def run(config: Config) -> dict:
-    """Print the metrics, and write them into the run's folder, or to --out."""
+    """Write the metrics into the run's folder, or to --out, and then print them."""
     from ccakit import processes
     from ccakit.disk import file_name, write_json, writing
     from ccakit.evaluation.evaluate import evaluate, table
@@ -75,11 +75,11 @@ def run(config: Config) -> dict:
     check_outputs(config, out)
     metrics = evaluate(opened, batch_size=config.batch_size, seed=config.seed)
     title = f"{opened.system} on {opened.dataset.name}, {config.split}"
-    print(table(metrics, title))
-    if "triplet_accuracy" in metrics:
-        print(triplet_table(metrics, title))
     if processes.is_main():
         with writing(out, "then give the command again"):
             out.parent.mkdir(parents=True, exist_ok=True)
             write_json(out, metrics)
+    print(table(metrics, title))
+    if "triplet_accuracy" in metrics:
+        print(triplet_table(metrics, title))
     return metrics
