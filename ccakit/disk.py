@@ -19,6 +19,8 @@ from safetensors import SafetensorError
 
 from ccakit.errors import DataError
 
+LONGEST_NAME = 255  # bytes: the limit of ext4, XFS, APFS and NTFS alike
+
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
@@ -60,8 +62,14 @@ def atomic_write(path: Path, durable: bool = False) -> Iterator[Path]:
 
 
 def partial_of(path: Path) -> Path:
-    """Name the file that this process writes before `path`; it differs between machines that share a disk."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    """Name the file that this process writes before `path`; it differs between machines that share a disk.
+
+    Where the suffix would make the name too long for a disk, a digest stands for the name.
+    """
+    name, suffix = path.name, f"{socket.gethostname()}-{os.getpid()}.partial"
+    if len(os.fsencode(f".{name}.{suffix}")) > LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return path.with_name(f".{name}.{suffix}")
 
 
 def file_name(text: str) -> str:
