@@ -101,7 +101,7 @@ def wrapped(text: str, width: int, break_long_words: bool = False) -> str:
 
     A wide letter (Chinese, Japanese, Korean) counts as two, and a line may end behind any of them.
     """
-    ends = "".join(x + "\v" * (unicodedata.east_asian_width(x) in "WF") for x in text)
+    ends = "".join(x + "\v" * (unicodedata.east_asian_width(x) in "WF") for x in text.replace("\n", " "))
     lines = textwrap.fill(ends, width, break_long_words=break_long_words, replace_whitespace=False)
     return lines.replace("\v", "")
 
