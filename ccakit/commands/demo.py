@@ -58,7 +58,9 @@ def run(config: Config) -> dict:
     from ccakit.disk import write_json
     from ccakit.evaluation.evaluate import evaluate, table, targets
     from ccakit.evaluation.run import open_run
+    from ccakit.models.registry import model_info
 
+    model_info(config.model)  # an unknown name is an error before anything is drawn or written
     started, images = time.perf_counter(), f"{config.train} + {config.valid} + {config.test}"
     print(f"drawing {images} garments in {config.data} (kept there)", flush=True)
     _draw(config)

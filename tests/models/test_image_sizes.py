@@ -99,10 +99,16 @@ def test_train_leaves_no_run_folder(draw, tmp_path, capsys, flags):
     assert line.startswith(f"ccakit train: {flags[1]}") and not out.exists()
 
 
+def test_the_demo_leaves_nothing_of_an_unknown_model(tmp_path, capsys):
+    flags = ["--model", "nonsense", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run")]
+    assert main(["demo", *flags]) == 1
+    assert "no model 'nonsense'" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
 def test_a_saved_model_of_such_a_size_is_refused_when_it_is_loaded(tmp_path):
     save_model(tmp_path, saved_model())
     about = json.loads((tmp_path / "model.json").read_text("utf-8"))
-    for size, message in ((70, "take --image-size 64 or 80"), (64, "its transform gives")):
+    for size, message in ((70, "take --image-size 64 or 72"), (64, "its transform gives")):
         about["recipe"]["image_size"], about["transform"]["size"] = size, [70, 70]
         (tmp_path / "model.json").write_text(json.dumps(about), "utf-8")
         with pytest.raises(DataError, match=f"model.json: does not describe a model .*{message}"):
