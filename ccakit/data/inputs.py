@@ -13,11 +13,10 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import torch
@@ -104,8 +103,7 @@ class ImageInputs(Inputs):
         threads, indices = threads or min(4, os.cpu_count() or 1), np.asarray(indices).tolist()
         if threads == 1:
             return torch.stack([self._one(index) for index in indices])
-        with ThreadPoolExecutor(threads) as pool:  # OpenCV decodes outside the GIL
-            return torch.stack(list(pool.map(self._one, indices)))
+        return torch.stack(list(_threads(threads).map(self._one, indices)))
 
 
 class FeatureInputs(Inputs):
@@ -187,8 +185,9 @@ def _keep_reasons(file: Path, reasons: dict[int, str]) -> None:
 
 
 def _decode_all(inputs: ImageInputs, indices: np.ndarray, progress: bool) -> None:
-    with _pool() as pool, _bar(f"images of {inputs.split.name}", len(indices), progress) as bar:
-        for pictures in pool.map(partial(inputs.load, threads=1), _batches(indices, 16)):
+    load = partial(inputs.load, threads=1)
+    with _bar(f"images of {inputs.split.name}", len(indices), progress) as bar:
+        for pictures in _threads().map(load, _batches(indices, 16)):
             bar.update(len(pictures))
 
 
@@ -220,12 +219,11 @@ def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: 
 
     batches = _batches(np.arange(len(inputs)), batch_size)
     with (
-        _pool() as pool,
         _bar(f"features of {inputs.split.name}", len(inputs), progress) as bar,
         atomic_write(file, durable=True) as partial,
         open(partial, "wb") as store,  # no memory map: a full disk would kill the process
     ):
-        for indices, features in zip(batches, pool.map(features_of, batches)):
+        for indices, features in zip(batches, _threads().map(features_of, batches)):
             if indices[0] == 0:
                 header = np.lib.format.header_data_from_array_1_0(features)
                 header["shape"] = (len(inputs), *features.shape[1:])
@@ -238,16 +236,25 @@ def _batches(indices: np.ndarray, size: int) -> list[np.ndarray]:
     return np.split(indices, range(size, len(indices), size))
 
 
-@contextmanager
-def _pool() -> Iterator[ThreadPoolExecutor]:
-    """Give threads that compute on one core each: one a core, at most 16 (a batch takes some 100 MiB)."""
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(min(threads, 16), initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # what a thread sets for itself, threads that begin later begin with
+def _threads(count: int = 0) -> ThreadPoolExecutor:
+    """Give so many threads, which compute on one core each; by default one a core, at most 16."""
+    return _threads_of(os.getpid(), count or min(torch.get_num_threads(), 16))  # a batch takes some 100 MiB
+
+
+@cache
+def _threads_of(process: int, count: int) -> ThreadPoolExecutor:
+    """Give the threads of a process, which stay: a fork has none of its parent's.
+
+    Loader processes are forks. A thread that has decoded an image takes a lock of OpenCV when it ends; a fork
+    that is made just then would wait for that lock for ever.
+    """
+    usual, all_started = torch.get_num_threads(), Barrier(count + 1)
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    for _ in range(count):
+        pool.submit(all_started.wait)
+    all_started.wait()
+    torch.set_num_threads(usual)  # what a thread sets for itself, threads that begin later begin with
+    return pool
 
 
 def _bar(name: str, total: int, progress: bool) -> tqdm:

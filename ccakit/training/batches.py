@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ccakit import processes
-from ccakit.errors import DataError
+from ccakit.errors import DataError, first_line
 
 log = logging.getLogger("ccakit")
 NAMED = 5  # images of a batch that are named
@@ -103,17 +103,18 @@ class Loader:
         return self
 
     def __exit__(self, kind, error, _) -> None:
-        if isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST):
+        cut_off = isinstance(error, (ConnectionError, EOFError))  # it died while it sent a batch
+        if cut_off or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST)):
             raise self._failed(error) from error
 
-    def _failed(self, error: RuntimeError) -> DataError:
+    def _failed(self, error: Exception) -> DataError:
         at, steps = min(self.at, len(self.steps) - 1), self.steps
         images, _ = steps.objective.prepare(steps.batches[at])
         names = [steps.inputs.split.filenames[image] for image in images[:NAMED].tolist()]
         what = "gave nothing in time" if "timed out" in str(error) else "died"
         problem = (
             f"a loader process {what} at batch {at} of epoch {steps.epoch}, or soon after: {len(images)} "
-            f"images, among them {', '.join(names)} ({str(error).splitlines()[0]})"
+            f"images, among them {', '.join(names)} ({first_line(error)})"
         )
         failed = steps.inputs.error(int(images[0]), problem)
         failed.remedy = (

@@ -367,6 +367,16 @@ def test_a_loader_that_hangs_or_dies_names_the_batch(garments, tmp_path, monkeyp
             train(settings(garments, tmp_path / told, workers=1, loader_timeout=5.0), quiet=True)
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_loader_that_dies_while_it_sends_a_batch_names_it(garments, tmp_path, error):
+    from ccakit.training.batches import Loader, Steps
+
+    made = Trainer(settings(garments, tmp_path / "run"), quiet=True)
+    steps = Steps(made.objective, 0, made.inputs)
+    with pytest.raises(DataError, match="died at batch 1 of epoch 0.*train/0"), Loader(steps, first=1):
+        raise error
+
+
 def test_accumulated_batches_make_one_step_of_the_optimizer(garments, tmp_path):
     """The optimizer's gradient is the mean of the batches' gradients, each by itself."""
     made = Trainer(settings(garments, tmp_path / "run", accumulate=2, checkpoint_every=0), quiet=True)
