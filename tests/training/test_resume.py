@@ -372,6 +372,7 @@ def test_a_loader_that_dies_while_it_sends_a_batch_names_it(garments, tmp_path, 
     from ccakit.training.batches import Loader, Steps
 
     made = Trainer(settings(garments, tmp_path / "run"), quiet=True)
+    made.open_training()
     steps = Steps(made.objective, 0, made.inputs)
     with pytest.raises(DataError, match="died at batch 1 of epoch 0.*train/0"), Loader(steps, first=1):
         raise error
