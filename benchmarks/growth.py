@@ -153,10 +153,11 @@ def _by_loop(split, queries, candidates) -> np.ndarray:
     from ccakit.metrics import average_precision
 
     rows = split.candidates[:, 1] == 0
-    labels, vectors = split.candidates[rows, 2], candidates[rows]
+    images, labels, vectors = split.candidates[rows, 0], split.candidates[rows, 2], candidates[rows]
     aps = []
     for query in np.flatnonzero(split.queries[:, 1] == 0)[:3]:
         order = np.argsort(-(vectors @ queries[query]))
+        order = order[images[order] != split.queries[query, 0]]  # a query does not find its own image
         aps.append(average_precision((labels == split.queries[query, 2])[order]))
     return np.array(aps)
 
