@@ -18,6 +18,7 @@ from ccakit import processes
 from ccakit.errors import DataError, first_line
 
 log = logging.getLogger("ccakit")
+HOUR = 3600.0  # seconds
 NAMED = 5  # images of a batch that are named
 LOST = ("DataLoader", "Too many open files")  # in torch's errors where a worker gives nothing more
 ROOM = "give it more (docker run --shm-size 2g), or take fewer --workers"
@@ -62,7 +63,8 @@ class Loader:
     """Give the batches of `steps` from `first` on, one with each `next()`.
 
     workers: loader processes; 0 loads in this one. timeout: seconds after which a worker that gives nothing
-    is an error; 0: never. Used as a context, it names the batch at which a worker died.
+    is an error; 0: an hour, as nothing waits for ever. Used as a context, it names the batch at which a
+    worker died.
     """
 
     def __init__(self, steps: Steps, first: int, workers: int = 0, timeout: float = 0.0) -> None:
@@ -73,7 +75,7 @@ class Loader:
             self._batches = map(steps.__getitem__, batches)
             return
         own = torch.Generator().manual_seed(0)  # the training's random numbers stay as they are
-        options = dict(num_workers=workers, generator=own, timeout=timeout, collate_fn=pack)
+        options = dict(num_workers=workers, generator=own, timeout=timeout or HOUR, collate_fn=pack)
         loader = DataLoader(steps, batch_size=None, sampler=batches, **options)
         try:
             self._batches, self._packed = iter(loader), True

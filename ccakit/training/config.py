@@ -117,8 +117,8 @@ class TrainConfig(CommandConfig):
     workers: Annotated[int, Ge(0)] = 0
     """Loader processes; 0 loads in the main one."""
     loader_timeout: NotNegative = 0.0
-    """Seconds after which a loader process that gives no batch ends the run, with the batch it was at; 0:
-    never."""
+    """Seconds after which a loader process that gives no batch ends the run, with the batch it was at; 0: an
+    hour."""
     checkpoint_every: Annotated[int, Ge(0)] = 0
     """Steps between checkpoints, beside the one at every evaluation; 0: only that one."""
     keep: Positive = 2
