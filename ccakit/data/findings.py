@@ -72,11 +72,8 @@ def answers(split: Split) -> tuple[np.ndarray, np.ndarray]:
 def _own_candidates(split: Split) -> list[str]:
     """Count the queries that are candidates too, by number or path."""
     n = 0 if split.queries is None else int((answers(split)[1] > 0).sum())
-    return (
-        [f"{n} of {len(split.queries)} queries are candidates too: left out of their own rankings"]
-        if n
-        else []
-    )
+    left_out = "queries are candidates too: left out of their own rankings"
+    return [f"{n} of {len(split.queries)} {left_out}"] if n else []
 
 
 def _unanswered(split: Split) -> list[str]:
@@ -101,14 +98,16 @@ def _rare(split: Split) -> list[str]:
 def _hardly_repeat(split: Split) -> list[str]:
     """Find attributes, of training, whose values have fewer than two images each on average, as numbers of
     articles have: hardly any triplet exists of them."""
+    if split.queries is not None:
+        return []
     found = []
-    for c, rows in enumerate(split.labels[split.labels[:, 1] == c] for c in range(len(split.attributes))):
+    for c in range(len(split.attributes)):
+        rows = split.labels[split.labels[:, 1] == c]
         images, values = len(np.unique(rows[:, 0])), len(np.unique(rows[:, 2]))
-        if split.queries is None and values > FEW_VALUES and 2 * values > images:
-            text = (
-                f"the values of {split.attributes.title(c)} hardly repeat: {values} values of {images} images"
-            )
-            found.append(f"{text}; if they are numbers or names of single images, leave the attribute out")
+        if values > FEW_VALUES and 2 * values > images:
+            counts = f"{values} values of {images} images"
+            remedy = "if they are numbers or names of single images, leave the attribute out"
+            found.append(f"the values of {split.attributes.title(c)} hardly repeat: {counts}; {remedy}")
     return found
 
 
