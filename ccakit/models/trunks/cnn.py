@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from functools import cache
 
 import timm
 import torch
 from torch import nn
 
-from ccakit.models.trunks.frozen import FrozenStem, TrunkError, check_passage, check_size
+from ccakit.models.trunks.frozen import FrozenStem, TrunkError, check_passage, check_size, checked_once
 from ccakit.models.trunks.lite import LITE, create_lite
 from ccakit.models.trunks.timm_weights import create_timm
 
@@ -67,11 +68,19 @@ def create_map_trunk(
     works = f"{', '.join(WORKING_CNNS)}, and timm's other CNNs"
     options.update(features_only=True, out_indices=(_stage(name, works),))
     without_weights = {**options, "pretrained": False, "weights": None}
+    _check(name, works, image_size, multiple_of, freeze, without_weights)
+    return _map_trunk(create_timm(name, works, **options), image_size, freeze)
+
+
+@checked_once
+def _check(
+    name: str, works: str, image_size: int | None, multiple_of: int, freeze: str | int, options: dict
+) -> None:
+    """Raise TrunkError for a network that, built without weights, cannot be a trunk at this image size."""
     with torch.device("meta"):
-        trunk = _map_trunk(create_timm(name, works, **without_weights), image_size, freeze)
+        trunk = _map_trunk(create_timm(name, works, **options), image_size, freeze)
     check_size(name, trunk.image_size, (multiple_of, multiple_of))
     check_passage(name, trunk, trunk.image_size, (1, trunk.embed_dim, *trunk.grid_size))
-    return _map_trunk(create_timm(name, works, **options), image_size, freeze)
 
 
 def _map_trunk(net: nn.Module, image_size: int | None, freeze: str | int) -> MapTrunk:
@@ -82,6 +91,7 @@ def _map_trunk(net: nn.Module, image_size: int | None, freeze: str | int) -> Map
     return MapTrunk(backbone, nn.Identity(), net.feature_info.channels()[-1], settings, freeze)
 
 
+@cache
 def _stage(name: str, works: str) -> int:
     """Find the index of the last feature map of stride 16 of a timm CNN; TrunkError if it has none."""
     if is_transformer(name):

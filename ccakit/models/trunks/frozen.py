@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Callable
+from functools import wraps
 
 import torch
 from timm.layers import BatchNormAct2d
@@ -39,6 +41,19 @@ def check_passage(name: str, trunk: nn.Module, size: tuple[int, int], expected: 
         raise TrunkError(f"{problem} does not pass through it ({first_line(error)})") from error
     if shape != expected:
         raise TrunkError(f"{problem} gives {shape}, not {expected}: its heatmaps would be displaced")
+
+
+def checked_once(check: Callable[..., None]) -> Callable[..., None]:
+    """Let a check of a trunk that has passed pass again at once: K networks build the same trunk K times."""
+    passed = set()
+
+    @wraps(check)
+    def check_new(*given) -> None:
+        if (key := repr(given)) not in passed:
+            check(*given)
+            passed.add(key)
+
+    return check_new
 
 
 class FrozenStem(nn.Module):

@@ -14,7 +14,7 @@ from timm.layers import HybridEmbed, to_2tuple
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
-from ccakit.models.trunks.frozen import FrozenStem, TrunkError, check_passage, check_size
+from ccakit.models.trunks.frozen import FrozenStem, TrunkError, check_passage, check_size, checked_once
 from ccakit.models.trunks.lite import LITE, create_lite
 from ccakit.models.trunks.timm_weights import create_timm
 
@@ -45,6 +45,7 @@ def create_vit(name: str, *, image_size: int | None = None, **options) -> Vision
     return create_timm(name, works, num_classes=0, **options)
 
 
+@checked_once
 def _check(name: str, works: str, options: dict) -> None:
     """Raise TrunkError for a network that, built without weights, cannot be a trunk at this image size."""
     size = options.pop("img_size", None)
