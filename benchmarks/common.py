@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
+from ccakit.training.memory import machine_memory, process_memory
+
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS, QUICK_ROUNDS = 7, 2
 
@@ -131,24 +133,16 @@ class Peak:
             Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the high-water mark
         except OSError:
             pass  # the mark is then that of the whole life of the process, which is never lower
-        self.before = _status("VmRSS")
+        self.before = process_memory("VmRSS")
         return self
 
     def __exit__(self, *_) -> None:
-        self.bytes = _status("VmHWM") - self.before
+        self.bytes = process_memory("VmHWM") - self.before
 
 
 def resident() -> int:
     """Give the bytes of memory that the process has in use."""
-    return _status("VmRSS")
-
-
-def _status(name: str) -> int:
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name + ":")), 0)
+    return process_memory("VmRSS")
 
 
 def in_process(module: str, *words: str, threads: int = 1) -> dict:
@@ -173,7 +167,7 @@ def machine(threads: int) -> dict:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": threads,
-        "memory_gib": round(_meminfo() / 2**30, 1),
+        "memory_gib": round(machine_memory() / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "load": round(load, 2),
         "python": platform.python_version(),
@@ -190,13 +184,6 @@ def _processor() -> str:
     facts = {key.strip(): value.strip() for key, value in found.items()}
     numbers = f"family {facts.get('cpu family', '?')} model {facts.get('model', '?')}"
     return f"{facts.get('model name', platform.processor())} ({numbers})"
-
-
-def _meminfo() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return 0
 
 
 def read_csv(file: Path) -> list[dict]:
@@ -227,9 +214,14 @@ def ready_trainer(folder: Path, **settings):
     return trainer
 
 
+def plain_parser(doc: str) -> argparse.ArgumentParser:
+    """Create a parser without flags, whose help is a script's docstring as it stands."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
 def make_parser(doc: str, threads: int = 2) -> argparse.ArgumentParser:
     """Create a parser with the flags that all scripts have."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = plain_parser(doc)
     parser.add_argument("--json", action="store_true", help="end with one machine-readable line")
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: no measurement")
     parser.add_argument("--threads", type=int, default=threads, help=f"threads (default {threads})")

@@ -53,22 +53,27 @@ class RowModel(nn.Module):
 
     def __init__(self, vit) -> None:
         from ccakit.models.last_block import LastBlock
+        from ccakit.models.trunks.block_parts import block_parts, row_norm
         from ccakit.models.trunks.vit import Trunk
 
         super().__init__()
-        self.trunk, self.block, self.norm = Trunk(vit), LastBlock(vit.blocks[-1], keep_query=True), vit.norm
+        self.trunk, self.norm = Trunk(vit), row_norm(vit)
+        self.block = LastBlock(block_parts(vit), keep_query=True)
 
     def forward(self, images):
         return self.norm(self.block.cls_row(self.trunk(images)))[:, 0]
 
 
-def models(trunk: str) -> dict[str, nn.Module]:
-    """Create the model of each side; all share the random weights of one trunk."""
+def models(trunk: str, image_size: int | None = None) -> dict[str, nn.Module]:
+    """Create the model of each side; all share the random weights of one trunk.
+
+    image_size: pixels a side, by default the trunk's own.
+    """
     from ccakit.models.cca import CCA
     from ccakit.models.trunks.vit import create_vit
 
     torch.manual_seed(0)
-    vit = create_vit(trunk, pretrained=False).eval()
+    vit = create_vit(trunk, pretrained=False, image_size=image_size).eval()
     made = {"plain": vit, "plain [CLS]": RowModel(vit)}
     made.update({f"spaces {k}": CCA(vit, k, "type2") for k in (K, MANY)})
     return {name: model.eval() for name, model in made.items()}

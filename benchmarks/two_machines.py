@@ -124,8 +124,10 @@ def weights_of(out: Path) -> dict:
     weights = {name: tensor.float() for name, tensor in load_file(last / "model.safetensors").items()}
     for name, bias in weights.items():
         if name.endswith("kv.bias"):
-            parts = bias.view(3 if name.endswith("qkv.bias") else 2, -1)  # (queries,) keys, values
-            parts[-2] = 0
+            if name.replace("kv.bias", "v.bias") in weights:  # each condition has a W_v: keys alone
+                bias[:] = 0
+            else:
+                bias.view(3 if name.endswith("qkv.bias") else 2, -1)[-2] = 0  # (queries,) keys, values
     return weights
 
 

@@ -23,6 +23,11 @@ Create a network of your own, of any system in the paper's tables:
     network = ccakit.create_model("cca-type2", conditions=8)
     [info.name for info in ccakit.list_models()]
 
+Search a catalogue of your own pictures, which `ccakit index` makes:
+
+    catalogue = ccakit.open_catalogue("catalogue")
+    frame = catalogue.search("shirt.jpg", {"sleeve length": 2, "neck design": 1}, where="price < 50")
+
 `ccakit.open_demo()` opens the run of `ccakit demo`, and makes a small one where there is none.
 
 `import ccakit` loads neither torch nor timm nor OpenCV and changes no setting: a name of the face is imported
@@ -37,6 +42,7 @@ from typing import TYPE_CHECKING
 from ccakit.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from ccakit.catalogue.search import open_catalogue as open_catalogue
     from ccakit.commands.demo import open_demo as open_demo
     from ccakit.data.layout import read_dataset as read_dataset
     from ccakit.evaluation.evaluate import evaluate as evaluate
@@ -54,6 +60,7 @@ _HOMES = {
     "evaluate": "ccakit.evaluation.evaluate",
     "open_run": "ccakit.evaluation.run",
     "open_demo": "ccakit.commands.demo",
+    "open_catalogue": "ccakit.catalogue.search",
     "read_dataset": "ccakit.data.layout",
 }
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

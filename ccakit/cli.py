@@ -6,14 +6,31 @@ import json
 import os
 import sys
 from argparse import ArgumentError, ArgumentParser
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from ccakit import settings
+from ccakit.errors import in_words
 from ccakit.version import __version__
 
-COMMANDS = ("demo", "train", "evaluate", "embed", "export", "benchmark", "audit", "random", "params")
+COMMANDS = (
+    "demo",
+    "train",
+    "evaluate",
+    "embed",
+    "index",
+    "search",
+    "catalogue",
+    "tag",
+    "app",
+    "export",
+    "benchmark",
+    "audit",
+    "random",
+    "params",
+    "trunks",
+)
+AGAIN = {"demo": "; the same command begins the training again", "index": "; the same command goes on"}
 USAGE = """ccakit: conditional cross attention for attribute-specific retrieval
 
 usage: ccakit COMMAND [--preset NAME] [--config FILE.yaml] [flags]
@@ -21,7 +38,7 @@ usage: ccakit COMMAND [--preset NAME] [--config FILE.yaml] [flags]
 {commands}
 
 `ccakit COMMAND --help` lists its flags. With --json, a command ends with one machine-readable line.
-Presets: demo: smoke, demo; train: smoke, demo, paper."""
+Presets: demo: smoke, demo; train: smoke, demo, paper; benchmark: paper."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ccakit: no command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        if os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0":
+        launched = "MASTER_ADDR" in os.environ and (os.environ.get("WORLD_SIZE") or "1") != "1"
+        if launched and os.environ.get("RANK", "0") != "0":
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # of several processes, the main one prints
         config = parse(name, flags)
         result = command(name).run(config)
@@ -51,11 +69,10 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps(result))
         return int(getattr(config, "strict", False) and bool(result.get("breaks")))
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"ccakit {name}: {error}", file=sys.stderr)
+        print(f"ccakit {name}: {in_words(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        again = "; the same command begins the training again" if name == "demo" else ""
-        print(f"ccakit {name}: {str(stop) or 'stopped' + again}", file=sys.stderr)
+        print(f"ccakit {name}: {str(stop) or 'stopped' + AGAIN.get(name, '')}", file=sys.stderr)
         return 130
 
 
@@ -84,12 +101,15 @@ def parse(name: str, argv: list[str]):
         raise ValueError(f"{error.argument_name} needs a value") from None
     config = settings.from_preset(kind, given.preset)
     if given.config is not None:
-        config = settings.from_yaml(config, given.config)
+        config = settings.from_yaml(config, given.config.expanduser())
     options = dict(default=config, prog=f"ccakit {name}", use_underscores=False)
-    if name == "audit":  # `ccakit audit DIR` is short for `ccakit audit --data DIR`
+    if short := getattr(
+        kind, "positional", None
+    ):  # `ccakit audit DIR` is short for `ccakit audit --data DIR`
         config, words = tyro.cli(kind, args=argv, return_unknown_args=True, **options)
         if len(words) == 1 and not words[0].startswith("-"):
-            return replace(config, data=Path(words[0]))
+            values = {**settings.to_dict(config), short: words[0]}
+            return settings.from_dict(kind, values, where=f"--{short}")
     return tyro.cli(kind, args=argv, **options)
 
 

@@ -75,16 +75,28 @@ def partial_of(path: Path) -> Path:
 def file_name(text: str) -> str:
     """Make a part of a file's name of a text, such as the name of a data set; others stay apart.
 
+    In a long one, a digest stands for the end, so that there is room for the other parts.
+
     >>> file_name("acme/shoes v1.0")
     'acme%2Fshoes v1.0'
     """
-    return re.sub(r"[/\\\x00-\x1f]", lambda found: f"%{ord(found[0]):02X}", text)
+    name = re.sub(r"[/\\\x00-\x1f]", lambda found: f"%{ord(found[0]):02X}", text)
+    if len(os.fsencode(name)) <= LONGEST_NAME - 55:
+        return name
+    return f"{name[:40]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+
+
+def project_folder() -> Path:
+    """Find the nearest folder upward that holds notebooks/, else the current one."""
+    here = Path.cwd()
+    return next((f for f in (here, *here.parents) if (f / "notebooks").is_dir()), here)
 
 
 def refuse_existing(path: Path) -> None:
     """Raise DataError where a file or folder that --out names exists; an empty folder may."""
-    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
-        raise DataError(path, "exists already", "Choose another --out, or replace it with --overwrite.")
+    real = Path(os.path.abspath(path))  # new/.. is a folder, too
+    if os.path.lexists(real) and not (real.is_dir() and not any(real.iterdir())):
+        raise DataError(path, "exists already", "Choose another name, or replace it with --overwrite.")
 
 
 def check_output(path: Path) -> None:
@@ -94,8 +106,10 @@ def check_output(path: Path) -> None:
     """
     with writing(path, "or choose another place for the result"), named(path):
         parent = next(folder for folder in path.absolute().parents if folder.exists())
-        if path.is_dir():
+        if os.path.isdir(os.path.abspath(path)):
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if path.exists() and not path.is_file():  # /dev/null, which a file would replace
+            raise OSError(errno.EINVAL, "it is no ordinary file")
         for name in (path.name, partial_of(path).name):
             if not os.path.lexists(parent / name):
                 (parent / name).touch()
@@ -157,12 +171,20 @@ def write_json(path: Path, values: dict) -> None:
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
-def save_tensors(tensors: dict, path: Path) -> None:
-    """Write a safetensors file atomically."""
+def save_tensors(tensors: dict, path: Path, about: dict[str, str] | None = None) -> None:
+    """Write a safetensors file atomically, with the usual rights; the library lets only its owner read it.
+
+    about: words that the file's header keeps, as JSON under "about": of several entries, safetensors would
+    change the order, and with it the file's checksum.
+    """
     from safetensors.torch import save_file  # imports torch
 
+    header = None if about is None else {"about": json.dumps(about)}
     with atomic_write(path, durable=True) as partial:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial)
+        partial.touch()
+        usual = partial.stat().st_mode
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, header)
+        partial.chmod(usual)
 
 
 def load_tensors(path: Path, remedy: str) -> dict:
@@ -203,12 +225,14 @@ def differences(tensors: dict, wanted: dict) -> str:
 
 
 def leads_out(root: Path, name: str) -> bool:
-    """Say whether a file of a data set lies elsewhere, by a link.
+    """Say whether a file of a data set lies elsewhere: by a link, by an absolute path, or by '..'.
 
     The folder that `name` begins with may be a link itself: what lies below its target is inside.
     """
     root = Path(os.path.realpath(root))
     top, *below = os.path.normpath(name).split(os.sep)
+    if top in ("", os.pardir):
+        return True
     inside = [root, Path(os.path.realpath(root / top))] if below else [root]
     return not any(Path(os.path.realpath(root / name)).is_relative_to(folder) for folder in inside)
 
@@ -227,3 +251,8 @@ def file_digest(file: Path, kind: str = "sha256") -> str:
         while block := data.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def content_digest(data: bytes) -> str:
+    """Return a fast digest of a file's content in hexadecimal, by which a picture is known again."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

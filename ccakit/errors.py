@@ -28,6 +28,18 @@ class DataError(ValueError):
         return f"{place}: {self.problem}. {self.remedy}".rstrip()
 
 
+def in_words(error: Exception) -> str:
+    """Give an exception's message; with a remedy, where this machine cannot name a file.
+
+    >>> print(in_words(UnicodeEncodeError("gbk", "größe.png", 2, 3, "illegal")))
+    'größe.png' has letters that file names have not here (gbk). Set PYTHONUTF8=1, or rename it.
+    """
+    if isinstance(error, UnicodeEncodeError):
+        problem = f"{error.object!r} has letters that file names have not here ({error.encoding})"
+        return f"{problem}. Set PYTHONUTF8=1, or rename it."
+    return str(error)
+
+
 def first_line(error: Exception) -> str:
     """Give the first line of an exception's message, or its type's name if it has none.
 

@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 TIMEOUT = timedelta(hours=2)  # to compute kept features takes long; a dead process is noticed at once
+LAUNCHER = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out", "NCCL error")
 
 
@@ -29,14 +30,27 @@ class OtherProcessError(ValueError):
     """The error that ended another process of the run."""
 
 
+def variable(name: str, default: int = 0) -> int:
+    """Read a whole number that a launcher sets; ValueError names the variable."""
+    value = os.environ.get(name) or default
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"the environment's {name}={value} is no whole number; unset it") from None
+
+
 def launched() -> bool:
     """Whether a launcher started other processes with this one."""
-    return dist.is_available() and int(os.environ.get("WORLD_SIZE", 1)) > 1
+    return dist.is_available() and variable("WORLD_SIZE", 1) > 1
 
 
 def start(backend: str = "gloo") -> None:
     """Join the processes that a launcher started with this one, unless this is done already."""
     if launched() and not dist.is_initialized():
+        if missing := [name for name in LAUNCHER if name not in os.environ]:
+            asked = f"WORLD_SIZE={os.environ['WORLD_SIZE']} asks for other processes"
+            problem = f"{asked}, without {', '.join(missing)}"
+            raise ValueError(f"{problem}; start them with torchrun, or unset it")
         store, process, count = next(dist.rendezvous("env://", timeout=TIMEOUT))
         restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         # under a prefix of its own, as the store still has the addresses of dead processes
@@ -104,7 +118,7 @@ def gather_dicts(values: dict) -> dict:
 @contextmanager
 def local_main_first() -> Iterator[None]:
     """Let one process of each machine do the work inside before the others begin it."""
-    first = int(os.environ.get("LOCAL_RANK", 0)) == 0
+    first = variable("LOCAL_RANK") == 0
     if not first:
         gather_objects(None)
     yield

@@ -82,7 +82,7 @@ def from_yaml(config: object, path: Path) -> object:
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML: {error}") from error
+        raise ValueError(f"{path}: not valid YAML in UTF-8: {' '.join(str(error).split())}") from error
     if isinstance(values, dict):  # YAML reads `no` as false, and 1 as a number
         values = {k: str(v) if k == "freeze" and isinstance(v, int) else v for k, v in values.items()}
         values = {k: "no" if k == "mixed_precision" and v is False else v for k, v in values.items()}

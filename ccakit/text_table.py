@@ -1,8 +1,9 @@
-"""A table as text for a terminal: the one way in which commands print rows."""
+"""A table as text for a terminal, the one way in which commands print rows; and text in Markdown."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Sequence
 
 ANSI = re.compile(r"\033\[\d*m")  # a colour, which takes no room
@@ -22,6 +23,7 @@ def text_table(
     ----------------
     macro      10.25
     """
+    rows = [[re.sub(r"[\t\r\n]+", " ", cell) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(*rows)]
     lines = []
     for index, row in enumerate(rows):
@@ -36,4 +38,17 @@ def text_table(
 
 
 def _width(cell: str) -> int:
-    return len(ANSI.sub("", cell))
+    """Count the columns of a terminal that a cell takes: two for a wide letter, none for a mark on one."""
+    letters = [letter for letter in ANSI.sub("", cell) if not unicodedata.combining(letter)]
+    return len(letters) + sum(unicodedata.east_asian_width(letter) in "WF" for letter in letters)
+
+
+def in_markdown(text: str) -> str:
+    """Write a text of users so that Markdown, also within a table, shows it as it is.
+
+    >>> print(in_markdown("neck_design"), in_markdown("$0-$25 | <b> *x* _y_"))
+    neck_design &#36;0-&#36;25 \\| &lt;b> \\*x\\* \\_y\\_
+    """
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", re.sub(r"\s+", " ", text)).replace("<", "&lt;")
+    text = re.sub(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
+    return text.replace("$", "&#36;")

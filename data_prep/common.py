@@ -34,10 +34,12 @@ from ccakit.attributes import Attributes
 from ccakit.audit.tables import label_counts
 from ccakit.data.layout import read_dataset, write_dataset
 from ccakit.data.meta import Meta, meta_json, read_meta
+from ccakit.data.rows import read_all_values
 from ccakit.data.split import SPLITS, Dataset
-from ccakit.data.text import check_filenames, count, read_filenames
+from ccakit.data.text import check_name, count, read_filenames  # noqa: F401 (for the scripts)
+from ccakit.data.triplet_lists import triplets_path, write_drawn_triplets
 from ccakit.disk import file_digest, write_lines, write_text
-from ccakit.errors import DataError
+from ccakit.errors import DataError, in_words
 
 LISTS = tuple(
     f"{kind}_{split}.txt" for split in SPLITS for kind in ("filenames", "label", "query", "candidate")
@@ -70,17 +72,6 @@ def content_groups(paths: Sequence[Path]) -> np.ndarray:
         for i in same:
             groups[i] = first.setdefault(file_digest(paths[i]), i)
     return groups
-
-
-def check_name(path: Path, name: str, line: int) -> None:
-    """Raise DataError with the line of `path` if an image's name is empty, too long, or leaves the folder."""
-    sizes = [len(part.encode("utf-8", "replace")) for part in name.split("/")]
-    if sum(sizes) > 1000 or max(sizes) > 255:
-        raise DataError(path, f"{name[:80]!r}... is too long for a file's name", "Shorten it.", line)
-    try:
-        check_filenames(path, [name])
-    except DataError as error:
-        raise DataError(path, error.problem, error.remedy, line) from None
 
 
 def only_present(
@@ -133,7 +124,8 @@ def agreement(dataset: Dataset, rows: np.ndarray, filenames: Sequence[str]) -> s
 def use_splits(
     given: Path, out: Path, name: str, known: Attributes, about: dict[str, Any], release: Sequence[str] = ()
 ) -> tuple[Dataset, list[str]]:
-    """Copy ASEN's lists into `out` byte for byte, write meta.json and survival.json, and read it back.
+    """Copy ASEN's lists into `out` byte for byte, write meta.json, survival.json and triplets of test, and
+    read it back.
 
     given: the folder of the lists, or a folder that holds a folder `name` ("FashionAI") with the lists, or an
     archive of either. known: the attributes to use if there is no meta.json; their value names are used, too,
@@ -159,6 +151,8 @@ def use_splits(
                 place(folder / each, out / each)
     write_text(out / "meta.json", meta_json(Meta(name, attributes, {**about, "split": GIVEN})))
     dataset = read_dataset(out)
+    rows = read_all_values(out, "test") if (out / "label_test.txt").is_file() else None
+    _draw_triplets(dataset, rows)
     return dataset, notes + survival(out, release)
 
 
@@ -204,7 +198,8 @@ def write_prepared(
     about: dict[str, Any],
     release: Sequence[str] = (),
 ) -> Dataset:
-    """Write lists, all values (label_valid.txt, label_test.txt), meta.json, survival.json; read them back.
+    """Write lists, all values (label_valid.txt, label_test.txt), meta.json, survival.json and triplets of
+    test; read them back.
 
     Lists of an earlier run that this run does not write are removed. For `release` see `survival`. The
     findings of the data set begin with those of the preparation.
@@ -220,7 +215,15 @@ def write_prepared(
     notes = prepared.notes + survival(out, release)
     dataset = read_dataset(out)
     dataset.findings[:0] = notes
+    _draw_triplets(dataset, prepared.every.get("test"))
     return dataset
+
+
+def _draw_triplets(dataset: Dataset, rows: np.ndarray | None) -> None:
+    """Write triplets_test.txt, for Table 5's measure. rows: all labels of test, where its lists lack some."""
+    triplets_path(dataset.root, "test").unlink(missing_ok=True)  # of an earlier run
+    if "test" in dataset.splits:
+        write_drawn_triplets(dataset["test"], rows, dataset.about.get("seed", 0))
 
 
 # The command line
@@ -253,8 +256,11 @@ def guarded(work: Callable[[], None]) -> None:
         work()
     except KeyboardInterrupt:
         raise SystemExit("error: interrupted; the same command goes on from there") from None
-    except (ValueError, OSError) as error:  # a DataError is a ValueError
-        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        problem = f"{error.filename or 'a file'}: cannot be read or written ({error.strerror or error})"
+        raise SystemExit(f"error: {problem}. Look at its kind, rights and disk, or give another.") from None
+    except ValueError as error:  # a DataError is one
+        raise SystemExit(f"error: {' '.join(in_words(error).split())}") from None
 
 
 def beside(found: dict[str, int], expected: dict[str, int]) -> list[str]:

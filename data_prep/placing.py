@@ -7,12 +7,14 @@ have been found by.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from tqdm import tqdm
 
@@ -129,8 +131,13 @@ def _slashes(name: str) -> str:
     return name.replace("\\", "/")
 
 
+def _decoded(name: str) -> str:
+    return unquote(_slashes(name))
+
+
 def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", _slashes(name))
+    seen = "".join(sign for sign in _decoded(name) if unicodedata.category(sign) != "Cf")
+    return unicodedata.normalize("NFC", seen)
 
 
 def _folded(name: str) -> str:
@@ -138,7 +145,7 @@ def _folded(name: str) -> str:
 
 
 def _no_ending(name: str) -> str:
-    return PurePosixPath(_folded(name)).with_suffix("").as_posix()
+    return re.sub(r"\.[^./]*$", "", _folded(name))
 
 
 def _last(name: str) -> str:
@@ -149,9 +156,14 @@ def _last_no_ending(name: str) -> str:
     return PurePosixPath(_no_ending(name)).name
 
 
+def _number(name: str) -> str:
+    return re.sub(r"^0+(?=.)", "", _last_no_ending(name))
+
+
 Change = Callable[[str], str]
 CHANGES: dict[str, tuple[Change, Change]] = {  # of the name, of the file
     "with / for \\": (_slashes, _slashes),
+    "without codes such as %20": (_decoded, _decoded),
     "in another Unicode form": (_composed, _composed),
     "in other upper and lower case": (_folded, _folded),
     "with an ending": (_folded, _no_ending),
@@ -159,6 +171,7 @@ CHANGES: dict[str, tuple[Change, Change]] = {  # of the name, of the file
     "in another folder": (_last, _last),
     "in another folder, with an ending": (_last, _last_no_ending),
     "in another folder, with another ending": (_last_no_ending, _last_no_ending),
+    "with other leading zeros": (_number, _number),
 }
 
 

@@ -24,20 +24,14 @@ found. Run again, it copies only what is not there.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import os
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from cells import GAPS, doubtful_notes, gap_note, words_of
 from common import (
     LISTS,
     DataError,
@@ -45,7 +39,6 @@ from common import (
     Source,
     beside,
     bring,
-    check_name,
     content_groups,
     guarded,
     only_present,
@@ -56,7 +49,9 @@ from common import (
 )
 
 from ccakit.attributes import Attributes
-from ccakit.data.text import count, read_content
+from ccakit.data.cells import GAPS, doubtful_notes, gap_note, words_of
+from ccakit.data.table_files import column_names, read_table
+from ccakit.data.text import check_name
 
 PARTS = {"train": 0, "valid": 1, "val": 1, "validation": 1, "test": 2}
 RESERVED = {
@@ -66,9 +61,7 @@ RESERVED = {
     "survival.json",
 }
 MANY = 0.5  # values an image, from which on a column looks like none of attributes
-EXCEL = re.compile(r'\s*"?sep=([^\r\n"])"?[ \t]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 SAMPLE = 100  # rows that are looked at for another column of images
-Rows = Iterator[tuple[int, list[Any]]]  # line (Parquet: row) and cells
 
 
 @dataclass(frozen=True)
@@ -87,84 +80,6 @@ class Columns:
     gaps: Sequence[str] = GAPS
 
 
-def read_csv(path: Path, delimiter: str | None) -> tuple[list[str], Rows]:
-    """Read the column names and rows of a CSV.
-
-    DataError if it is not UTF-8, is empty, or a row does not fit.
-    """
-    remedy = "Give a table with a line of column names and rows."
-    text = read_content(path, remedy)
-    said, skipped = EXCEL.match(text), 0
-    if said:  # Excel's own line, which names the delimiter and is no row
-        delimiter, skipped = delimiter or said[1], 1 + text[: said.start(1)].count("\n")
-        text = text[said.end() :]
-        if not text.strip():
-            raise DataError(path, "has no line after sep=", remedy)
-    first = re.sub(r'"[^"]*"', "", text.lstrip().splitlines()[0])
-    delimiter = delimiter or max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows = _csv_rows(path, reader, skipped)
-    header = next(rows, (1, []))[1]
-    return header, _regular(path, rows, len(header))
-
-
-def _csv_rows(path: Path, reader: Any, skipped: int) -> Rows:
-    """Yield the rows that are not blank, each with the line in which it begins, after some skipped lines."""
-    while True:
-        line = skipped + reader.line_num + 1
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            remedy = "Close every quote, and save the table as plain CSV."
-            raise DataError(path, f"is no CSV here ({error})", remedy, line) from None
-        if cells is None:
-            return
-        if any(cell.strip() for cell in cells):
-            yield line, cells
-
-
-def _regular(path: Path, rows: Rows, width: int) -> Rows:
-    for line, cells in rows:
-        if len(cells) != width:
-            problem = f"has {count(len(cells), 'cell')}, where the first line has {width}"
-            raise DataError(path, problem, "Quote cells that hold the delimiter, or give --delimiter.", line)
-        yield line, cells
-
-
-def read_parquet(path: Path) -> tuple[list[str], Rows]:
-    """Read the column names and rows of a Parquet file.
-
-    A list in a cell is several values. It needs pyarrow.
-    """
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        remedy = "pip install pyarrow, or save the table as CSV."
-        raise DataError(path, "cannot be read without pyarrow", remedy) from None
-
-    @contextmanager
-    def readable() -> Iterator[None]:
-        try:
-            yield
-        except (
-            ArrowException,
-            OSError,
-            ValueError,
-        ) as error:  # a damaged page shows only when its rows are read
-            problem = f"cannot be read as Parquet ({str(error).splitlines()[0]})"
-            raise DataError(path, problem, "Save it again, or as CSV.") from None
-
-    def rows() -> Rows:
-        with readable():
-            cells = (row.values() for batch in file.iter_batches() for row in batch.to_pylist())
-            yield from enumerate(map(list, cells), 1)
-
-    with readable():
-        file = parquet.ParquetFile(path)
-        names = list(file.schema_arrow.names)
-    return names, rows()
-
-
 class Table:
     """The content of a table.
 
@@ -173,14 +88,16 @@ class Table:
     """
 
     def __init__(self, path: Path, header: list[str], columns: Columns) -> None:
-        header = _normal(header)
+        header = column_names(header)
         if not header or len(set(header)) != len(header) or not all(header):
             raise DataError(path, "has columns without a name, or two of one name", "Name each column.", 1)
         self.path, self.columns = path, columns
-        [self.image] = _normal([columns.image or header[0]])
-        self.split = _normal([columns.split] if columns.split else [])
+        [self.image] = column_names([columns.image or header[0]])
+        self.split = column_names([columns.split] if columns.split else [])
         others = [name for name in header if name not in (self.image, *self.split)]
-        self.attributes = others if columns.attributes is None else _normal(dict.fromkeys(columns.attributes))
+        self.attributes = (
+            others if columns.attributes is None else column_names(dict.fromkeys(columns.attributes))
+        )
         for name in [self.image, *self.attributes, *self.split]:
             if name not in header:
                 raise DataError(path, f"has no column {name!r}", f"It has: {', '.join(header)}.", 1)
@@ -227,6 +144,9 @@ class Table:
 
     def _image(self, line: int, cell: Any) -> int:
         name = "" if cell is None else str(cell).strip()
+        if not name:
+            problem = f"has no image in the column {self.image!r}"
+            raise DataError(self.path, problem, "Write its path there, or take the row out.", line)
         check_name(self.path, name, line)
         name = PurePosixPath(name).as_posix()
         if name in RESERVED or ".." in name.split("/"):
@@ -261,11 +181,6 @@ class Table:
             for value in values
         ]
         return attributes, np.array(rows, np.int64), notes
-
-
-def _normal(names: Iterable[str]) -> list[str]:
-    """Write names of columns as they are compared: in Unicode's form NFC, without spaces around them."""
-    return [unicodedata.normalize("NFC", name.strip()) for name in names]
 
 
 def _order(value: str) -> tuple[bool, float, str]:
@@ -304,8 +219,7 @@ def prepare(
 ) -> tuple[Dataset, list[str]]:
     """Read the table, bring its images to `out`, write the lists; return data set and notes."""
     columns = columns or Columns()
-    parquet = path.suffix.lower() in (".parquet", ".pq")
-    header, rows = read_parquet(path) if parquet else read_csv(path, columns.delimiter)
+    header, rows = read_table(path, columns.delimiter)
     table = Table(path, header, columns)
     for line, cells in rows:
         table.add(line, cells)

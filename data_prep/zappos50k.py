@@ -59,14 +59,12 @@ from common import (
     write_prepared,
 )
 from csn_lists import read_csn_lists, repeating
-from tqdm import tqdm
 
 from ccakit.attributes import Attributes
 from ccakit.data.split import SPLITS, Dataset
 from ccakit.data.text import CONTROL, count, read_content, split_lines
-from ccakit.data.triplet_lists import write_triplets
+from ccakit.data.triplet_lists import draw_triplets, triplets_path, write_triplets
 from ccakit.errors import DataError
-from ccakit.training.samplers import TripletSampler
 
 COLUMNS = {"class": "Category", "closure": "Closure", "gender": "Gender", "heel": "HeelHeight"}
 HEELS = ("flat", "under 1in", "1in", "2in", "3in", "4in", "5in and over")
@@ -266,28 +264,17 @@ def draw_part(labelled: Labelled, out: Path, seed: int, by_content: bool) -> np.
 
 
 def regenerate(prepared: Prepared, out: Path, sizes: dict[str, int], seed: int) -> dict[str, np.ndarray]:
-    """Draw (T, 4) triplets for each split, `sizes` for each condition, as `TripletSampler` does."""
-    made: dict[str, list[np.ndarray]] = {}
-    steps = [(split, c) for split in prepared.splits for c in range(len(COLUMNS))]
-    for stream, (split, condition) in enumerate(tqdm(steps, desc="draw triplets", unit="list", disable=None)):
-        rows, size = prepared.every.get(split.name, split.labels), sizes[split.name]
-        try:
-            sampler = TripletSampler(
-                rows[rows[:, 1] == condition],
-                len(COLUMNS),
-                batch_size=size,
-                triplets_per_epoch=size,
-                seed=seed,
-            )
-        except ValueError:
+    """Draw (T, 4) triplets for each split, `sizes` for each condition."""
+    made = {}
+    for split in prepared.splits:
+        rows = prepared.every.get(split.name, split.labels)
+        made[split.name] = draw_triplets(rows, len(COLUMNS), sizes[split.name], seed)
+        for condition in sorted({*range(len(COLUMNS))} - {*made[split.name][:, 3]}):
             problem = (
                 f"can have no triplet of {list(COLUMNS)[condition]!r}: too few images, or one value only"
             )
-            raise DataError(out / f"triplets_{split.name}.txt", problem, "Give more images.") from None
-        batch = next(sampler.epoch(stream))
-        drawn = np.stack([batch.anchor, batch.positive, batch.negative, batch.condition], axis=1)
-        made.setdefault(split.name, []).append(drawn)
-    return {name: np.concatenate(lists) for name, lists in made.items()}
+            raise DataError(triplets_path(out, split.name), problem, "Give more images.")
+    return made
 
 
 def given_triplets(folder: Path, out: Path, labelled: Labelled, seed: int) -> tuple[Prepared, dict, str]:

@@ -41,7 +41,7 @@ CIRCLES = {"csn": "$M_{c}$", "asen": "one-\nhot $c$", "camnet": "$M_{c}$", "cca-
 
 def draw() -> Figure:
     """Draw four panels, from the image at the bottom to the embedding at the top; at the text's width."""
-    canvas, width = shared.Canvas(shared.TEXT, 3.95), shared.TEXT / len(SYSTEMS)
+    canvas, width = shared.Canvas(shared.TEXT, 3.95, formulas=True), shared.TEXT / len(SYSTEMS)
     for index, name in enumerate(SYSTEMS):
         _panel(canvas, (index + 0.5) * width, name)
         if index:

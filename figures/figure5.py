@@ -57,7 +57,7 @@ def main(argv=None):
     given = shared.arguments(__doc__, argv, shared.RUN, other, alone, shared.POINTS)
     base = shared.run_or_demo(given.run)
     if given.other:
-        runs = [base, shared.run_or_demo(given.other)]
+        runs = [base, shared.run_on(given.other, base)]
     else:
         runs = [base] if given.alone else shared.compared([base.system, "triplet"], base)
     return shared.write(draw(runs, given.points), "figure5", given.out, *runs)

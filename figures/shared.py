@@ -27,7 +27,7 @@ from ccakit.evaluation.provenance import data_facts
 from ccakit.evaluation.run import Run, open_run, project_folder
 from ccakit.settings import from_dict
 from ccakit.show import style
-from ccakit.training.config import TrainConfig
+from ccakit.training.config import EARLIER, TrainConfig
 from ccakit.training.trainer import train
 
 COLUMN, TEXT = 3.3, 7.0  # inches: one column, and the text's width
@@ -68,6 +68,11 @@ def run_or_demo(folder: Path | None = None) -> Run:
     return open_demo() if folder is None else open_run(folder, splits=SPLITS)
 
 
+def run_on(folder: Path, base: Run) -> Run:
+    """Open a run on the test split of another one's data, with which it is compared."""
+    return open_run(folder, data=base.dataset.root, splits=SPLITS)
+
+
 def compared(
     names: Sequence[str],
     base: Run,
@@ -77,9 +82,9 @@ def compared(
 ) -> list[Run]:
     """Open a run of each system on the data of `base`, all trained in the same way.
 
-    given: "NAME=FOLDER", runs that are taken as they are. The others are the benchmark's runs, if it has all
-    of them on the same data; else `base` for its own system, and the rest are trained once for the settings
-    and the data of `base`, by whose digest they are kept in `folder`.
+    given: "NAME=FOLDER", runs that are taken, on the data of `base`. The others are the benchmark's runs, if
+    it has all of them on the same data; else `base` for its own system, and the rest are trained once for the
+    settings and the data of `base`, by whose digest they are kept in `folder`.
     """
     folders = {name: Path(path) for name, path in (word.split("=", 1) for word in given)}
     kept = {name: benchmark / f"{name}-0" for name in names if name not in folders}
@@ -98,16 +103,17 @@ def _is_of(path: Path, base: Run) -> bool:
 
 def _run_of(name: str, base: Run, given: Path | None, folder: Path) -> Run:
     if given is not None:
-        return run_or_demo(given)
+        return run_on(given, base)
     if name == base.system:
         return base
-    settings = from_dict(TrainConfig, json.loads((base.folder / "config.json").read_text("utf-8")))
+    kept = json.loads((base.folder / "config.json").read_text("utf-8"))
+    settings = from_dict(TrainConfig, {**EARLIER, **kept})
     settings = replace(settings, model=name, data=base.dataset.root)
     out = folder / f"{name}-{settings_digest(settings, base.dataset)}"
     if not (out / "train.json").exists():
         print(f"training {name} with the settings of {base.folder}, into {out}", flush=True)
         train(replace(settings, out=out, resume=(out / "config.json").exists()), quiet=True)
-    return run_or_demo(out)
+    return run_on(out, base)
 
 
 def scores(run: Run) -> dict[str, float]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from ccakit.benchmark.results import read_rows
 from ccakit.show import style
+from ccakit.text_table import in_markdown
 
 
 @dataclass
@@ -30,13 +31,20 @@ class Block:
 
     def markdown(self) -> str:
         """Write the block as Markdown."""
-        lines = [f"**{self.title}**", "", "| " + " | ".join(h.replace("\n", " ") for h in self.head) + " |"]
+        lines = [f"**{in_markdown(self.title)}**", "", f"| {' | '.join(map(in_cell, self.head))} |"]
         lines.append("|" + "---|" * len(self.head))
         for i, row in enumerate(self.rows):
-            cells = [f"{cell} (!)" if (i, j) in self.marked else cell for j, cell in enumerate(row)]
+            marks = [" (!)" if (i, j) in self.marked else "" for j in range(len(row))]
+            cells = [in_cell(cell) + mark for cell, mark in zip(row, marks)]
             lines.append(f"| {' | '.join(cells)} |")
         lines = lines if self.rows else lines[:1]
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes)])
+
+
+def in_cell(cell: str) -> str:
+    """Write a cell in Markdown, bold between ** and as it is within."""
+    bold = len(cell) > 4 and cell.startswith("**") and cell.endswith("**")
+    return f"**{in_markdown(cell[2:-2])}**" if bold else in_markdown(cell)
 
 
 @dataclass

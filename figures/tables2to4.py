@@ -5,6 +5,7 @@ Nothing here was trained on those data sets: our rows stand in blocks of their o
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -98,21 +99,19 @@ def _explain(kind: str) -> str:
 
 
 def _measured(dataset: str, file: Path) -> list[sheets.Block]:
-    """Make the blocks of our benchmark: one a mode, systems in the order of the paper's rows."""
-    rows = [row for row in sheets.results(file) if not row.get("variant")]
+    """Make the blocks of our benchmark: one a mode and training, systems in the order of the paper's rows."""
+    rows = [row for row in sheets.results(file) if row.get("variant") in (None, "", "plain")]
     if not rows:
         file = sheets.named(file)
         missing = f"Nothing is measured here yet: {file} is not there, or holds no rows (`ccakit benchmark`)."
         return [sheets.Block(f"Our benchmark (not {dataset})", [], [], [missing])]
     lines = standings(rows)
-    return [
-        _mode(dataset, mode, [line for line in lines if line["mode"] == mode])
-        for mode in dict.fromkeys(line["mode"] for line in lines)
-    ]
+    by_training = groupby(lines, lambda line: (line["mode"], line["variant"]))
+    return [_block(dataset, mode, variant, list(group)) for (mode, variant), group in by_training]
 
 
-def _mode(dataset: str, mode: str, lines: list[dict]) -> sheets.Block:
-    """Make a mode's block: means over seeds, ± the standard deviation of overall figures.
+def _block(dataset: str, mode: str, variant: str, lines: list[dict]) -> sheets.Block:
+    """Make the block of a mode and a variant: means over seeds, ± the deviation of overall figures.
 
     The best system is bold; the K networks do not take part.
     """
@@ -133,6 +132,7 @@ def _mode(dataset: str, mode: str, lines: list[dict]) -> sheets.Block:
     names = [_two_lines(name.removeprefix(PER_ATTRIBUTE)) for name in attributes]
     head = ["system", "seeds", "mAP\nweighted", "mAP\nplain", *names]
     title = f"Our benchmark on {sheets.about(first['dataset'])} (not {dataset}), trained in mode {mode}"
+    title += ", attributes not balanced" if variant == "plain" else ""
     return sheets.Block(title, head, rows, notes)
 
 

@@ -44,6 +44,15 @@ def draw(tmp_path_factory):
     return drawn
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """A headless browser; the test is skipped where there is none."""
+    from in_browser import chromium
+
+    with chromium() as browser:
+        yield browser
+
+
 @pytest.fixture(scope="session")
 def splits() -> Path:
     """The folder of ASEN's split files, which are not part of this repository."""

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ccakit.data.images import cut_short, decode_image, kind_of, read_bytes
 from ccakit.data.split import Dataset, Split
-from ccakit.disk import leads_out
+from ccakit.disk import content_digest, leads_out
 from ccakit.errors import DataError
 
 Listed = dict[str, list[tuple[str, int]]]  # a path, normalised -> the splits and indices where it is listed
@@ -37,7 +37,7 @@ class Seen:
     path: str
     problem: str = ""
     words: str = ""
-    content: bytes = b""
+    content: str = ""
     pixels: bytes = b""
     kind: str = ""
     size: tuple[int, int] = (0, 0)
@@ -57,11 +57,11 @@ def look(root: Path, path: str) -> Seen:
     file = root / path
     if leads_out(root, path):
         return Seen(path, "outside", "is a link to outside the folder")
-    content = b""
+    content = ""
     try:
         data = read_bytes(file)
         if data:
-            content = blake2b(data, digest_size=16).digest()
+            content = content_digest(data)
             if words := cut_short(data):
                 return Seen(path, "truncated", words, content)
         image = decode_image(file, data)
@@ -163,7 +163,7 @@ def leakage(names: Iterable[str], listed: Listed, same: dict[str, list[list[str]
     return found
 
 
-def own_candidates(split: Split, content: dict[str, bytes]) -> list[dict]:
+def own_candidates(split: Split, content: dict[str, str]) -> list[dict]:
     """Find queries whose own image, or a byte-identical copy, is a candidate of their attribute."""
     names = [posixpath.normpath(path) for path in split.filenames]
     identity = [content.get(name, name) for name in names]

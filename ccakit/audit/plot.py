@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ccakit.show.plots import plt
-from ccakit.show.style import STYLE, WRONG, attribute_colors, ink, new_figure
+from ccakit.show.style import STYLE, WRONG, attribute_colors, ink, new_figure, wrapped
 
 LINES = {"train": "-", "test": "--", "valid": ":"}
 FEW = 2  # images that a value needs, to be anchor and positive, or query and answer
@@ -29,7 +29,7 @@ def plot(result: dict) -> Figure:
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for ax, name, color in zip(grid.flat, names, attribute_colors(len(names))):
             _panel(ax, counts[name], ink(color))
-            ax.set_title(name.replace("_", " "), color=ink(color), fontweight="bold")
+            ax.set_title(wrapped(name.replace("_", " "), 30), color=ink(color), fontweight="bold")
             ax.set(
                 xlabel=f"{len(result['attributes'][name])} values, most images first", ylim=(0, 1.5 * most)
             )

@@ -8,8 +8,9 @@ from ccakit.audit.images import PROBLEMS
 from ccakit.audit.labels import NO_ANCHOR
 from ccakit.data.text import count
 from ccakit.text_table import text_table
+from ccakit.training.pull import describe_shares
 
-WORDS = {"outside": "links that lead out of the folder"}  # where the name of a problem is not enough
+WORDS = {"outside": "behind links that lead out of the folder"}  # where the name of a problem is not enough
 COPIES = {"same_content": "byte for byte", "same_pixels": "in every pixel, in files that differ"}
 SHOWN = 5  # examples in a finding
 
@@ -23,6 +24,7 @@ def findings(result: dict, notes: list[str]) -> list[dict]:
         *_image_findings(result["images"]),
         *_leakage_findings(result),
         *_train_findings(result),
+        *_pull_findings(result["pull"]),
         *_ranking_findings(result),
         *(_finding("lists", False, note) for note in notes),
     ]
@@ -103,6 +105,16 @@ def _train_findings(result: dict) -> list[dict]:
     return found
 
 
+def _pull_findings(pull: dict | None) -> list[dict]:
+    """Attributes that may starve; those that can have no triplet are a finding of their own."""
+    if not pull or not pull["starving"]:
+        return []
+    text = f"train: {count(len(pull['starving']), 'attribute')} may starve, by the share of the pull"
+    text += f" (an equal one is {100 / len(pull['shares']):.1f}%; --pull and --oversample share it otherwise)"
+    starving = [f"{name} {100 * pull['shares'][name]:.2f}%" for name in pull["starving"]]
+    return [_finding("starving", False, text, starving)]
+
+
 def _ranking_findings(result: dict) -> list[dict]:
     """Queries without a relevant candidate, with the ceilings they set; queries for unseen values."""
     found, values = [], result["attributes"]
@@ -134,6 +146,9 @@ def table(result: dict) -> str:
         blocks.append(_table1(result["table1"]))
     blocks.append(_splits(result["splits"]))
     blocks += [_attributes(name, split) for name, split in result["splits"].items()]
+    if pull := result["pull"]:
+        title = f"mode {pull['mode']}, pull {pull['pull']:g}, oversample {pull['oversample']:g}"
+        blocks.append(f"{title}: {describe_shares(list(pull['shares']), list(pull['shares'].values()))}")
     return "\n\n".join([*blocks, _images(result["images"]), _findings(result)])
 
 

@@ -6,7 +6,7 @@ import json
 from functools import cache
 from importlib.resources import files
 
-from ccakit.data.split import SPLITS
+from ccakit.data.split import SPLITS, Dataset
 
 ASEN_DARN = 214_619  # images in ASEN's release of DARN, which the splits are made from
 
@@ -44,6 +44,36 @@ def paper_rows(dataset: str) -> dict[str, dict]:
     """
     rows = {bare_name(name): table["rows"] for name, table in paper_tables().items() if name != "statistics"}
     return rows.get(bare_name(dataset).removeprefix("ut"), {})
+
+
+def table_title(dataset: str) -> str:
+    """Return the number of the paper's table on a data set, such as "Table 2"; "" if it has none."""
+    titles = {bare_name(name): table["table"] for name, table in paper_tables().items()}
+    return titles.get(bare_name(dataset).removeprefix("ut"), "")
+
+
+def paper_methods(dataset: str) -> set[str]:
+    """Return the methods of the paper's table on a data set; of all its tables, if it has none on it."""
+    tables = [table["rows"] for name, table in paper_tables().items() if name != "statistics"]
+    return set(paper_rows(dataset)) or set().union(*tables)
+
+
+def other_lists(dataset: Dataset) -> str:
+    """Say where a data set of the paper's name has other test lists than ASEN's, by their counts; "" if not.
+
+    "" for other names, too, and where ASEN has no lists that the paper follows (Zappos50K).
+    """
+    known = {bare_name(name): facts for name, facts in label_counts()["datasets"].items()}
+    asen, split = known.get(bare_name(dataset.name)), dataset.splits.get("test")
+    if asen is None or split is None or split.queries is None:
+        return ""
+    counts = asen["splits"]["test"]
+    theirs = {side: sum(map(sum, counts[side].values())) for side in ("queries", "candidates")}
+    ours = {side: len(getattr(split, side)) for side in theirs}
+    if ours == theirs:
+        return ""
+    words = [f"{ours[side]:,} {side} (ASEN's {theirs[side]:,})" for side in ours]
+    return f"test has {' and '.join(words)}: the paper's figures are of other lists"
 
 
 def beside_table1(name: str, sizes: tuple[int, ...], splits: dict, listed: int) -> dict | None:

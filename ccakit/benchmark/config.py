@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, ClassVar, Literal, Optional
 
 from annotated_types import Ge, MinLen
 
 from ccakit.disk import file_name
 from ccakit.settings import CommandConfig, NotNegative, Positive, Share
-from ccakit.training.config import parse_budget
+from ccakit.training.config import PLAIN, TrainConfig, parse_budget
 
 
 @dataclass
 class BenchmarkConfig(CommandConfig):
     """Train systems with several seeds under one protocol, and compare them in a table; can be resumed."""
+
+    presets: ClassVar[dict[str, dict]]
 
     data: Path = Path("data/garments")
     """The data set's folder."""
@@ -24,13 +26,18 @@ class BenchmarkConfig(CommandConfig):
     results: Optional[Path] = None
     """The CSV file to write; OUT/DATASET.csv by default."""
     models: str = "all"
-    """The systems, separated by commas (`ccakit params --list`), or all."""
+    """The systems, separated by commas (`ccakit params --list`), all, or paper: those of the paper's table on
+    this data set, and of all its tables for other data."""
     seeds: str = "0,1,2"
     """The seeds of training, separated by commas."""
     modes: Annotated[tuple[Literal["triplets", "spaces"], ...], MinLen(1)] = ("spaces", "triplets")
     """Train on the paper's triplets, on all spaces of every image, or on each in turn."""
+    train_preset: Literal["demo", "paper"] = "demo"
+    """The preset of `ccakit train` whose settings the runs begin with; those of this command go before them.
+    In the paper's, the triplet network reads the CNN trunk."""
     variants: Annotated[tuple[str, ...], MinLen(1)] = ("",)
-    """Settings of `ccakit train` to change: "query=fc-wq", "lite_depth=2 lite_heads=8"; "" changes none."""
+    """Settings of `ccakit train` to change: "query=fc-wq", "lite_depth=2 lite_heads=4"; "" changes none, and
+    "plain" balances no attributes: pull=0 oversample=0 head=shared wv=shared adapter=0 lite_heads=4."""
     budget: str = "epochs=10"
     """The length of each run: epochs=N (equal images) or a time such as 4m (equal seconds)."""
     trunk: str = "lite"
@@ -42,13 +49,16 @@ class BenchmarkConfig(CommandConfig):
     pretrained: bool = True
     """Start the trunks from ImageNet weights."""
     weights: Optional[Path] = None
-    """A local weights file for the trunk, instead of the download."""
+    """A local weights file for the trunk, or `hub`, as in `ccakit train`."""
     cnn_weights: Optional[Path] = None
     """The same for the CNN trunk; WEIGHTS where both trunks have the same name."""
     image_size: Optional[Positive] = None
     """Pixels a side; the trunk's own by default."""
     batch_size: Annotated[int, Ge(2)] = 64
     """Triplets (mode triplets) or images (mode spaces) in a step."""
+    triplets_per_epoch: Optional[Positive] = None
+    """Mode triplets: how many an epoch draws; by default a third of the training images, so that an epoch has
+    as many images in both modes."""
     lr: NotNegative = 1e-3
     """AdamW's learning rate."""
     evaluate_every: Positive = 2
@@ -73,15 +83,16 @@ class BenchmarkConfig(CommandConfig):
         if not self.model_names():
             raise ValueError("models: at least one")
         for variant in self.variants:
-            if any("=" not in word for word in variant.split()):
-                raise ValueError(f'variant {variant!r}: settings such as "query=fc-wq lite_depth=2"')
+            changes(variant)
 
-    def model_names(self) -> list[str]:
-        """List the systems in the order given."""
-        if self.models == "all":
+    def model_names(self, dataset: str = "") -> list[str]:
+        """List the systems in the order given. dataset: the name of the data set."""
+        if self.models in ("all", "paper"):
+            from ccakit.audit.tables import paper_methods
             from ccakit.models.registry import list_models
 
-            return [info.name for info in list_models()]
+            methods = paper_methods(dataset)
+            return [info.name for info in list_models() if self.models == "all" or info.title in methods]
         return list(dict.fromkeys(name.strip() for name in self.models.split(",") if name.strip()))
 
     def seed_list(self) -> list[int]:
@@ -94,3 +105,29 @@ class BenchmarkConfig(CommandConfig):
     def results_file(self, dataset: str) -> Path:
         """Name the CSV file of a data set."""
         return self.results or self.out / f"{file_name(dataset)}.csv"
+
+
+def _paper() -> dict:
+    """Give the paper's settings of a benchmark: those of training that a benchmark has, and its own."""
+    names = {field.name for field in fields(BenchmarkConfig)}
+    shared = {name: value for name, value in TrainConfig.presets["paper"].items() if name in names}
+    own = dict(train_preset="paper", models="paper", modes=("triplets",), seeds="0", cnn_trunk="resnet50")
+    usual = {name: getattr(TrainConfig, name) for name in ("triplets_per_epoch", "evaluate_every")}
+    return {**usual, **shared, **own}
+
+
+BenchmarkConfig.presets = {"paper": _paper()}
+
+
+def changes(variant: str) -> dict:
+    """Read what a variant changes: "lite_depth=2 query=fc-wq", or "plain" for all of PLAIN.
+
+    Raises ValueError for another word.
+    """
+    varied = {}
+    for word in variant.split():
+        name, equals, value = word.partition("=")
+        if not equals and name != "plain":
+            raise ValueError(f'variant {variant!r}: settings such as "query=fc-wq lite_depth=2", or plain')
+        varied |= {name: value} if equals else PLAIN
+    return varied

@@ -17,12 +17,13 @@ MEASURED = (
     "pointing_game",
     "pointing_chance",
 )
-TRAINED = ("best_epoch", "epochs", "images", "train_seconds")
+TRAINED = ("best_valid_map_weighted", "best_epoch", "epochs", "images", "train_seconds")
 SIZE = ("parameters", "trained_parameters", "shares_trunk")
 SPEED = ("embed_mflops", "embed_ms", "images_per_second")
 PROTOCOL = ("trunk", "budget", "threads", "torch", "device", "settings")
 COLUMNS = (*TRIAL, *MEASURED, "unreadable", *TRAINED, *SIZE, *SPEED, *PROTOCOL)
 PER_ATTRIBUTE = "map:"  # a column `map:NAME` holds an attribute's mAP in percent
+PER_TRIPLETS = "triplets:"  # and `triplets:NAME` its triplet accuracy in percent
 TEXT = ("dataset", "mode", "variant", "model", "status", "trunk", "budget", "torch", "device", "settings")
 CHANCE_MARGIN = 1.0  # points of weighted mAP above a random ranking's, below which a run has learnt nothing
 

@@ -16,31 +16,46 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from itertools import repeat
 from multiprocessing import get_context
+from pathlib import Path
 
 import torch
 
+from ccakit import processes
+from ccakit.benchmark.beside_paper import write_beside_paper
 from ccakit.benchmark.config import BenchmarkConfig
 from ccakit.benchmark.plan import Trial, plan, settings_of
-from ccakit.benchmark.results import MEASURED, PER_ATTRIBUTE, TRAINED, at_chance, read_rows, write_rows
+from ccakit.benchmark.results import (
+    MEASURED,
+    PER_ATTRIBUTE,
+    PER_TRIPLETS,
+    TRAINED,
+    at_chance,
+    read_rows,
+    write_rows,
+)
 from ccakit.benchmark.speed import measure_speed
-from ccakit.data.inputs import inputs_for
 from ccakit.data.layout import read_dataset
 from ccakit.data.split import SPLITS, Dataset
-from ccakit.disk import check_output, write_json
+from ccakit.disk import check_output, file_digest, write_json
 from ccakit.errors import DataError
 from ccakit.evaluation.evaluate import evaluate
 from ccakit.evaluation.provenance import data_facts
 from ccakit.evaluation.run import Run
+from ccakit.models.registry import create_on_meta
 from ccakit.models.saved import SavedModel
+from ccakit.models.trunks.weight_files import find_weights
 from ccakit.settings import to_dict
+from ccakit.training.acceleration import create_accelerator
 from ccakit.training.config import TrainConfig
 from ccakit.training.run_folder import versions
+from ccakit.training.setup import inputs_of, recipe_of
 from ccakit.training.trainer import Trainer, train
 
 log = logging.getLogger("ccakit")
 # Settings that do not change a result; some decide whether there is one.
 NOT_COMPARED = ("resume", "json", "out", "data", "workers", "max_unreadable", "skip_unreadable")
-PROTOCOL = 1  # raise it when a default of TrainConfig changes: earlier rows then belong to another protocol
+STEM = ("trunk", "weights", "image_size", "read_block", "freeze")  # settings that change kept features
+PROTOCOL = 2  # raise it when a default of TrainConfig changes: earlier rows then belong to another protocol
 
 
 def benchmark(config: BenchmarkConfig) -> list[dict]:
@@ -49,8 +64,12 @@ def benchmark(config: BenchmarkConfig) -> list[dict]:
     A run that fails is a row that says so, and is tried again the next time. Raises DataError where the
     folder holds runs with other settings.
     """
+    if config.jobs > 1 and processes.launched():
+        raise ValueError(f"jobs={config.jobs}: several processes train each run together; leave out --jobs")
+    processes.start("nccl" if torch.cuda.is_available() else "gloo")
     dataset = read_dataset(config.data)
-    trials, started, file = plan(config), time.perf_counter(), config.results_file(dataset.name)
+    started, file = time.perf_counter(), config.results_file(dataset.name)
+    trials = plan(config, dataset.name)
     check_output(file)
     kept = read_rows(file) if file.exists() else []
     done = finished(config, trials, dataset, kept)
@@ -58,11 +77,12 @@ def benchmark(config: BenchmarkConfig) -> list[dict]:
     todo = [trial for trial in trials if trial not in done]
     print(f"{dataset.name}: {len(trials)} runs, {len(done)} of them done; {config.budget} each", flush=True)
     if todo:
+        _check(config, todo, dataset)
         _keep_features(config, todo, dataset)
         for count, (trial, row) in enumerate(zip(todo, _run_all(config, todo, dataset)), 1):
             done[trial] = row
             print(f"{count}/{len(todo)} {describe(row)}", flush=True)
-            write_rows(file, others + _in_order(trials, done))
+            _write(file, others + _in_order(trials, done))
         print(f"{len(todo)} runs in {(time.perf_counter() - started) / 60:.1f} min", flush=True)
     if config.speed:
         unmeasured = [t for t in trials if done[t].get("embed_ms") is None and not _failed(done[t])]
@@ -70,8 +90,29 @@ def benchmark(config: BenchmarkConfig) -> list[dict]:
         for trial in trials:
             done[trial].update(speeds.get((trial.mode, trial.variant, trial.model), {}))
     rows = _in_order(trials, done)
-    write_rows(file, others + rows)
+    _write(file, others + rows)
     return rows
+
+
+def _write(file: Path, rows: list[dict]) -> None:
+    """Write the rows in the main process, and the paper's figures beside them, where it has some."""
+    if processes.is_main():
+        write_rows(file, rows)
+        write_beside_paper(file, rows)
+
+
+def _check(config: BenchmarkConfig, trials: list[Trial], dataset: Dataset) -> None:
+    """Raise the error of the first trial where none can begin, as with a precision that the device lacks."""
+    errors = []
+    for trial in trials:
+        settings = settings_of(config, trial, dataset)
+        try:
+            create_accelerator(settings.mixed_precision)
+            create_on_meta(**recipe_of(settings, dataset.attributes))
+            return
+        except ValueError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _run_all(config: BenchmarkConfig, trials: list[Trial], dataset: Dataset) -> Iterator[dict]:
@@ -87,20 +128,14 @@ def _run_all(config: BenchmarkConfig, trials: list[Trial], dataset: Dataset) -> 
 def _keep_features(config: BenchmarkConfig, trials: list[Trial], dataset: Dataset) -> None:
     """Compute the features of frozen trunks once, before several processes want them."""
     planned = [settings_of(config, trial, dataset) for trial in trials]
-    for settings in {(each.trunk, each.weights): each for each in planned if each.cache}.values():
+    stems = {tuple(getattr(each, name) for name in STEM): each for each in planned if each.cache}
+    for settings in stems.values():
         try:
             saved = Trainer(settings, dataset, quiet=True).saved
             for name in SPLITS:
-                _inputs(settings, saved, dataset, name)
+                inputs_of(settings, saved, dataset[name])
         except (ValueError, RuntimeError) as error:  # the row of its run will say so
             log.warning("features are not kept: %s", error)
-
-
-def _inputs(settings: TrainConfig, saved: SavedModel, dataset: Dataset, split: str, progress: bool = True):
-    """A split's inputs, of which as many images may be unreadable as the settings allow."""
-    share = settings.max_unreadable if split == "train" else float(settings.skip_unreadable)
-    options = dict(cache=settings.cache, progress=progress, max_unreadable=share)
-    return inputs_for(saved.model, dataset[split], saved.transform, **options)
 
 
 def run_one(config: BenchmarkConfig, trial: Trial, dataset: Dataset) -> dict:
@@ -121,14 +156,15 @@ def run_one(config: BenchmarkConfig, trial: Trial, dataset: Dataset) -> dict:
     }
     try:
         saved, facts = train(settings, dataset, quiet=True)
-        inputs = _inputs(settings, saved, dataset, "test", progress=False)
+        inputs = inputs_of(settings, saved, dataset["test"], progress=False)
         row |= _results(saved, facts, evaluate(Run(folder, saved, dataset, inputs)))
     except (ValueError, RuntimeError, FloatingPointError) as error:
         if isinstance(error, DataError) and begun and error.path.is_relative_to(folder):
             raise
         row["status"] = f"failed: {str(error).splitlines()[0]}"
         folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "result.json", row)
+    if processes.is_main():
+        write_json(folder / "result.json", row)
     return row
 
 
@@ -146,6 +182,7 @@ def _results(saved: SavedModel, facts: dict, metrics: dict) -> dict:
         "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         **({"own_left_out": metrics["own_left_out"]} if metrics["own_left_out"] else {}),
         **{PER_ATTRIBUTE + name: value for name, value in metrics["map_per_attribute"].items()},
+        **{PER_TRIPLETS + name: v for name, v in metrics.get("triplet_accuracy_per_attribute", {}).items()},
     }
 
 
@@ -188,6 +225,9 @@ def settings_digest(settings: TrainConfig, dataset: Dataset) -> str:
     """Name a protocol by eight hexadecimal digits, from the data and the settings that are not defaults."""
     usual = to_dict(TrainConfig())
     values = {k: v for k, v in to_dict(settings).items() if k not in NOT_COMPARED and v != usual[k]}
+    found = find_weights(settings.trunk, settings.pretrained, None) if settings.weights is None else None
+    if found is not None:  # the file in data/weights, which no setting names
+        values["weights"] = file_digest(found)
     values |= {"dataset": data_facts(dataset)["digest"], "protocol": PROTOCOL}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 

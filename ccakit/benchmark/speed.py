@@ -55,8 +55,9 @@ class _Stopwatch:
     def measure(self, keep: bool) -> None:
         """Train some steps and embed a batch; keep the timings if wanted."""
         self.model.train()
+        before = self.trainer.progress.images
         seconds = self._seconds(lambda: [self.trainer.step(*step) for step in self.steps])
-        speed = sum(len(inputs) for inputs, _ in self.steps) / seconds
+        speed = (self.trainer.progress.images - before) / seconds
         self.model.eval()
         with torch.inference_mode():
             seconds = self._seconds(lambda: self.model(self.images))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, ClassVar, Literal, Optional
 
 from annotated_types import Ge
 
-from ccakit.settings import CommandConfig
+from ccakit.settings import CommandConfig, Share
+from ccakit.training.config import TrainConfig
 
 
 @dataclass
 class Config(CommandConfig):
     """Check a data set: counts, broken or equal images, leakage, ceilings; or the paper's tables."""
+
+    positional: ClassVar[str] = "data"
 
     data: Path = Path("data/garments")
     """The data set's folder; `ccakit audit DIR` is short for `ccakit audit --data DIR`."""
@@ -23,8 +26,16 @@ class Config(CommandConfig):
     """Look at every image, not at the lists alone."""
     threads: Annotated[int, Ge(0)] = 0
     """Threads that look at images; 0 is one a core, at most 8."""
+    mode: Literal["triplets", "spaces"] = TrainConfig.mode
+    """The mode of the training that is planned, for the expected shares of the pull (`ccakit train`)."""
+    pull: Share = TrainConfig.pull
+    """Its --pull."""
+    oversample: Share = TrainConfig.oversample
+    """Its --oversample."""
     plot: Optional[Path] = None
     """Draw images per value to this file (PNG or PDF)."""
+    overwrite: bool = False
+    """Replace the file that --plot names, if it exists."""
     strict: bool = False
     """Exit with 1 if something breaks training or evaluation: missing or unreadable images, shared images."""
 
@@ -44,11 +55,17 @@ def run(config: Config) -> dict:
         return result
     from ccakit.audit.dataset import audit
     from ccakit.audit.report import table
-    from ccakit.disk import check_output
+    from ccakit.disk import check_output, refuse_existing
 
     if config.plot is not None:
+        from ccakit.show.style import check_picture
+
+        check_picture(config.plot)
+        if not config.overwrite:
+            refuse_existing(config.plot)
         check_output(config.plot)
-    result = audit(config.data, config.images, config.threads, progress=True)
+    planned = dict(mode=config.mode, pull=config.pull, oversample=config.oversample)
+    result = audit(config.data, config.images, config.threads, progress=True, **planned)
     if config.plot is not None:
         from ccakit.audit.plot import plot
         from ccakit.show.style import save

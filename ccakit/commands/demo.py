@@ -41,8 +41,8 @@ class Config(CommandConfig):
     """A name of `ccakit params --list`."""
     budget: str = "epochs=15"
     """How long to train: epochs=N, steps=N, or a time such as 4m."""
-    labels: Literal["all", "one"] = "all"
-    """Give an image all its labels or, as in FashionAI, one."""
+    labels: Literal["all", "one", "rare"] = "all"
+    """Give an image all its labels; one, as in FashionAI; or, in train, some attributes to few images."""
     pictures: bool = True
     """Draw heatmaps, t-SNE and rankings."""
     seed: int = 0
@@ -55,12 +55,13 @@ def run(config: Config) -> dict:
     Where the folder holds the same demo already, nothing is trained. Raises DataError where it holds another
     run.
     """
-    from ccakit.disk import write_json
+    from ccakit.disk import check_output, write_json
     from ccakit.evaluation.evaluate import evaluate, table, targets
     from ccakit.evaluation.run import open_run
     from ccakit.models.registry import model_info
 
     model_info(config.model)  # an unknown name is an error before anything is drawn or written
+    check_output(config.out / "metrics.json")
     started, images = time.perf_counter(), f"{config.train} + {config.valid} + {config.test}"
     print(f"drawing {images} garments in {config.data} (kept there)", flush=True)
     _draw(config)
@@ -96,7 +97,7 @@ def _train_once(config: Config) -> dict:
     from ccakit.disk import write_json
     from ccakit.errors import DataError
     from ccakit.settings import to_dict
-    from ccakit.training.config import TrainConfig
+    from ccakit.training.config import TrainConfig, setting_changes
     from ccakit.training.trainer import train
 
     shared = {name: getattr(config, name) for name in ("data", "out", "model", "budget", "seed")}
@@ -107,8 +108,9 @@ def _train_once(config: Config) -> dict:
     remedy = "Choose another --out, or delete it."
     kept = json.loads(file.read_text("utf-8")) if file.exists() else None
     if kept and kept["facts"]:
-        if kept["demo"] != demo:
-            raise DataError(config.out, "holds a demo with other settings", remedy)
+        if changes := setting_changes(kept["demo"], demo):
+            problem = f"holds a demo with other settings ({'; '.join(changes.values())})"
+            raise DataError(config.out, problem, remedy)
         print(f"{config.out} holds this demo's model already; delete it to train again", flush=True)
         return kept["facts"]
     if kept:

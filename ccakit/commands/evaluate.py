@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Optional
 
-from ccakit.settings import CommandConfig, Positive
+from ccakit.settings import CommandConfig, Positive, Share
 
 
 @dataclass
@@ -60,6 +60,10 @@ class Config(RunConfig):
     """The JSON file to write; RUN/metrics_DATASET_SPLIT.json by default, which is replaced."""
     seed: int = 0
     """The seed of the bootstrap."""
+    tagging: bool = True
+    """Measure tagging, too: values named by neighbours. It embeds valid, where confidence is calibrated."""
+    precision: Share = 0.9
+    """The share that is wanted right of the values that tagging gives."""
 
 
 def run(config: Config) -> dict:
@@ -67,19 +71,24 @@ def run(config: Config) -> dict:
     from ccakit import processes
     from ccakit.disk import file_name, write_json, writing
     from ccakit.evaluation.evaluate import evaluate, table
+    from ccakit.evaluation.tagging import tagging_table
     from ccakit.evaluation.triplets import triplet_table
 
+    check_outputs(config, config.out or config.run / "metrics.json")  # before anything is computed
     opened = open_for(config)
     name = f"metrics_{file_name(opened.dataset.name)}_{config.split}.json"
     out = config.out or config.run / name
     check_outputs(config, out)
-    metrics = evaluate(opened, batch_size=config.batch_size, seed=config.seed)
+    options = dict(tagging=config.tagging, precision=config.precision)
+    metrics = evaluate(opened, batch_size=config.batch_size, seed=config.seed, **options)
     title = f"{opened.system} on {opened.dataset.name}, {config.split}"
     if processes.is_main():
         with writing(out, "then give the command again"):
             out.parent.mkdir(parents=True, exist_ok=True)
             write_json(out, metrics)
     print(table(metrics, title))
+    if config.tagging:
+        print(tagging_table(metrics["tagging"], title))
     if "triplet_accuracy" in metrics:
         print(triplet_table(metrics, title))
     return metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 from ccakit.settings import CommandConfig, Positive
 
@@ -13,6 +14,8 @@ class Config(CommandConfig):
 
     trunk: str = "vit_base_r50_s16_224"
     """The trunk; the paper's by default."""
+    read_block: Optional[Positive] = None
+    """The block that is read, L; the trunk's last by default."""
     conditions: Positive = 8
     """The number of conditions, K."""
     list: bool = False
@@ -26,6 +29,6 @@ def run(config: Config) -> dict:
     if config.list:
         print(list_systems())
         return {}
-    result, text = count_parts(config.trunk, config.conditions)
+    result, text = count_parts(config.trunk, config.conditions, config.read_block)
     print(text)
     return result

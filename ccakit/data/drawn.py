@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,15 +17,31 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ccakit.data.layout import rows_of, write_dataset
+from ccakit.data.layout import read_dataset, rows_of, write_dataset
 from ccakit.data.meta import read_meta
 from ccakit.data.split import SPLITS, Split
+from ccakit.data.triplet_lists import triplets_path, write_drawn_triplets
 from ccakit.errors import DataError
 from ccakit.garments.draw import Garment, draw_garment, draw_labelled
-from ccakit.garments.values import COUNTS, GARMENTS, VERSION
+from ccakit.garments.values import (
+    COAT,
+    COLLAR,
+    COUNTS,
+    GARMENTS,
+    LAPEL,
+    NECK,
+    NECKLINE,
+    PANT,
+    SKIRT,
+    VERSION,
+)
 
 # of valid and test: each fifth image is a query, the others are candidates, as in ASEN's protocol
 QUERY_EVERY = 5
+DRAWN = re.compile(rf"images/({'|'.join(SPLITS)})/([0-9]{{6,}})\.png")
+LABELS = ("all", "one", "rare")
+# of labels "rare": the share of training images that keep their label; sleeve length stays as it is
+RARE = {SKIRT: 0.24, COAT: 0.20, PANT: 0.10, COLLAR: 0.05, LAPEL: 0.04, NECKLINE: 0.03, NECK: 0.02}
 
 
 def write_garments(
@@ -39,28 +57,37 @@ def write_garments(
 ) -> None:
     """Draw a data set into `root`, unless it is there already.
 
-    train, valid, test: the number of images of each. size: the side of an image, in pixels. labels: "all", or
+    train, valid, test: the number of images of each. size: the side of an image, in pixels. labels: "all";
     "one" as in FashionAI, where each image carries one label (and the regions of this label only) and
-    conditions occur with FashionAI's frequencies. workers: processes, by default one a core.
+    conditions occur with FashionAI's frequencies; or "rare": the pictures of "all", with few training images
+    that keep their labels (RARE). workers: processes, by default one a core.
 
-    The pictures are drawn in a folder beside `root` that is moved there when all is done: an interruption
-    leaves nothing behind. Raises DataError if `root` holds something else.
+    Triplets of test are drawn beside the lists, for Table 5's measure. The pictures are drawn in a folder
+    beside `root` that is moved there when all is done: an interruption leaves nothing behind. Raises
+    DataError if `root` holds something else.
     """
-    if labels not in ("all", "one"):
-        raise ValueError(f"labels is 'all' or 'one', not {labels!r}")
+    if labels not in LABELS:
+        raise ValueError(f"labels is one of {LABELS}, not {labels!r}")
     if min(train, valid, test) < 1 or min(valid, test) < 2:
         raise ValueError("train needs at least one image, valid and test two: a query and a candidate")
     root = Path(root)
     counts = dict(zip(SPLITS, (train, valid, test)))
     about = {"drawn": "garments", "version": VERSION, "seed": seed, "size": size, "labels": labels}
     about["images"] = counts
-    if _is_present(root, about):
-        return
+    if not _is_present(root, about):
+        _draw_data(root, about, workers or _cores(), progress)
+    if not triplets_path(root, "test").exists():
+        write_drawn_triplets(read_dataset(root, ["test"])["test"], seed=seed)
+
+
+def _draw_data(root: Path, about: dict, workers: int, progress: bool) -> None:
+    """Draw a data set aside, and move it to `root`."""
     root.parent.mkdir(parents=True, exist_ok=True)
-    partial_root = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    partial_root = Path(tempfile.mkdtemp(prefix=".drawing-", dir=root.parent))
     try:
-        splits = _draw_splits(partial_root, about, workers or _cores(), progress)
-        write_dataset(partial_root, "garments", GARMENTS, splits, about)
+        splits, labels = _draw_splits(partial_root, about, workers, progress), about["labels"]
+        name = "garments" if labels == "all" else f"garments_{labels}"
+        write_dataset(partial_root, name, GARMENTS, splits, about)
         partial_root.chmod(0o755)
         if root.exists():
             root.rmdir()  # it is empty, or _is_present would have refused it
@@ -93,7 +120,22 @@ def _draw_splits(root: Path, about: dict, workers: int, progress: bool) -> list[
     drawn: dict[str, list] = {name: [] for name in about["images"]}
     for (name, _), result in zip(jobs, tqdm(results, "drawing garments", len(jobs), disable=hide)):
         drawn[name].append(result)
+    if about["labels"] == "rare":
+        drawn["train"] = _thinned(drawn["train"], about["seed"])
     return [_make_split(root, name, results) for name, results in drawn.items()]
+
+
+def _thinned(results: list, seed: int) -> list:
+    """Take labels, and their regions, from training images, until RARE's shares of them are left."""
+    files, labels, regions = zip(*results)
+    labels = np.stack(labels)
+    for condition, share in RARE.items():
+        labelled = np.random.default_rng([VERSION, seed, condition]).permutation(
+            np.flatnonzero(labels[:, condition] >= 0)
+        )
+        labels[labelled[round(share * len(labels)) :], condition] = -1
+    kept = [tuple(box for box in boxes if own[box[0]] >= 0) for own, boxes in zip(labels, regions)]
+    return list(zip(files, labels, kept))
 
 
 def _map(task, jobs: list, workers: int) -> Iterator:
@@ -137,10 +179,18 @@ def redraw(about: dict, split: str, index: int, size: int) -> np.ndarray:
     return _draw(about, split, index, size).image
 
 
+def redraw_file(about: dict, name: str, size: int) -> np.ndarray | None:
+    """Draw the picture of a file again, as `redraw` does, wherever lists name it; None for other files."""
+    drawn = DRAWN.fullmatch(posixpath.normpath(name))
+    if drawn is None or about.get("drawn") != "garments" or about["version"] != VERSION:
+        return None
+    return redraw(about, drawn[1], int(drawn[2]), size)
+
+
 def _draw(about: dict, split: str, index: int, size: int) -> Garment:
     """Draw a picture of a data set. Of labels "one", it carries one label, as FashionAI's photographs do."""
     seed = seed_of(split, index, about["seed"])
-    if about["labels"] == "all":
+    if about["labels"] != "one":
         return draw_garment(seed, size)
     totals = np.cumsum([sum(counts) for counts in COUNTS])
     condition = int(np.searchsorted(totals, seed % int(totals[-1]), side="right"))

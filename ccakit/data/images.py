@@ -21,7 +21,7 @@ import stat
 import struct
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
 import numpy as np
@@ -32,11 +32,12 @@ from ccakit.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Picture = str | os.PathLike | bytes | bytearray | memoryview | Image.Image | np.ndarray | Tensor
+    Bytes = bytes | bytearray | memoryview | BinaryIO
+    Picture = str | os.PathLike | Bytes | Image.Image | np.ndarray | Tensor
 
 PICTURES = (
-    "a file, its bytes, a PIL image, RGB as (height, width, 3) uint8, or a tensor: (3, height, width) uint8, "
-    "or what the model's transform gives, float"
+    "a file, by its path or open, its bytes, a PIL image, RGB as (height, width, 3) uint8, "
+    "or a tensor: (3, height, width) uint8, or what the model's transform gives, float"
 )
 MAX_PIXELS = 89_478_485  # a quarter of a GiB as RGB; Pillow, too, begins to warn of decompression bombs here
 MAX_BYTES = 1 << 30
@@ -69,14 +70,17 @@ def read_image(
     """
     if isinstance(picture, str | os.PathLike):
         return decode_image(picture, read_bytes(picture), at_least=at_least, max_pixels=max_pixels)
+    if hasattr(picture, "read"):  # an open file
+        name = getattr(picture, "name", "(open file)")
+        return decode_image(name, picture.read(), at_least=at_least, max_pixels=max_pixels)
     if isinstance(picture, bytes | bytearray | memoryview):
         return decode_image("(bytes)", bytes(picture), at_least=at_least, max_pixels=max_pixels)
     if isinstance(picture, Image.Image):
         return _from_pillow(picture, max_pixels)
     shape, dtype = tuple(getattr(picture, "shape", ())), str(getattr(picture, "dtype", "no type"))
-    if dtype == "uint8" and len(shape) == 3 and shape[2] == 3:
+    if dtype == "uint8" and len(shape) == 3 and shape[2] == 3 and 0 not in shape:
         return picture
-    if dtype == "torch.uint8" and len(shape) == 3 and shape[0] == 3:
+    if dtype == "torch.uint8" and len(shape) == 3 and shape[0] == 3 and 0 not in shape:
         return picture.cpu().numpy().transpose(1, 2, 0)
     raise ValueError(f"{type(picture).__name__} of {dtype} and shape {shape} is no picture: give {PICTURES}")
 
@@ -184,7 +188,8 @@ def _decode(data: bytes, header: Image.Image, reduction: int) -> np.ndarray | No
     """Decode to (H, W, 3) RGB, not turned; None if the file does not hold what its header says."""
     if header.format in JPEG and not jpeg_ends(data):
         return None  # cut short, which OpenCV before 5 accepts
-    if header.has_transparency_data or header.mode in BY_PILLOW:
+    apng = header.info.get("default_image", False)  # OpenCV reads its animation, not its first picture
+    if header.has_transparency_data or header.mode in BY_PILLOW or apng:
         return _on_white(header)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), RGB | REDUCED.get(reduction, 0))
     if image is None:

@@ -14,6 +14,7 @@ import logging
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
 from threading import Barrier
@@ -27,7 +28,7 @@ from ccakit import processes
 from ccakit.data.images import MAX_BYTES, read_image
 from ccakit.data.split import Split
 from ccakit.data.transform import ImageTransform
-from ccakit.disk import atomic_write, write_json
+from ccakit.disk import atomic_write, content_digest, write_json
 from ccakit.errors import DataError
 
 log = logging.getLogger("ccakit")
@@ -103,7 +104,7 @@ class ImageInputs(Inputs):
         threads, indices = threads or min(4, os.cpu_count() or 1), np.asarray(indices).tolist()
         if threads == 1:
             return torch.stack([self._one(index) for index in indices])
-        return torch.stack(list(_threads(threads).map(self._one, indices)))
+        return torch.stack(list(core_threads(threads).map(self._one, indices)))
 
 
 class FeatureInputs(Inputs):
@@ -187,7 +188,7 @@ def _keep_reasons(file: Path, reasons: dict[int, str]) -> None:
 def _decode_all(inputs: ImageInputs, indices: np.ndarray, progress: bool) -> None:
     load = partial(inputs.load, threads=1)
     with _bar(f"images of {inputs.split.name}", len(indices), progress) as bar:
-        for pictures in _threads().map(load, _batches(indices, 16)):
+        for pictures in core_threads().map(load, _batches(indices, 16)):
             bar.update(len(pictures))
 
 
@@ -200,35 +201,57 @@ def keep_features(
     which are known to be unreadable), so that a change of any of them computes it again, as does a file that
     is not whole. DataError for another image that cannot be read.
     """
-    file = Path(folder) / f"{inputs.split.name}-{_key(inputs, model.trunk.stem_key())}.npy"
-    if not _is_whole(file, len(inputs)):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _compute(model, inputs, file, batch_size, progress)
-    return FeatureInputs(file, inputs)
+    return keep_depths([model], inputs, folder, batch_size=batch_size, progress=progress)[0]
 
 
-def _compute(model, inputs: ImageInputs, file: Path, batch_size: int, progress: bool) -> None:
-    """Write the features, a batch a thread: each thread reads and computes on one core, where all together
-    would wait for each other at every layer. So the features do not depend on the number of cores either."""
-    device, stem = next(model.parameters()).device, model.trunk.folded().stem
+def keep_depths(
+    models: list, inputs: ImageInputs, folder: Path, *, batch_size: int = 16, progress: bool = True
+) -> list[FeatureInputs]:
+    """Do what `keep_features` does for several models, whose stems are beginnings of the longest one's.
+
+    What is not there yet is computed in one pass of the longest stem of those. ValueError for another stem.
+    """
+    files = [features_file(model, inputs, folder) for model in models]
+    missing = {file: m.trunk for file, m in zip(files, models) if not _is_whole(file, len(inputs))}
+    if missing:
+        deepest = max(missing.values(), key=lambda trunk: trunk.frozen)
+        if any(deepest.stem_key(trunk.frozen) != trunk.stem_key() for trunk in missing.values()):
+            raise ValueError("the models' frozen parts are not beginnings of the longest one")
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        wanted = {trunk.frozen: file for file, trunk in missing.items()}
+        _compute(deepest, inputs, wanted, batch_size, progress)
+    return [FeatureInputs(file, inputs) for file in files]
+
+
+def features_file(model, inputs: ImageInputs, folder: Path) -> Path:
+    """Name the file that keeps a model's features of all images."""
+    return Path(folder) / f"{inputs.split.name}-{_key(inputs, model.trunk.stem_key())}.npy"
+
+
+def _compute(trunk, inputs: ImageInputs, files: dict[int, Path], batch_size: int, progress: bool) -> None:
+    """Write the features, a file for each number of stages: a batch a thread, which reads and computes on
+    one core, where all together would wait for each other at every layer. So the features do not depend on
+    the number of cores either."""
+    device, folded, depths = next(trunk.parameters()).device, trunk.folded(), sorted(files)
     processes.keep_freed_memory()
 
-    def features_of(indices: np.ndarray) -> np.ndarray:
+    def features_of(indices: np.ndarray) -> list[np.ndarray]:
         with torch.inference_mode():
-            return stem(inputs.load(indices, threads=1).to(device)).cpu().numpy().astype(np.float16)
+            outputs = folded.stem_at(inputs.load(indices, threads=1).to(device), depths)
+        return [output.cpu().numpy().astype(np.float16) for output in outputs]
 
     batches = _batches(np.arange(len(inputs)), batch_size)
-    with (
-        _bar(f"features of {inputs.split.name}", len(inputs), progress) as bar,
-        atomic_write(file, durable=True) as partial,
-        open(partial, "wb") as store,  # no memory map: a full disk would kill the process
-    ):
-        for indices, features in zip(batches, _threads().map(features_of, batches)):
-            if indices[0] == 0:
-                header = np.lib.format.header_data_from_array_1_0(features)
-                header["shape"] = (len(inputs), *features.shape[1:])
-                np.lib.format.write_array_header_1_0(store, header)
-            store.write(np.ascontiguousarray(features))
+    with _bar(f"features of {inputs.split.name}", len(inputs), progress) as bar, ExitStack() as stack:
+        partial = [stack.enter_context(atomic_write(files[depth], durable=True)) for depth in depths]
+        # no memory maps: a full disk would kill the process
+        stores = [stack.enter_context(open(path, "wb")) for path in partial]
+        for indices, outputs in zip(batches, core_threads().map(features_of, batches)):
+            for store, features in zip(stores, outputs):
+                if indices[0] == 0:
+                    header = np.lib.format.header_data_from_array_1_0(features)
+                    header["shape"] = (len(inputs), *features.shape[1:])
+                    np.lib.format.write_array_header_1_0(store, header)
+                store.write(np.ascontiguousarray(features))
             bar.update(len(indices))
 
 
@@ -236,7 +259,7 @@ def _batches(indices: np.ndarray, size: int) -> list[np.ndarray]:
     return np.split(indices, range(size, len(indices), size))
 
 
-def _threads(count: int = 0) -> ThreadPoolExecutor:
+def core_threads(count: int = 0) -> ThreadPoolExecutor:
     """Give so many threads, which compute on one core each; by default one a core, at most 16."""
     return _threads_of(os.getpid(), count or min(torch.get_num_threads(), 16))  # a batch takes some 100 MiB
 
@@ -298,6 +321,6 @@ def _content(path: Path) -> str | OSError:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:  # `read_image` refuses these
             return f"{status.st_mode} {status.st_size}"
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        return content_digest(path.read_bytes())
     except OSError as error:
         return error

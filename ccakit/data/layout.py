@@ -24,7 +24,7 @@ from ccakit.attributes import Attributes
 from ccakit.data.findings import queried_with_several, split_findings
 from ccakit.data.meta import Meta, meta_json, read_meta
 from ccakit.data.rows import Table, all_values_table, check_labels, check_regions, read_labels, read_regions
-from ccakit.data.split import SPLITS, Dataset, Split, split_files
+from ccakit.data.split import SPLITS, WITHOUT, Dataset, Split, split_files
 from ccakit.data.text import check_filenames, read_filenames
 from ccakit.disk import leads_out, linked_folders, write_lines, write_text
 from ccakit.errors import DataError
@@ -43,8 +43,10 @@ def read_dataset(root: str | Path, splits: Sequence[str] = SPLITS, check_images:
     meta = read_meta(root)
     dataset = Dataset(root, meta.name, meta.attributes, {}, [], meta.about)
     if not any(path.exists() for name in splits for path in split_files(root, name)):
-        remedy = "Give the folder that holds the lists filenames_*.txt."
-        raise DataError(root, f"has no list of the splits {', '.join(splits)}", remedy)
+        others = [name for name in SPLITS if all(path.exists() for path in split_files(root, name))]
+        remedy = WITHOUT[splits[0]] if others else "Give the folder that holds the lists filenames_*.txt."
+        there = f"; there are: {', '.join(others)}" if others else ""
+        raise DataError(root, f"has no list of the splits {', '.join(splits)}{there}", remedy)
     for name in splits:
         if not all(path.exists() for path in split_files(root, name)):
             dataset.findings += _describe_incomplete(root, name, meta.attributes)

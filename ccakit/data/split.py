@@ -63,15 +63,28 @@ class Split:
             raise ValueError(f"split {self.name!r} needs queries and candidates")
         return [self.candidates, self.queries]
 
+    def path_numbers(self) -> np.ndarray:
+        """Return for each image, (n,), the first number of its path: a path that is listed twice is one
+        image."""
+        paths = [posixpath.normpath(name) for name in self.filenames]
+        first = {path: image for image, path in reversed(list(enumerate(paths)))}
+        return np.array([first[path] for path in paths], np.int64)
+
+    def merged(self) -> Split:
+        """Give each row's image by the first number of its path, see `path_numbers`."""
+        numbers, merged = self.path_numbers(), {}
+        for name in ("labels", "queries", "candidates", "regions"):
+            if (rows := getattr(self, name)) is not None:
+                merged[name] = rows.copy()
+                merged[name][:, 0] = numbers[rows[:, 0].astype(np.int64)]
+        return replace(self, **merged)
+
     def sides(self) -> tuple[np.ndarray, np.ndarray]:
         """Return queries and candidates, (Q, 3) and (C, 3), with a path's first number for each image.
 
         A path that is listed twice is one image, so that a query's own image is known by its number.
         """
-        paths = [posixpath.normpath(name) for name in self.filenames]
-        first = {path: image for image, path in reversed(list(enumerate(paths)))}
-        number = np.array([first[path] for path in paths], np.int64)
-        candidates, queries = (np.column_stack([number[rows[:, 0]], rows[:, 1:]]) for rows in self.tables())
+        candidates, queries = self.merged().tables()
         return queries, candidates
 
     def path(self, image: int) -> Path:

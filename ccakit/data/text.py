@@ -89,8 +89,20 @@ def check_filenames(path: Path, names: list[str]) -> None:
             problem = f"{name[:80]!r} holds a control character, or half a character"
             raise DataError(path, problem, "Write one image path a line, in UTF-8.", line)
         if leaves(name):
-            remedy = "Put the image inside the folder and write its path relative to it."
-            raise DataError(path, f"{name[:200]!r} points outside the folder of the list", remedy, line)
+            remedy = "Write the path relative to the folder that holds the image, without '..' before it."
+            problem = f"{name[:200]!r} is an absolute path, or points outside the folder of the list"
+            raise DataError(path, problem, remedy, line)
+
+
+def check_name(path: Path, name: str, line: int) -> None:
+    """Raise DataError with the line of `path` if an image's name is empty, too long, or leaves the folder."""
+    sizes = [len(part.encode("utf-8", "replace")) for part in name.split("/")]
+    if sum(sizes) > 1000 or max(sizes) > 255:
+        raise DataError(path, f"{name[:80]!r}... is too long for a file's name", "Shorten it.", line)
+    try:
+        check_filenames(path, [name])
+    except DataError as error:
+        raise DataError(path, error.problem, error.remedy, line) from None
 
 
 def leaves(name: str) -> bool:
@@ -105,12 +117,24 @@ def read_numbers(path: Path, kind: type = int) -> tuple[np.ndarray, np.ndarray, 
     kind: int (whole numbers, 0 or more, as int64) or float (as float64).
     """
     text = read_lines(path)
+    plain = "\n".join(text.lines)
+    if kind is int and set(plain) <= set("0123456789 \t\n") and max(map(len, plain.split())) <= 18:
+        return np.fromstring(plain, np.int64, sep=" "), _lines_of_numbers(plain), text.notes
     rows = [line.split() for line in text.lines]
-    cells = list(chain.from_iterable(rows))
     lines = np.repeat(np.arange(1, len(rows) + 1), [len(row) for row in rows])
+    cells = list(chain.from_iterable(rows))
     form, words = NUMBERS[kind]
     if not all(map(form.fullmatch, cells)):
         bad = next(i for i, cell in enumerate(cells) if not form.fullmatch(cell))
         raise DataError(path, f"{cells[bad][:40]!r} is not {words}", "Write numbers only.", lines[bad])
     values = np.fromiter(map(kind, cells), np.int64 if kind is int else np.float64, len(cells))
     return values, lines, text.notes
+
+
+def _lines_of_numbers(plain: str) -> np.ndarray:
+    """Find the line, from 1, of each number in a text of digits, spaces, tabs and line feeds."""
+    letters = np.frombuffer(plain.encode(), np.uint8)
+    digits = letters >= ord("0")
+    begins = digits & ~np.roll(digits, 1)
+    begins[:1] = digits[:1]
+    return np.cumsum(letters == ord("\n"))[begins] + 1

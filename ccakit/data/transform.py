@@ -63,7 +63,7 @@ class ImageTransform:
         to = self._resized(*image.shape[:2])
         if math.prod(to) > max(MAX_PIXELS, math.prod(image.shape[:2])):
             raise ValueError(f"has {image.shape[1]} x {image.shape[0]} pixels, too narrow for {self.size}")
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # (1, 3, H, W)
+        pixels = torch.from_numpy(np.require(image, requirements="CW")).permute(2, 0, 1)[None]  # (1, 3, H, W)
         if to != image.shape[:2]:
             antialias = self.interpolation != "nearest"
             pixels = interpolate(pixels, to, mode=MODES[self.interpolation], antialias=antialias)
@@ -73,6 +73,19 @@ class ImageTransform:
         for channel, mean, std in zip(pixels, self.mean, self.std):
             channel.sub_(mean).div_(std)
         return pixels
+
+    def gives(self, pixels: torch.Tensor) -> bool:
+        """Tell whether floats may be what this made of a picture: (3, h, w), of 8-bit levels, normalised.
+
+        Pictures that are only scaled, to 0..1 or 0..255, have other levels.
+        """
+        if not pixels.dtype.is_floating_point or pixels.shape != (3, *self.size):
+            return False
+        mean, std = (
+            torch.tensor(each, device=pixels.device)[:, None, None] for each in (self.mean, self.std)
+        )
+        levels = 255 * (pixels.detach().float() * std + mean)
+        return bool(((levels - levels.round().clamp(0, 255)).abs() < 0.25).all())  # 0.25: float16
 
     def view(self, height: int, width: int) -> tuple[float, float, float, float]:
         """Return what the crop keeps of a picture: x0, y0, x1, y1 in fractions of its width and height."""

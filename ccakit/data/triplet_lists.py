@@ -15,13 +15,51 @@ import numpy as np
 from ccakit.attributes import Attributes
 from ccakit.data.rows import read_columns
 from ccakit.data.split import SPLITS, Split
+from ccakit.data.value_index import ValueIndex
 from ccakit.disk import write_lines
 from ccakit.errors import DataError
+
+DRAWN = 10_000  # triplets of each condition, for Table 5's measure where a data set has no list of its own
 
 
 def triplets_path(root: str | Path, split: str) -> Path:
     """Return the path at which the layout keeps the triplets of a split."""
     return Path(root) / f"triplets_{split}.txt"
+
+
+def draw_triplets(rows: np.ndarray, conditions: int, count: int, seed: int = 0) -> np.ndarray:
+    """Draw (T, 4) triplets (anchor, positive, negative, condition): `count` of each condition that has any.
+
+    rows: (R, 3) labels (image, condition, label). Anchor values are uniform, so that rare values count as
+    much as frequent ones; the negative does not carry the anchor's value.
+    """
+    drawn = [np.empty((0, 4), np.int64)]
+    try:
+        index = ValueIndex(rows, conditions)
+    except ValueError:  # no condition has any
+        return drawn[0]
+    for condition in index.usable:
+        rng, anchors = np.random.default_rng([seed, condition]), index.anchors[condition]
+        every = np.unique(index.pooled[condition])
+        for value, n in zip(anchors, rng.multinomial(count, np.full(len(anchors), 1 / len(anchors)))):
+            own = index.images[condition][value]
+            others = np.setdiff1d(every, own, assume_unique=True)
+            anchor, negative = rng.integers(len(own), size=n), rng.integers(len(others), size=n)
+            positive = (anchor + rng.integers(1, len(own), size=n)) % len(own)
+            of_value = own[anchor], own[positive], others[negative], np.full(n, condition)
+            drawn.append(np.column_stack(of_value))
+    return np.concatenate(drawn)
+
+
+def write_drawn_triplets(split: Split, rows: np.ndarray | None = None, seed: int = 0) -> None:
+    """Write DRAWN triplets of each condition that has any, for a split without a list of its own.
+
+    rows: all labels of the split, where its lists hold only some.
+    """
+    rows = split.labels if rows is None else rows
+    triplets = draw_triplets(rows, len(split.attributes), DRAWN, seed)
+    if len(triplets):
+        write_triplets(split.root, split.name, triplets)
 
 
 def write_triplets(root: str | Path, split: str, triplets: np.ndarray) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -96,9 +97,8 @@ def attention_maps(
     maps = np.zeros((len(images), model.conditions, *model.trunk.grid_size), np.float32)
 
     def fill_batch(batch: slice, tokens: Tensor) -> None:
-        for condition in range(model.conditions):
-            attn = model.attention(tokens, model.repeat_condition(condition, tokens))  # (b, H, h, w)
-            maps[batch, condition] = attn.mean(dim=1).float().cpu().numpy()
+        attn = model.attention_spaces(tokens)  # (b, K, H, h, w)
+        maps[batch] = attn.mean(dim=2).float().cpu().numpy()
 
     maps = _for_all(model, inputs, images, maps, fill_batch, batch_size, progress)
     maps[is_unreadable(images, inputs)] = np.nan
@@ -111,7 +111,7 @@ def facts_file(out: Path) -> Path:
     >>> [facts_file(Path(name)).name for name in ("test.safetensors", "v1.0", "e.json")]
     ['test.json', 'v1.0.json', 'e.json.json']
     """
-    return out.with_name(f"{out.name.removesuffix('.safetensors')}.json")
+    return out.parent / f"{out.name.removesuffix('.safetensors')}.json"
 
 
 def save_embeddings(out: Path, embeddings: np.ndarray, facts: dict) -> None:
@@ -142,15 +142,28 @@ def readable(inputs) -> Split:
     return kept
 
 
+class Sides(NamedTuple):
+    """A split's queries and candidates: rows (image, condition, label) and their embeddings, (R, E)."""
+
+    queries: np.ndarray
+    query_embeddings: np.ndarray
+    candidates: np.ndarray
+    candidate_embeddings: np.ndarray
+
+
+def embed_sides(model, inputs, *, batch_size: int = 64, progress: str | None = None) -> Sides:
+    """Embed the split's queries and candidates, each under its condition; unreadable images are left out."""
+    queries, candidates = readable(inputs).sides()
+    rows = np.concatenate([queries, candidates])
+    embeddings = embed_rows(model, inputs, rows, batch_size=batch_size, progress=progress)
+    return Sides(queries, embeddings[: len(queries)], candidates, embeddings[len(queries) :])
+
+
 def rank(model, inputs, *, batch_size: int = 64, progress: str | None = None) -> RetrievalResult:
     """Rank the split's candidates for each of its queries, under each condition.
 
     Queries and candidates whose images are known to be unreadable are left out, and a query's own image is
     left out of its ranking.
     """
-    split = readable(inputs)
-    sides = split.sides()
-    rows = np.concatenate(sides)
-    embeddings = embed_rows(model, inputs, rows, batch_size=batch_size, progress=progress)
-    queries, candidates = np.split(embeddings, [len(sides[0])])
-    return retrieval_aps(sides[0], queries, sides[1], candidates, split.attributes)
+    sides = embed_sides(model, inputs, batch_size=batch_size, progress=progress)
+    return retrieval_aps(*sides, inputs.split.attributes)

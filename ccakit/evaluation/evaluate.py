@@ -6,12 +6,13 @@ import numpy as np
 
 from ccakit.data.images import image_size
 from ccakit.data.triplet_lists import split_triplets
-from ccakit.evaluation.embedding import attention_maps, rank, readable
+from ccakit.evaluation.embedding import attention_maps, embed_sides, readable
 from ccakit.evaluation.pointing import pointing_scores
 from ccakit.evaluation.provenance import remarks
 from ccakit.evaluation.run import Run
+from ccakit.evaluation.tagging import PRECISION, score_tagging
 from ccakit.evaluation.triplets import evaluate_triplets, score_row
-from ccakit.metrics import random_map
+from ccakit.metrics import random_map, retrieval_aps
 from ccakit.text_table import text_table
 
 HEAD = ["attribute", "queries", "mAP", "95% interval", "random"]
@@ -23,17 +24,22 @@ POINTING = {
 }
 
 
-def evaluate(run: Run, *, batch_size: int = 64, seed: int = 0) -> dict:
+def evaluate(
+    run: Run, *, batch_size: int = 64, seed: int = 0, tagging: bool = False, precision: float = PRECISION
+) -> dict:
     """Measure a run: mAP as in Tables 2-4, heatmaps if the split has regions, Table 5 if it lists triplets.
 
     mAPs in percent, with 95% bootstrap intervals over queries, and those of a random ranking; pointing shares
     from 0 to 1, averaged over all (image, condition) whose region is known. Images that cannot be read are
     left out, if `inputs` may skip them, and counted: `unreadable`, how many queries and candidates they are,
-    and their list. See `ccakit.metrics` and `ccakit.evaluation.pointing`.
+    and their list. tagging: measure it, too, with this precision wanted; that embeds valid. See
+    `ccakit.metrics`, `ccakit.evaluation.pointing` and `ccakit.evaluation.tagging`.
     """
-    result = rank(run.model, run.inputs, batch_size=batch_size, progress="ranking")
+    sides = embed_sides(run.model, run.inputs, batch_size=batch_size, progress="ranking")
     split = readable(run.inputs)
-    metrics = result.to_dict(seed=seed)
+    metrics = retrieval_aps(*sides, split.attributes).to_dict(seed=seed)
+    if tagging:
+        metrics["tagging"] = score_tagging(run, sides, batch_size=batch_size, precision=precision)
     chance = random_map(*split.sides(), split.attributes).to_dict(repeats=1)
     metrics |= {f"random_{key}": chance[key] for key in ("map_weighted", "map_macro", "map_per_attribute")}
     metrics |= score_heatmaps(run, batch_size=batch_size, seed=seed)

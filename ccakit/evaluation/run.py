@@ -12,12 +12,12 @@ import numpy as np
 
 from ccakit import processes
 from ccakit.attributes import Attributes
-from ccakit.data.drawn import redraw
+from ccakit.data.drawn import redraw_file
 from ccakit.data.images import read_image
 from ccakit.data.inputs import Inputs, inputs_for
 from ccakit.data.layout import read_dataset
 from ccakit.data.split import Dataset, Split
-from ccakit.disk import read_json
+from ccakit.disk import project_folder, read_json
 from ccakit.errors import DataError
 from ccakit.evaluation.provenance import compare_data, remarks
 from ccakit.models.base import ConditionalModel
@@ -72,7 +72,8 @@ class Run:
         is of other data."""
         file = self.folder / "metrics.json"
         metrics = read_json(file, "Delete it.") if file.exists() else {}
-        return metrics if metrics.get("data", self.data) == self.data else {}
+        same = metrics["data"] == self.data if "data" in metrics else self.data["same"]  # 0.1 has no "data"
+        return metrics if same else {}
 
     @cached_property
     def data(self) -> dict:
@@ -86,18 +87,16 @@ class Run:
 
     def picture(self, image: int) -> np.ndarray:
         """Read an image of the split, uint8 RGB (H, W, 3); drawn garments are drawn again, at 256 pixels."""
-        if self.dataset.about.get("drawn") == "garments":
-            return redraw(self.dataset.about, self.split.name, int(image), SHARP)
-        return read_image(self.split.path(image))
+        drawn = redraw_file(self.dataset.about, self.split.filenames[image], SHARP)
+        return read_image(self.split.path(image)) if drawn is None else drawn
 
     def on(self, split: str, progress: bool = False) -> Run:
         """Open the same run on another split of its data set."""
         dataset = self.dataset
         if split not in dataset.splits:
             dataset = read_dataset(dataset.root, splits=(split,))
-        inputs = inputs_for(
-            self.model, dataset[split], self.saved.transform, cache=self.inputs.cached, progress=progress
-        )
+        options = dict(cache=self.inputs.cached, max_unreadable=self.inputs.max_unreadable, progress=progress)
+        inputs = inputs_for(self.model, dataset[split], self.saved.transform, **options)
         return _remarked(replace(self, dataset=dataset, inputs=inputs))
 
 
@@ -153,9 +152,3 @@ def find_data(config: Path, name: str) -> Path:
             return place
     problem = f"names the data set {name}, which is not in this folder, the project's, or one above the run"
     raise DataError(config, problem, "Give it with --data.")
-
-
-def project_folder() -> Path:
-    """Find the nearest folder upward that holds notebooks/, else the current one."""
-    here = Path.cwd()
-    return next((f for f in (here, *here.parents) if (f / "notebooks").is_dir()), here)

@@ -21,8 +21,10 @@ from ccakit.models.base import ConditionalModel
 from ccakit.models.registry import model_info
 from ccakit.models.saved import SavedModel
 from ccakit.models.trunks.lite import LITE, WEIGHTS_PACKAGE
+from ccakit.models.trunks.weight_files import HUB, is_found
 from ccakit.settings import to_dict
-from ccakit.training.config import TrainConfig
+from ccakit.text_table import in_markdown
+from ccakit.training.config import EARLIER, TrainConfig
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 REMEDY = "Repair or delete it; the model card is made without the files that are missing."
@@ -34,15 +36,16 @@ TAGS = ["attribute-specific-retrieval", "image-retrieval", "embeddings", "condit
 class RunFacts:
     """The facts that the files of a run's folder give; a fact is empty where its file is missing.
 
-    config: the settings of `ccakit train`. data: name, counts and digest. about: ABOUT of the data's
-    meta.json, if the data are still the same. metrics: by (data set, split), of the run's data alone.
-    remarks: what is to be known of them, in words.
+    config: the settings of `ccakit train`. data: name, counts and digest. weights: the files that the trunk
+    started from. about: ABOUT of the data's meta.json, if the data are still the same. metrics: by (data set,
+    split), of the run's data alone. remarks: what is to be known of them, in words.
     """
 
     config: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     train: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
+    weights: dict = field(default_factory=dict)
     about: dict = field(default_factory=dict)
     metrics: dict[tuple[str, str], dict] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
@@ -57,7 +60,7 @@ def read_run_facts(folder: Path | None) -> RunFacts:
     """Read the facts of a run's folder; DataError for a file that is not JSON."""
     if folder is None:
         return RunFacts()
-    files = [folder / f"{name}.json" for name in ("config", "data", "train", "versions")]
+    files = [folder / f"{name}.json" for name in ("config", "data", "train", "versions", "weights")]
     run = RunFacts(*(read_json(file, REMEDY) if file.is_file() else {} for file in files))
     if "budget" not in run.config:  # the config.json of an exported model, not of a run
         run.config = {}
@@ -100,7 +103,7 @@ def train_command(config: dict) -> str:
     >>> train_command({"data": "data/mine", "model": "csn", "pretrained": False, "without": ["mask_norm"]})
     'ccakit train --data data/mine --model csn --no-pretrained --without mask_norm'
     """
-    words = ["ccakit", "train"]
+    words, config = ["ccakit", "train"], {**EARLIER, **config}
     defaults = json.loads(json.dumps(to_dict(TrainConfig())))
     for name, default in defaults.items():
         value = config.get(name)
@@ -117,11 +120,15 @@ def train_command(config: dict) -> str:
     return shlex.join(words)
 
 
-def trunk_weights(saved: SavedModel, config: dict) -> tuple[str, str | None]:
+def trunk_weights(saved: SavedModel, run: RunFacts) -> tuple[str, str | None]:
     """Say in words what the trunk started from, and give the licence of that where it is known."""
-    trunk = saved.recipe.get("trunk", LITE)
-    if config.get("weights"):
-        return f"a weights file, {Path(config['weights']).name}; its licence is {UNKNOWN}", None
+    trunk, config, files = saved.recipe.get("trunk", LITE), run.config, run.weights.get("files", [])
+    given = config.get("weights")
+    if given and Path(given) != HUB:
+        own = [each for each in files if Path(each["file"]).name == Path(given).name]
+        return _describe_file(*(own or [{"file": given}])), None
+    if found := [each for each in files if is_found(each["file"])]:
+        return "; ".join(map(_describe_file, found)), None
     if not config:
         return f"{UNKNOWN}, as the model was saved without its run", None
     if not config.get("pretrained", True):
@@ -132,6 +139,14 @@ def trunk_weights(saved: SavedModel, config: dict) -> tuple[str, str | None]:
     settings = timm.get_pretrained_cfg(trunk)
     licence, source = getattr(settings, "license", None), getattr(settings, "hf_hub_id", None) or "timm"
     return f"{trunk}, from {source}; licence: {licence or UNKNOWN}", licence
+
+
+def _describe_file(weights: dict) -> str:
+    """Say what weights.json says of a file; the folders above it are private."""
+    checksum = f" (SHA-256 {weights['sha256']})" if "sha256" in weights else ""
+    said = [in_markdown(weights[key]) for key in ("source", "notes") if key in weights]
+    said.append(f"its licence is {in_markdown(weights.get('licence', UNKNOWN))}")
+    return "; ".join([f"a weights file, {Path(weights['file']).name}{checksum}", *said])
 
 
 def model_card(
@@ -148,7 +163,7 @@ def model_card(
     you know better than its run. onnx: whether ONNX files lie beside it.
     """
     run, info = read_run_facts(folder), model_info(saved.recipe["name"])
-    start, start_licence = trunk_weights(saved, run.config)
+    start, start_licence = trunk_weights(saved, run)
     if licence is None and run.drawn:
         licence = start_licence
     title = f"{info.title} on {run.data.get('name', 'a data set')}"
@@ -160,6 +175,7 @@ def model_card(
         info=info,
         title=title,
         trunk=saved.recipe.get("trunk", LITE),
+        read_block=saved.recipe.get("read_block"),
         attends=type(saved.model).attention_rows is not ConditionalModel.attention_rows,
         source=source,
         licence=licence,
@@ -167,6 +183,7 @@ def model_card(
         train_command=train_command(run.config),
         onnx=onnx,
         quoted=json.dumps,
+        literal=in_markdown,
         UNKNOWN=UNKNOWN,
     )
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -34,9 +34,10 @@ from ccakit.models.saved import SavedModel, load_model, save_model
 FILES = ["model.safetensors", "model.json", "README.md", "config.json"]
 RUN_FILES = ("log.csv", "train.json", "checkpoints")
 LOADED = re.compile(r'(ccakit\.load|from_pretrained)\("[^"\n]*"\)')  # in the examples of a model card
-Picture = str | os.PathLike | bytes | Image.Image | np.ndarray | Tensor
-"""A file, its bytes, a PIL image of any mode, RGB as (H, W, 3) uint8, a tensor (3, H, W) uint8, or the output
-of the transform: (3, h, w) float. The same picture gives the same embedding."""
+File = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
+Picture = File | Image.Image | np.ndarray | Tensor
+"""A file, by its path or open, its bytes, a PIL image of any mode, RGB as (H, W, 3) uint8, a tensor
+(3, H, W) uint8, or the output of the transform: (3, h, w) float. Equal pictures, equal embeddings."""
 Pictures = Picture | Sequence[Picture]
 Condition = str | int
 Conditions = Condition | Sequence[Condition]
@@ -65,16 +66,7 @@ class PretrainedModel(ModelHubMixin):
 
     def condition(self, condition: Condition) -> int:
         """Find the index of a condition, given by name or index; ValueError lists those that exist."""
-        names = self.conditions
-        if isinstance(condition, str):
-            same = [name for name in names if name == condition]
-            alike = same or [name for name in names if _words(name) == _words(condition)]
-            if len(alike) == 1:
-                return names.index(alike[0])
-        elif not isinstance(condition, bool) and 0 <= int(condition) < len(names):
-            return int(condition)
-        known = ", ".join(f"{i}: {name}" for i, name in enumerate(names))
-        raise ValueError(f"no condition {condition!r}; there are: {known}")
+        return find_condition(self.conditions, condition)
 
     def embed(self, images: Pictures, condition: Conditions, batch_size: int = 64) -> Tensor:
         """Embed pictures under a condition: one picture -> (E,), several -> (B, E), each vector of length 1.
@@ -93,15 +85,38 @@ class PretrainedModel(ModelHubMixin):
         The map covers the part of a picture that the transform keeps: `model.transform.view(height, width)`.
         ValueError for a system that does not attend.
         """
-        if type(self.model).attention_rows is ConditionalModel.attention_rows:
-            raise ValueError(f"{self.saved.recipe['name']} does not attend: it has no heatmap")
+        self._check_attends()
         attn = self._look(images, condition, batch_size, self.model.attention)  # (B, H, h, w) or (H, h, w)
         return attn.mean(dim=-3)
 
+    def heatmaps(self, images: Pictures, conditions: Sequence[Condition], batch_size: int = 64) -> Tensor:
+        """Show where the model looks under R conditions: one picture -> (R, h, w), several -> (B, R, h, w).
+
+        Pictures are encoded once. ValueError for a system that does not attend, as in `heatmap`.
+        """
+        self._check_attends()
+        rows = [self.condition(condition) for condition in conditions]
+
+        def view(tokens: Tensor, _: Tensor) -> Tensor:
+            maps = [self.model.attention(tokens, self.model.repeat_condition(row, tokens)) for row in rows]
+            return torch.stack(maps, dim=1)  # (B, R, H, h, w)
+
+        return self._look(images, 0, batch_size, view).mean(dim=-3)
+
+    @property
+    def attends(self) -> bool:
+        """Whether the model looks at places, so that it has heatmaps."""
+        return type(self.model).attention_rows is not ConditionalModel.attention_rows
+
+    def _check_attends(self) -> None:
+        if not self.attends:
+            raise ValueError(f"{self.saved.recipe['name']} does not attend: it has no heatmap")
+
     def _look(self, images: Pictures, condition: Conditions, batch_size: int, view: Callable) -> Tensor:
         """Encode pictures in batches and give what `view(tokens, condition)` makes of them, on the CPU."""
-        single = isinstance(images, str | os.PathLike | bytes | Image.Image)
-        single = single or getattr(images, "ndim", 4) == 3
+        single = isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image)
+        single = single or hasattr(images, "read") or not isinstance(images, Iterable)
+        single = single or getattr(images, "ndim", 4) in (2, 3)
         pictures = [images] if single else list(images)
         if not pictures:
             raise ValueError("no picture given")
@@ -129,8 +144,7 @@ class PretrainedModel(ModelHubMixin):
 
         DataError for a file that cannot be read, ValueError for anything else that is not a picture.
         """
-        is_input = isinstance(picture, Tensor) and picture.dtype.is_floating_point
-        if is_input and picture.shape == (3, *self.transform.size):
+        if isinstance(picture, Tensor) and self.transform.gives(picture):
             return picture.float()
         return self.transform(read_image(picture, at_least=self.transform.at_least))
 
@@ -208,6 +222,19 @@ def refuse_run(folder: Path) -> None:
         raise DataError(folder, "is the folder of a training run", "Save into another folder.")
 
 
-def _words(name: str) -> list[str]:
+def find_condition(names: Sequence[str], condition: Condition) -> int:
+    """Find the index of a condition among names, as `PretrainedModel.condition` does."""
+    if isinstance(condition, str):
+        same = [name for name in names if name == condition]
+        alike = same or [name for name in names if words_of_name(name) == words_of_name(condition)]
+        if len(alike) == 1:
+            return names.index(alike[0])
+    elif not isinstance(condition, bool) and 0 <= int(condition) < len(names):
+        return int(condition)
+    known = ", ".join(f"{i}: {name}" for i, name in enumerate(names))
+    raise ValueError(f"no condition {condition!r}; there are: {known}")
+
+
+def words_of_name(name: str) -> list[str]:
     """The words of a name in lower case: "neck_design", "Neck-Design" and "neck design" are the same."""
     return name.replace("_", " ").replace("-", " ").casefold().split()

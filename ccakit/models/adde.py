@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ccakit.models.base import head_norm_layer
 from ccakit.models.classifier import ClassifyingModel, ValueClassifier
+from ccakit.models.head import head_norm_layer
 from ccakit.models.trunks.cnn import MapTrunk
 
 

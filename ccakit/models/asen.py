@@ -49,6 +49,7 @@ class ASEN(ConditionalModel):
 
     source = "Ma et al., AAAI 2020"
     faithfulness = "as the authors' code"
+    options = ("head",)
 
     def __init__(self, trunk: FrozenStem, conditions: int, **options) -> None:
         super().__init__(trunk, conditions, **options)
@@ -60,7 +61,7 @@ class ASEN(ConditionalModel):
         return tokens
 
     def project(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        return self.head.project(self.attend(self.as_map(tokens), condition))
+        return self.head.project(self.attend(self.as_map(tokens), condition), condition)
 
     def attention_rows(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """Compute the spatial attention, of one head: (B, 1, N)."""

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ccakit.models.asen_v2 import ScaledAttention
-from ccakit.models.base import ConditionalModel, Head, Outputs
+from ccakit.models.base import ConditionalModel, Outputs
 from ccakit.models.crops import attended_boxes, crop_squares
+from ccakit.models.head import Head
 from ccakit.models.trunks.cnn import MapTrunk
 from ccakit.processes import gather
 
@@ -51,7 +52,7 @@ class ASENPP(ConditionalModel):
 
     source = "Dong et al., TIP 2021"
     faithfulness = f"as the authors' code, with crops of the resized picture; on kept features, {ON_MAP}"
-    options = ("crop", "local")
+    options = ("head", "crop", "local")
     own_losses = {"local": 0.1, "align": 0.1}
     shares_trunk = False  # of the authors' system; a model with crop "map" shares it
     if_shared = ON_MAP
@@ -75,7 +76,7 @@ class ASENPP(ConditionalModel):
         common = channels // 2
         self.condition = nn.Embedding(conditions, common)
         self.attend = ScaledAttention(channels, common, common, norm=False)
-        self.head = Head(channels, width, self.head_norm)
+        self.head = Head(channels, width, self.head_norm, self.head_conditions)
         if local is None:
             convolution = nn.Conv2d(channels, channels, 3, padding=1)
             self.local = nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU())
@@ -83,7 +84,7 @@ class ASENPP(ConditionalModel):
         else:
             self.local, channels = local, local.embed_dim
             self.local_attend = ScaledAttention(channels, common, channels, norm=False)
-        self.local_head = Head(channels, width, self.head_norm)
+        self.local_head = Head(channels, width, self.head_norm, self.head_conditions)
         self.register_buffer("second_stage", torch.tensor(0, dtype=torch.int64))
 
     @property
@@ -107,20 +108,20 @@ class ASENPP(ConditionalModel):
         query = self.condition(condition)
         out, weights = self.attend(x, query)
         if not self.second_stage:
-            return self.head(out), None
+            return self.head(out, condition), None
         side = 16 * max(self.trunk.grid_size)  # the box is found at 16 pixels a place of the map
         boxes = attended_boxes(weights.detach().unflatten(-1, self.trunk.grid_size), side)
-        return self.head(out), self._local_branch(picture, boxes, query)
+        return self.head(out, condition), self._local_branch(picture, boxes, query, condition)
 
-    def _local_branch(self, picture: Tensor, boxes: Tensor, query: Tensor) -> Tensor:
-        """Embed each row's box: picture (B, C, h, w), boxes (B, R, 3), query (B, R, A) -> (B, R, E/2)."""
+    def _local_branch(self, picture: Tensor, boxes: Tensor, query: Tensor, condition: Tensor) -> Tensor:
+        """Embed each row's box (B, R, 3), its query (B, R, A): picture (B, C, h, w) -> (B, R, E/2)."""
         rows, side = query.shape[1], picture.shape[-1] // 2
         # a picture for each of its rows: (B, C, h, w) -> (B * R, C, h, w)
         repeated = picture[:, None].expand(-1, rows, -1, -1, -1).flatten(0, 1)
         squares = crop_squares(repeated, boxes.flatten(0, 1), side, antialias=self.crop == "image")
         part = self.local(squares)
         out, _ = self.local_attend(part, query.flatten(0, 1)[:, None])
-        return self.local_head(out[:, 0]).unflatten(0, (-1, rows))
+        return self.local_head(out[:, 0].unflatten(0, (-1, rows)), condition)
 
     def read(self, tokens: Tensor | TokensWithImages, condition: Tensor) -> Tensor:
         global_part, local_part = self.branches(tokens, condition)

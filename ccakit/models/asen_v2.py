@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ccakit.models.base import ConditionalModel, head_norm_layer
+from ccakit.models.base import ConditionalModel
+from ccakit.models.head import apply_norm, head_norm_layer
 from ccakit.models.trunks.cnn import MapTrunk
 
 
@@ -50,6 +51,7 @@ class ASENV2(ConditionalModel):
 
     source = "Ma et al., second version"
     faithfulness = "as the authors' code"
+    options = ("head",)  # of its norm, as it has no FC
 
     def __init__(self, trunk: MapTrunk, conditions: int, *, embed_dim: int | None = None, **options) -> None:
         width = trunk.embed_dim
@@ -59,11 +61,11 @@ class ASENV2(ConditionalModel):
         super().__init__(trunk, conditions, **options)
         self.condition = nn.Embedding(conditions, width // 2)
         self.attend = ScaledAttention(width, width // 2, width // 2, norm=True)
-        self.norm = head_norm_layer(self.head_norm, width)
+        self.norm = head_norm_layer(self.head_norm, width, self.head_conditions)
 
     def project(self, tokens: Tensor, condition: Tensor) -> Tensor:
         x, _ = self.attend(tokens, self.condition(condition))
-        return self.norm(x.flatten(0, 1).float()).view_as(x)
+        return apply_norm(self.norm, x.float(), condition)
 
     def attention_rows(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """Compute the spatial attention, of one head: (B, 1, N)."""

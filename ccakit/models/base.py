@@ -8,36 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ccakit.models.each import SHARING
+from ccakit.models.head import Head
 from ccakit.models.trunks.frozen import FrozenStem
-
-HEAD_NORMS = ("none", "batchnorm")
-
-
-def head_norm_layer(kind: str, width: int) -> nn.Module:
-    """Create the layer between the FC and the L2 of a head: nothing, as in the paper, or a BatchNorm.
-
-    The BatchNorm keeps a training from scratch from collapsing. Raises ValueError for another kind.
-    """
-    if kind not in HEAD_NORMS:
-        raise ValueError(f"head norm {kind!r}: one of {HEAD_NORMS}")
-    return nn.BatchNorm1d(width) if kind == "batchnorm" else nn.Identity()
-
-
-class Head(nn.Module):
-    """Eq. 7: l2(FC(x)). (..., D) -> (..., E), each vector of length 1. norm: see `head_norm_layer`."""
-
-    def __init__(self, width: int, embed_dim: int, norm: str = "none") -> None:
-        super().__init__()
-        self.fc = nn.Linear(width, embed_dim)
-        self.norm = head_norm_layer(norm, embed_dim)
-
-    def project(self, x: Tensor) -> Tensor:
-        """Compute the head's output before the L2: (..., D) -> (..., E)."""
-        x = self.fc(x).float()  # embeddings are compared in float32, also in mixed precision
-        return self.norm(x.flatten(0, -2)).view_as(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(self.project(x), dim=-1)  # Eq. 7
 
 
 class Outputs(NamedTuple):
@@ -94,22 +67,27 @@ class ConditionalModel(nn.Module):
         conditions: int,
         *,
         embed_dim: int | None = None,
+        head: str = "shared",
         head_norm: str = "none",
         without: tuple[str, ...] = (),
     ) -> None:
         """Create a system on a trunk.
 
-        conditions: K. embed_dim: E, by default the trunk's width. head_norm: see `head_norm_layer`. without:
-        names of own losses to leave out.
+        conditions: K. embed_dim: E, by default the trunk's width. head: "shared" by all conditions, or one of
+        "each", in systems that have the option. head_norm: see `head_norm_layer`. without: names of own
+        losses to leave out.
         """
         super().__init__()
+        if head not in SHARING:
+            raise ValueError(f"head {head!r}: one of {SHARING}")
         self.trunk, self.conditions = trunk, conditions
         self.embed_dim, self.head_norm = embed_dim or trunk.embed_dim, head_norm
+        self.head_conditions = conditions if head == "each" else None
         self.own_losses = choose_losses(self.own_losses, without)
 
     def create_head(self) -> Head:
         """Create the head of Eq. 7 from the trunk's width to E."""
-        return Head(self.trunk.embed_dim, self.embed_dim, self.head_norm)
+        return Head(self.trunk.embed_dim, self.embed_dim, self.head_norm, self.head_conditions)
 
     @property
     def keeps_features(self) -> bool:
@@ -147,6 +125,11 @@ class ConditionalModel(nn.Module):
     def attention(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """Compute the softmax weights on the patches: tokens (B, P+N, D), condition (B,) -> (B, H, h, w)."""
         return self.patch_map(self.attention_rows(tokens, self.check_condition(condition, tokens)))
+
+    def attention_spaces(self, tokens: Tensor) -> Tensor:
+        """Compute `attention` under every condition: tokens (B, P+N, D) -> (B, K, H, h, w)."""
+        conditions = [self.repeat_condition(condition, tokens) for condition in range(self.conditions)]
+        return torch.stack([self.attention(tokens, condition) for condition in conditions], dim=1)
 
     def outputs(self, tokens: Tensor, condition: Tensor | None, labels: Tensor) -> Outputs:
         """Compute the embeddings that training compares, and the system's own losses.

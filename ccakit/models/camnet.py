@@ -22,6 +22,7 @@ class CAMNet(ConditionalModel):
     faithfulness = (
         "after the paper, with our choices: K x C x h x w mask, CBAM's spatial attention with a softmax"
     )
+    options = ("head",)
 
     def __init__(self, trunk: MapTrunk, conditions: int, **options) -> None:
         super().__init__(trunk, conditions, **options)
@@ -37,7 +38,8 @@ class CAMNet(ConditionalModel):
 
     def read(self, tokens: Tensor, condition: Tensor) -> Tensor:
         masked, weights = self.attend(tokens, condition)
-        return self.head((masked @ weights[..., None])[..., 0])  # (B, R, C, N) @ (B, R, N, 1) -> (B, R, C)
+        pooled = (masked @ weights[..., None])[..., 0]  # (B, R, C, N) @ (B, R, N, 1) -> (B, R, C)
+        return self.head(pooled, condition)
 
     def attention_rows(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """Compute the spatial attention, of one head: (B, 1, N)."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ccakit.models.base import ConditionalModel
+from ccakit.models.each import SHARING
 from ccakit.models.last_block import LastBlock
-from ccakit.models.trunks.vit import Trunk
+from ccakit.models.trunks.block_parts import block_parts, row_norm
+from ccakit.models.trunks.vit import Trunk, ViT
 
 TOKEN_TYPES = ("type1", "type2")
 QUERIES = ("fc", "fc-wq")
@@ -43,32 +44,41 @@ class CCA(ConditionalModel):
     """Conditional Cross Attention: q from the condition, k and v from the image, [CLS] read (Fig. 3).
 
     token: `type1` or `type2`. query: "fc" (the FC of Eq. 2, 3 replaces the block's W_q) or "fc-wq" (it stands
-    before W_q). residual: keep x_[CLS] beside the attention's output, as in Eq. 1.
+    before W_q). residual: keep x_[CLS] beside the attention's output, as in Eq. 1; where a trunk's attention
+    pool is read, nothing stands beside it. wv: the block's W_v is "shared" by all conditions, as in the
+    paper, or "each" has its own. adapter: the width of an adapter of each condition beside the block's FFN;
+    0 for none, as in the paper.
     """
 
     source = "the paper, Eq. 2-7"
     faithfulness = "after the paper; choices in docs/deviations.md"
     reads = "tokens"
-    options = ("query", "residual")
+    options = ("head", "query", "residual", "wv", "adapter")
 
     def __init__(
         self,
-        vit: VisionTransformer,
+        vit: ViT,
         conditions: int,
         token: str,
         *,
         freeze: str | int = "none",
         query: str = "fc",
         residual: bool = True,
+        wv: str = "shared",
+        adapter: int = 0,
         **options,
     ) -> None:
         super().__init__(Trunk(vit, freeze), conditions, **options)
         if query not in QUERIES:
             raise ValueError(f"query {query!r}: one of {QUERIES}")
+        if wv not in SHARING:
+            raise ValueError(f"wv {wv!r}: one of {SHARING}")
+        if adapter < 0:
+            raise ValueError(f"adapter {adapter}: a width, or 0 for none")
         width, keep_query = self.trunk.embed_dim, query == "fc-wq"
-        self.block = LastBlock(vit.blocks[-1], keep_query)
+        self.block = LastBlock(block_parts(vit), keep_query, conditions, wv, adapter)
         self.token = ConditionToken(token, conditions, width, width if keep_query else self.block.width)
-        self.norm = vit.norm
+        self.norm = row_norm(vit)
         self.head = self.create_head()
         self.residual = residual
 
@@ -77,21 +87,26 @@ class CCA(ConditionalModel):
         q = self.token(condition)
         return q if self.block.q is None else self.block.q(q)
 
-    def _read_queries(self, tokens: Tensor, q: Tensor) -> Tensor:
-        """Read tokens (B, P+N, D) by queries (B, R, H*d) -> (B, R, E)."""
+    def _read_queries(self, tokens: Tensor, q: Tensor, condition: Tensor) -> Tensor:
+        """Read tokens (B, P+N, D) by the queries (B, R, H*d) of conditions (B, R) -> (B, R, E)."""
         k, v = self.block.keys_values(tokens)
-        x_cls = tokens[:, :1] if self.residual else None
-        return self.head(self.norm(self.block.rows(x_cls, q, k, v)))  # Eq. 6, 7
+        x_cls = self.block.residual(tokens) if self.residual else None
+        return self.head(self.norm(self.block.rows(x_cls, q, k, v, condition)), condition)  # Eq. 6, 7
 
     def embed(self, tokens: Tensor, condition: Tensor) -> Tensor:
         q = self.q_cond(self.check_condition(condition, tokens))
-        return self._read_queries(tokens, q[:, None])[:, 0]
+        return self._read_queries(tokens, q[:, None], condition[:, None])[:, 0]
 
     def spaces(self, tokens: Tensor) -> Tensor:
         q = self.q_cond()[None].expand(tokens.shape[0], -1, -1)  # (K, H*d) -> (B, K, H*d)
-        return self._read_queries(tokens, q)
+        return self._read_queries(tokens, q, self.all_conditions(tokens))
 
     def attention_rows(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """Compute the softmax of Eq. 6 that the embedding used: (B, H, P+N), rows summing to 1."""
         q = self.q_cond(condition)[:, None]
         return self.block.weights(q, self.block.keys_values(tokens)[0])[:, :, 0]
+
+    def attention_spaces(self, tokens: Tensor) -> Tensor:
+        q = self.q_cond()[None].expand(tokens.shape[0], -1, -1)  # one row a condition, on the same keys
+        weights = self.block.weights(q, self.block.keys_values(tokens)[0])  # (B, H, K, P+N)
+        return self.patch_map(weights.transpose(1, 2))

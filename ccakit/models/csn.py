@@ -45,7 +45,8 @@ class CSN(ConditionalModel):
 
     mask: see `ConditionMask`. Its own losses are those of CSN's code: `embedding_norm`, 5e-3 |general
     embedding|_2 / sqrt(B), and `mask_norm`, 5e-4 |mask|_1 / B. (ASEN's comparison trains without them:
-    without=("embedding_norm", "mask_norm").)
+    without=("embedding_norm", "mask_norm").) With a head of each condition, the general embedding is one of
+    each, too.
     """
 
     source = "Veit et al., CVPR 2017"
@@ -53,7 +54,7 @@ class CSN(ConditionalModel):
         "as CSN's code, its two norms included; E = C and cosine distance as in ASEN's comparison, "
         "which has no norms"
     )
-    options = ("mask",)
+    options = ("head", "mask")
     own_losses = {"embedding_norm": 5e-3, "mask_norm": 5e-4}
 
     def __init__(self, trunk: FrozenStem, conditions: int, *, mask: str = "learned", **options) -> None:
@@ -66,9 +67,15 @@ class CSN(ConditionalModel):
         return tokens.mean(dim=(2, 3))
 
     def masked(self, tokens: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give, before the L2, the masked embedding (B, R, E), the general (B, E), the masks (B, R, E)."""
-        general, mask = self.head.project(self.pool(tokens)), self.mask(condition)
-        return general[:, None] * mask, general, mask
+        """Give, before the L2, the masked embedding (B, R, E), the general one, the masks (B, R, E).
+
+        The general embedding is (B, 1, E), or (B, R, E) with a head of each condition.
+        """
+        pooled = self.pool(tokens)[:, None]  # (B, 1, C)
+        if self.head_conditions is not None:
+            pooled = pooled.expand(-1, condition.shape[1], -1)
+        general, mask = self.head.project(pooled, condition), self.mask(condition)
+        return general * mask, general, mask
 
     def project(self, tokens: Tensor, condition: Tensor) -> Tensor:
         return self.masked(tokens, condition)[0]
@@ -76,7 +83,7 @@ class CSN(ConditionalModel):
     def outputs(self, tokens: Tensor, condition: Tensor | None, labels: Tensor) -> Outputs:
         masked, general, mask = self.masked(tokens, self.condition_rows(tokens, condition))
         sides = 1 if condition is None else 3  # CSN's norms are means over anchors, positives and negatives
-        norms = [part.norm() / len(part) ** 0.5 for part in map(gather, general.chunk(sides))]
+        norms = [part.norm() / part[..., 0].numel() ** 0.5 for part in map(gather, general.chunk(sides))]
         terms = {
             "embedding_norm": torch.stack(norms).mean(),
             "mask_norm": gather(mask.abs().sum(-1)).mean(),

@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ccakit.models.base import ConditionalModel
 from ccakit.models.triplet import TripletNetwork
-from ccakit.models.trunks.vit import Trunk
+from ccakit.models.trunks.vit import Trunk, ViT
 
 
 class Networks(ConditionalModel):
@@ -24,7 +23,7 @@ class Networks(ConditionalModel):
     reads = "tokens"
     shares_trunk = False
 
-    def __init__(self, vit: VisionTransformer, conditions: int, **options) -> None:
+    def __init__(self, vit: ViT, conditions: int, **options) -> None:
         nn.Module.__init__(self)  # not ConditionalModel's: the trunk is registered once, in the first network
         self.nets = nn.ModuleList(TripletNetwork(copy.deepcopy(vit), 1, **options) for _ in range(conditions))
         self.conditions, self.embed_dim = conditions, self.nets[0].embed_dim

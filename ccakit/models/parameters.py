@@ -14,27 +14,32 @@ SYSTEMS = ("triplet", "cca-type1", "cca-type2")
 PAPER_TRUNK, PAPER_COUNT = "vit_base_r50_s16_224", 97_890_112  # timm's count, which section 4.4 rounds to 98M
 
 
-def count_parts(trunk: str, conditions: int) -> tuple[dict, str]:
+def count_parts(trunk: str, conditions: int, read_block: int | None = None) -> tuple[dict, str]:
     """Count the parts of the three ViT systems on a trunk; give the counts, and `ccakit params`'s text.
 
+    read_block: the block L that is read, the trunk's last by default; those behind it are not there.
     Section 4.4: the ViT has 98M parameters, and "fewer than 0.1M" are added for the condition token. Where
-    the FC of Eq. 2, 3 replaces W_q, Type-2 adds K*D; Type-1 takes D*D - K*D away.
+    the FC of Eq. 2, 3 replaces W_q, Type-2 adds K*D; Type-1 takes D*D - K*D away. Where a trunk's W_q has no
+    bias, or a pool's learned query goes too, it is D more or less.
     """
-    models = {name: create_on_meta(name=name, conditions=conditions, trunk=trunk) for name in SYSTEMS}
+    shared = dict(conditions=conditions, trunk=trunk, read_block=read_block)
+    models = {name: create_on_meta(name=name, **shared) for name in SYSTEMS}
     counts = {name: _count_parts_of(model) for name, model in models.items()}
     body = {name: sum(parts.values()) - parts["head"] for name, parts in counts.items()}
     type1, type2 = (body[name] - body["triplet"] for name in ("cca-type1", "cca-type2"))
-    width = models["triplet"].trunk.embed_dim
+    plain, width = models["triplet"].block, models["triplet"].trunk.embed_dim
+    query = count_parameters(plain.q) + (0 if plain.latent is None else plain.latent.numel())  # CCA has none
     checks = [
-        ("cca-type1 against the plain ViT", type1, conditions * width - width * width),
-        ("cca-type2 against the plain ViT", type2, conditions * width),
+        ("cca-type1 against the plain ViT", type1, (conditions + 1) * plain.width - query),
+        ("cca-type2 against the plain ViT", type2, (conditions + plain.width) * width + plain.width - query),
     ]
-    if trunk == PAPER_TRUNK:
+    if trunk == PAPER_TRUNK and read_block is None:
         checks.insert(0, ("the plain ViT, section 4.4: 98M (97.89M)", body["triplet"], PAPER_COUNT))
     rows = [["part", *SYSTEMS]]
     for part in counts["cca-type2"]:
         rows.append([part, *(f"{parts.get(part, 0):,}" for parts in counts.values())])
-    lines = [f"{trunk}, K = {conditions} conditions", text_table(rows)]
+    read = "" if read_block is None else f" to block {read_block}, which is L"
+    lines = [f"{trunk}{read}, K = {conditions} conditions", text_table(rows)]
     for text, counted, expected in checks:
         match = "yes" if counted == expected else "no"
         lines.append(f"{text}: expected {expected:+,}, counted {counted:+,}, match: {match}")
@@ -42,7 +47,8 @@ def count_parts(trunk: str, conditions: int) -> tuple[dict, str]:
     lines.append(f'"fewer than 0.1M parameters are added": match: {match}')
     lines.append("(the head of Eq. 7 is every system's and left out of the comparison)")
     all_match = all(counted == expected for _, counted, expected in checks)
-    return {"trunk": trunk, "conditions": conditions, "parts": counts, "match": all_match}, "\n".join(lines)
+    result = {"trunk": trunk, "read_block": read_block, "conditions": conditions, "parts": counts}
+    return {**result, "match": all_match}, "\n".join(lines)
 
 
 def _count_parts_of(model: ConditionalModel) -> dict[str, int]:

@@ -26,6 +26,7 @@ from ccakit.models.trunks.cnn import create_map_trunk, is_transformer
 from ccakit.models.trunks.frozen import FrozenStem, TrunkError, check_size
 from ccakit.models.trunks.lite import LITE
 from ccakit.models.trunks.vit import create_vit
+from ccakit.models.trunks.weight_files import HUB
 
 __all__ = ["ConditionalModel", "ModelInfo", "TrunkError", "create_model", "list_models"]
 
@@ -113,6 +114,7 @@ def create_model(
     pretrained: bool = True,
     weights: str | Path | None = None,
     image_size: int | None = None,
+    read_block: int | None = None,
     freeze: str | int = "none",
     embed_dim: int | None = None,
     head_norm: str = "none",
@@ -122,14 +124,14 @@ def create_model(
 ) -> ConditionalModel:
     """Create a system by name.
 
-    name: one of `list_models()`. conditions: K. trunk, image_size, trunk_options: see
+    name: one of `list_models()`. conditions: K. trunk, image_size, read_block, trunk_options: see
     `ccakit.models.trunks.vit.create_vit` and, for systems that read a CNN's map,
     `ccakit.models.trunks.cnn.create_map_trunk`. pretrained, weights: see
     `ccakit.models.trunks.timm_weights.create_timm`. freeze: see `Trunk`. embed_dim: E of Eq. 7, D by default.
     head_norm: see `head_norm_layer`. values: the number of values of each attribute, for systems that
-    classify. options: the system's own (CCA: query, residual; CSN: mask; asen-pp: crop, local; `without`:
-    names of own losses to leave out). Raises ValueError for an unknown name or option, TrunkError for a trunk
-    that does not work.
+    classify. options: the system's own (head: "shared" or one of "each" condition; CCA: query, residual;
+    CSN: mask; asen-pp: crop, local; `without`: names of own losses to leave out). Raises ValueError for an
+    unknown name or option, TrunkError for a trunk that does not work.
     """
     info = model_info(name)
     if conditions < 1:
@@ -145,7 +147,11 @@ def create_model(
         options["values"] = tuple(values)
     source = dict(pretrained=pretrained, weights=weights, image_size=image_size, **trunk_options or {})
     if reads_on(name, trunk) == "tokens":
-        return info.system(create_vit(trunk, **source), conditions, freeze=freeze, **options)
+        vit = create_vit(trunk, read_block=read_block, **source)
+        return info.system(vit, conditions, freeze=freeze, **options)
+    if read_block is not None:
+        problem = f"{name} reads the feature map of a CNN, which has no blocks"
+        raise TrunkError(f"{problem}; leave out --read-block {read_block}")
     cnn = create_map_trunk(trunk, freeze=freeze, **source)
     if name == "asen-pp":
         options = _with_local_trunk(cnn, trunk, source, freeze, options)
@@ -172,7 +178,9 @@ def _with_local_trunk(cnn: FrozenStem, trunk: str, source: dict, freeze: str | i
     side = cnn.image_size[0]
     if name == LITE:
         check_size("asen-pp, which halves the picture, on lite", (side, side), (32, 32))
-    half = {**source, "weights": None, "image_size": side // 2, "multiple_of": 8}
+    given = source["weights"]
+    own = HUB if given is not None and Path(given) == HUB else None  # a file is the larger trunk's
+    half = {**source, "weights": own, "image_size": side // 2, "multiple_of": 8}
     return {**options, "crop": crop, "local": create_map_trunk(name, freeze=freeze, **half)}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +74,15 @@ def load_model(folder: str | Path) -> SavedModel:
     model = create_model(**recipe, pretrained=False)
     model.load_state_dict(tensors)
     return SavedModel(model.eval(), attributes, transform, recipe)
+
+
+def model_digest(saved: SavedModel) -> str:
+    """Digest what a picture's embeddings depend on: weights, recipe, transform, conditions; 16 hex digits."""
+    facts = [saved.recipe, saved.transform.to_dict(), saved.attributes.names]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, tensor in sorted(saved.model.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _parse(description: dict) -> tuple[Attributes, ImageTransform, dict]:

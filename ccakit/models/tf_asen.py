@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from ccakit.models.asen import ASEN
-from ccakit.models.trunks.vit import Trunk
+from ccakit.models.trunks.block_parts import tokens_norm
+from ccakit.models.trunks.vit import Trunk, ViT, last_block
 
 
 class TFASEN(ASEN):
@@ -16,11 +16,9 @@ class TFASEN(ASEN):
     faithfulness = "after the paper, with our choices: asen on the last block's [PATCH] tokens"
     reads = "tokens"
 
-    def __init__(
-        self, vit: VisionTransformer, conditions: int, *, freeze: str | int = "none", **options
-    ) -> None:
+    def __init__(self, vit: ViT, conditions: int, *, freeze: str | int = "none", **options) -> None:
         super().__init__(Trunk(vit, freeze), conditions, **options)
-        self.block, self.norm = vit.blocks[-1], vit.norm
+        self.block, self.norm = last_block(vit), tokens_norm(vit)
 
     def encode_features(self, features: Tensor) -> Tensor:
         return self.norm(self.block(self.trunk.tail(features)))

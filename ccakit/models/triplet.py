@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from ccakit.models.base import ConditionalModel
 from ccakit.models.last_block import LastBlock
+from ccakit.models.trunks.block_parts import block_parts, row_norm
 from ccakit.models.trunks.cnn import MapTrunk
-from ccakit.models.trunks.vit import Trunk
+from ccakit.models.trunks.vit import Trunk, ViT
 
 
 class ClsReader(ConditionalModel):
@@ -19,11 +19,9 @@ class ClsReader(ConditionalModel):
 
     reads = "tokens"
 
-    def __init__(
-        self, vit: VisionTransformer, conditions: int, *, freeze: str | int = "none", **options
-    ) -> None:
+    def __init__(self, vit: ViT, conditions: int, *, freeze: str | int = "none", **options) -> None:
         super().__init__(Trunk(vit, freeze), conditions, **options)
-        self.block, self.norm = LastBlock(vit.blocks[-1], keep_query=True), vit.norm
+        self.block, self.norm = LastBlock(block_parts(vit), keep_query=True), row_norm(vit)
 
     def pool(self, tokens: Tensor) -> Tensor:
         """Compute the transformer's [CLS] output: tokens (B, P+N, D) -> (B, D)."""
@@ -40,7 +38,7 @@ class TripletNetwork(ClsReader):
     source = "Tables 2-4"
     faithfulness = "the same trunk and loss, the condition ignored"
 
-    def __init__(self, vit: VisionTransformer, conditions: int, **options) -> None:
+    def __init__(self, vit: ViT, conditions: int, **options) -> None:
         super().__init__(vit, conditions, **options)
         self.head = self.create_head()
 

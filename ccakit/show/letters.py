@@ -16,6 +16,8 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
+from ccakit.data.text import CONTROL
+
 log = logging.getLogger("ccakit")
 CJK = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"}
 REMEDY = (
@@ -35,6 +37,8 @@ class LetterFigure(Figure):
         texts = self.findobj(Text)
         powers = {text for axis in self.findobj(Axis) for text in number_texts(axis)}
         for text in texts:
+            lines = text.get_text().replace("\r\n", "\n").split("\n")
+            text.set_text("\n".join(CONTROL.sub(" ", line) for line in lines))  # not as boxes
             text.set_parse_math(self.formulas or text in powers)
         give_fonts(texts)
         with _quiet_about_fonts():

@@ -23,7 +23,8 @@ def small_png(figure: Figure, colors: int = 256) -> bytes:
     dpi = max(DPI, PAGE / width) if width > 6.5 else DPI
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight")
-    Image.open(drawn).convert("RGB").quantize(colors, kmeans=3).save(small, "PNG", optimize=True)
+    picture = Image.open(drawn).convert("RGB")
+    picture.quantize(colors, Image.Quantize.FASTOCTREE).save(small, "PNG", optimize=True)
     return small.getvalue()
 
 

@@ -136,7 +136,9 @@ def tsne_spaces(
         spaces = [embeddings[rows, c] for c, rows in enumerate(chosen)]
         parts = style.tsne(middle, spaces, [image_ids[rows] for rows in chosen], seed)
         for c, part in enumerate(parts):
-            middle.scatter(*part.T, s=7, color=colors[c], linewidth=0, label=attributes.title(c))
+            middle.scatter(
+                *part.T, s=7, color=colors[c], linewidth=0, label=style.wrapped(attributes.title(c), 28)
+            )
         style.bare_axes(middle).set_box_aspect(1)
         below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3)
         middle.legend(**below, frameon=False, markerscale=3, handletextpad=0.1)
@@ -147,16 +149,18 @@ def _scatter_values(
     ax: Axes, points: np.ndarray, labels: np.ndarray, values: Sequence[str], left: bool
 ) -> None:
     """Draw one space, coloured by value; at most 12 values are named beside it, at the left or the right."""
+    dots, names = [], []  # matplotlib by itself names no dots whose name begins with "_"
     for label, color in enumerate(style.value_colors(len(values))):
         if (labels == label).any():
-            name = textwrap.shorten(values[label], 24, placeholder="…")
-            ax.scatter(*points[labels == label].T, s=7, color=color, linewidth=0, label=name)
+            name = " ".join(values[label].split())
+            names.append(name if len(name) <= 24 else f"{name[:23]}…")
+            dots.append(ax.scatter(*points[labels == label].T, s=7, color=color, linewidth=0))
     if len(values) > 12 or not len(labels):
         ax.set_xlabel(f"{len(np.unique(labels))} values")
         return
     side, x = ("center right", -0.02) if left else ("center left", 1.02)
     spacing = dict(markerscale=2, handletextpad=0.1, borderpad=0, labelspacing=0.25)
-    ax.legend(loc=side, bbox_to_anchor=(x, 0.5), frameon=False, **spacing)
+    ax.legend(dots, names, loc=side, bbox_to_anchor=(x, 0.5), frameon=False, **spacing)
 
 
 def entanglement_matrix(result, title: str = "") -> Figure:

@@ -10,17 +10,21 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from ccakit.attributes import Attributes
+from ccakit.data.text import CONTROL
+from ccakit.disk import atomic_write
+from ccakit.errors import DataError
 from ccakit.show.letters import LetterFigure
 
 # Paul Tol's "muted" scheme, distinct under any common colour blindness; ordered so that neighbours differ
 # most
 PALETTE = ("#332288", "#CC6677", "#44AA99", "#DDCC77", "#882255", "#88CCEE", "#117733", "#AA4499", "#999933")
+# seaborn's "colorblind" set, which takes a second to import
+VALUES = "#0173b2 #de8f05 #029e73 #d55e00 #cc78bc #ca9161 #fbafe4 #949494 #ece133 #56b4e9".split()
 log = logging.getLogger("ccakit")
 COLLAPSED = 1e-4
 RIGHT, WRONG = "#009E73", "#D55E00"  # Okabe and Ito's green and vermilion
@@ -38,7 +42,11 @@ STYLE = {
 
 def attribute_colors(n: int) -> list[str]:
     """Choose a colour for each of n conditions: the first n of PALETTE; above nine, n evenly spaced hues."""
-    return list(PALETTE[:n]) if n <= len(PALETTE) else sns.husl_palette(n).as_hex()
+    if n <= len(PALETTE):
+        return list(PALETTE[:n])
+    from seaborn import husl_palette  # here, as it imports scipy.stats and pandas
+
+    return husl_palette(n).as_hex()
 
 
 def ink(color: str) -> tuple[float, ...]:
@@ -52,8 +60,10 @@ def ink(color: str) -> tuple[float, ...]:
 
 
 def value_colors(n: int) -> list[str]:
-    """Choose a colour for each of n values: seaborn's colour-blind set; above ten, viridis."""
-    return sns.color_palette("colorblind" if n <= 10 else "viridis", n).as_hex()
+    """Choose a colour for each of n values: the first n of VALUES; above ten, viridis."""
+    if n <= len(VALUES):
+        return VALUES[:n]
+    return [to_hex(color) for color in plt.get_cmap("viridis")(np.linspace(0, 1, n + 2)[1:-1])]
 
 
 def remark(figure: Figure, remarks: Sequence[str]) -> Figure:
@@ -65,11 +75,19 @@ def remark(figure: Figure, remarks: Sequence[str]) -> Figure:
 
 
 def save(figure: Figure, path: str | Path, dpi: int = 120) -> Path:
-    """Write the figure as PNG or PDF, by the file's ending; make its folder; return the path."""
+    """Write the figure as PNG, PDF or SVG, by the file's ending; make its folder; return the path."""
     path = Path(path)
+    check_picture(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi)
+    with atomic_write(path) as partial:
+        figure.savefig(partial, dpi=dpi, format=path.suffix[1:].lower())
     return path
+
+
+def check_picture(path: Path) -> None:
+    """Raise DataError where a file's ending names no kind of picture: matplotlib would write another file."""
+    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise DataError(path, "has no picture's ending", "Let its name end in .png, .pdf or .svg.")
 
 
 def new_figure(
@@ -101,7 +119,8 @@ def wrapped(text: str, width: int, break_long_words: bool = False) -> str:
 
     A wide letter (Chinese, Japanese, Korean) counts as two, and a line may end behind any of them.
     """
-    ends = "".join(x + "\v" * (unicodedata.east_asian_width(x) in "WF") for x in text.replace("\n", " "))
+    text = CONTROL.sub(" ", text.replace("\r\n", " "))
+    ends = "".join(x + "\v" * (unicodedata.east_asian_width(x) in "WF") for x in text)
     lines = textwrap.fill(ends, width, break_long_words=break_long_words, replace_whitespace=False)
     return lines.replace("\v", "")
 

@@ -142,8 +142,8 @@ class SwitcherEngine:
         model, (k, v) = self.model, seen.keys_values
         q = model.q_cond(condition)[:, None]  # (1, H*d) -> (1, 1, H*d)
         maps = model.patch_map(model.block.weights(q, k)[:, :, 0])
-        row = model.block.rows(seen.tokens if model.residual else None, q, k, v)  # Eq. 6
-        return maps, model.head(model.norm(row))[:, 0]  # Eq. 7
+        row = model.block.rows(seen.tokens if model.residual else None, q, k, v, condition[:, None])  # Eq. 6
+        return maps, model.head(model.norm(row), condition[:, None])[:, 0]  # Eq. 7
 
     def _maps(self, tokens: Tensor, condition: Tensor) -> Tensor | None:
         try:
@@ -231,7 +231,7 @@ class SwitcherEngine:
 
         If the system does not attend: the first picture's neighbours in each space.
         """
-        from ccakit.show import plots  # imports seaborn, which takes its time
+        from ccakit.show import plots  # imports pyplot, which takes its time
 
         looks = [[self.look(image, c) for c in range(len(self.attributes))] for image in images]
         if looks[0][0].maps is None:

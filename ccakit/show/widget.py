@@ -61,10 +61,11 @@ class ConditionSwitcher(widgets.VBox):
     @classmethod
     def of_run(cls, run, images: Sequence[int], **options) -> ConditionSwitcher:
         """Switch the conditions of a run: `images` are the gallery, all images of the split candidates."""
-        candidates = Candidates(embed_images(run.model, run.inputs), run.picture)
-        shown, labels = [run.picture(image) for image in images], run.split.label_matrix()
-        arguments = run.model, shown, run.saved.transform, run.attributes, run.split.regions, images
-        switcher = cls(*arguments, candidates=candidates, labels=labels, **options)
+        split, numbers = run.split.merged(), run.split.path_numbers()
+        candidates = Candidates(embed_images(run.model, run.inputs), run.picture, numbers)
+        shown, ids = [run.picture(image) for image in images], [int(numbers[image]) for image in images]
+        arguments = run.model, shown, run.saved.transform, run.attributes, split.regions, ids
+        switcher = cls(*arguments, candidates=candidates, labels=split.label_matrix(), **options)
         switcher.remark.value = "<br>".join(html.escape(text) for text in run.remarks)
         return switcher
 
@@ -160,7 +161,7 @@ class ConditionSwitcher(widgets.VBox):
 
     def _look_again(self, change: dict | None = None) -> None:
         """Show a new picture or condition: one row of the last block, the picture, the neighbours."""
-        with _show_errors(self.message, "No picture."):
+        with show_errors(self.message, "No picture."):
             self._look = self.engine.look(self.image, self.condition.value)
             self._offer_heads(self._look)
             self._show_picture(self._look)
@@ -169,7 +170,7 @@ class ConditionSwitcher(widgets.VBox):
     def _redraw(self, change: dict | None = None) -> None:
         """Draw the same heat in another way."""
         if self._look is not None:
-            with _show_errors(self.message, "No picture."):
+            with show_errors(self.message, "No picture."):
                 self._show_picture(self._look)
 
     def _uploaded(self, change: dict | None = None) -> None:
@@ -177,7 +178,7 @@ class ConditionSwitcher(widgets.VBox):
             return
         file = self.upload.value[0]
         self.upload.value = ()  # so that the same file can be chosen again
-        with _show_errors(self.message, "This picture cannot be shown."):
+        with show_errors(self.message, "This picture cannot be shown."):
             own = self._add_upload(file["name"], bytes(file["content"]))
             if self.image == own:
                 self._look_again()
@@ -252,13 +253,13 @@ class ConditionSwitcher(widgets.VBox):
 
 
 @contextmanager
-def _show_errors(message: widgets.HTML, problem: str) -> Iterator[None]:
+def show_errors(message: widgets.HTML, problem: str) -> Iterator[None]:
     """Clear a widget, and show an error in it: an exception would go to a log that nobody reads."""
     message.value = ""
     try:
         yield
     except Exception as error:  # the reader must see any error, and nothing else would show it here
-        reason = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         message.value = f"<b style='color:#b00020'>{problem}</b> {html.escape(reason)}"
 
 

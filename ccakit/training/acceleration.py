@@ -15,12 +15,14 @@ from ccakit import processes
 from ccakit.training.config import TrainConfig
 
 PREFIXES = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_")
-RANKS = ("RANK", "LOCAL_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+RANKS = ("RANK", "LOCAL_RANK", *SIZES)
 FLAGS = {
     "ACCELERATE_MIXED_PRECISION": "give --mixed-precision",
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "give --accumulate",
     "ACCELERATE_DYNAMO_BACKEND": "give --compile",
     "ACCELERATE_TORCH_DEVICE": "set CUDA_VISIBLE_DEVICES",
+    **dict.fromkeys(SIZES, "this process trains alone: start those that train together with torchrun"),
     "ACCELERATE_USE_CPU": "to hide GPUs, set CUDA_VISIBLE_DEVICES to nothing",
 }
 OTHER = "ccakit trains in data-parallel processes only"

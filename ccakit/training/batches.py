@@ -8,6 +8,9 @@ whose errors nobody hears of, and the main process would wait for ever.
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import time
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -59,6 +62,11 @@ def pack(batch: tuple[Tensor, dict[str, Tensor]]) -> tuple:
         return inputs.numpy(), arrays
 
 
+def _check_room(workers: int) -> None:
+    """Raise OSError where the locks of so many workers have no room: torch would leave some workers alive."""
+    _ = [multiprocessing.Event(), *(multiprocessing.Queue() for _ in range(workers + 1))]
+
+
 class Loader:
     """Give the batches of `steps` from `first` on, one with each `next()`.
 
@@ -78,6 +86,7 @@ class Loader:
         options = dict(num_workers=workers, generator=own, timeout=timeout or HOUR, collate_fn=pack)
         loader = DataLoader(steps, batch_size=None, sampler=batches, **options)
         try:
+            _check_room(workers)
             self._batches, self._packed = iter(loader), True
         except OSError as error:
             problem = "/dev/shm: loader processes cannot be started (%s); this process loads alone; %s"
@@ -106,6 +115,9 @@ class Loader:
 
     def __exit__(self, kind, error, _) -> None:
         cut_off = isinstance(error, (ConnectionError, EOFError))  # it died while it sent a batch
+        if cut_off:
+            with suppress(RuntimeError):  # torch's, as soon as its signal comes: here, not in other work
+                time.sleep(1)
         if cut_off or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST)):
             raise self._failed(error) from error
 

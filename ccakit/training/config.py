@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,12 @@ from typing import Annotated, ClassVar, Literal, Optional
 
 from annotated_types import Ge, Lt
 
-from ccakit.settings import CommandConfig, NotNegative, Positive, Share
+from ccakit.settings import CommandConfig, NotNegative, Positive, Share, to_dict
+
+EARLIER = {"pull": 0.0, "oversample": 0.0, "head": "shared", "wv": "shared", "adapter": 0, "read_block": None}
+"""What runs did whose version lacked these settings, whatever the defaults are today."""
+PLAIN = {**EARLIER, "lite_heads": 4}
+"""The defaults before attributes were balanced: the mean of Eq. 9 over all triplets, one head of Eq. 7."""
 
 
 @dataclass
@@ -26,6 +32,11 @@ class TrainConfig(CommandConfig):
             mode="triplets",
             mining="all",
             lr=1e-4,
+            pull=0.0,
+            oversample=0.0,
+            head="shared",
+            wv="shared",
+            adapter=0,
             head_norm="none",
             weight_decay=0.05,
             budget="epochs=200",
@@ -47,19 +58,26 @@ class TrainConfig(CommandConfig):
     trunk: str = "lite"
     """`lite`, or a timm vision transformer such as vit_base_r50_s16_224 (the paper's)."""
     pretrained: bool = True
-    """Start the trunk from ImageNet weights (timm's download; `lite`: from pip)."""
+    """Start the trunk from trained weights: data/weights/TRUNK.safetensors where it is there, else timm's
+    download (`lite`: from pip)."""
     weights: Optional[Path] = None
-    """A local weights file instead of that download."""
+    """A local weights file instead; or `hub`: the download, whatever lies in data/weights."""
     image_size: Optional[Positive] = None
     """Pixels a side; the trunk's own by default."""
+    read_block: Optional[Positive] = None
+    """The block of the trunk that the system reads, and in which CCA stands, from 1 on; those behind it are
+    dropped. By default the last, as in the paper. (Not for systems that read a CNN's map.)"""
     lite_width: int = 128
     """Width D of `lite`."""
     lite_depth: int = 1
     """Transformer blocks of `lite`, the last of them the system's; 1 is CCA right on the CNN's map."""
-    lite_heads: int = 4
+    lite_heads: int = 8
     """Attention heads of `lite`."""
     embed_dim: Optional[Positive] = None
     """E of Eq. 7; D by default."""
+    head: Literal["shared", "each"] = "each"
+    """The FC of Eq. 7 and the normalisation behind it: shared by all conditions, as in the paper, or one of
+    each. (triplet ignores the condition; networks and adde have one of each anyway.)"""
     head_norm: Literal["none", "batchnorm"] = "batchnorm"
     """A normalisation between the FC and the L2 of Eq. 7, which the paper does not have: blocks that start
     from random weights learn faster with it, and do not collapse."""
@@ -67,11 +85,15 @@ class TrainConfig(CommandConfig):
     """CCA: the FC of Eq. 2, 3 instead of W_q, or before it."""
     residual: bool = True
     """CCA: keep x_[CLS] beside the attention's output."""
+    wv: Literal["shared", "each"] = "each"
+    """CCA: the last block's W_v, shared by all conditions, as in the paper, or one of each."""
+    adapter: Annotated[int, Ge(0)] = 128
+    """CCA: the width of an MLP of each condition beside the last block's FFN; 0: none, as in the paper."""
     without: tuple[str, ...] = ()
     """Losses of the system's own to leave out: embedding_norm, mask_norm (csn, tf-csn), classify (m2fashion,
     adde), local, align (asen-pp)."""
     freeze: str = "backbone"
-    """none, backbone (a hybrid's CNN), a number of blocks, or all before the last block."""
+    """none, backbone (a hybrid's CNN), a number of blocks, or all before the block that is read."""
     cache: bool = True
     """Compute the frozen part's output once an image and keep it (float16) beside the data."""
 
@@ -82,12 +104,18 @@ class TrainConfig(CommandConfig):
     balance: Optional[tuple[Positive, Positive, Positive]] = None
     """Mode spaces: conditions x values x images of each a batch; by default 2 5 6 where 90% of the images
     carry labels of one attribute alone, else shuffled batches."""
+    oversample: Share = 0.25
+    """Mode spaces, shuffled batches: an attribute that a smaller share of the images carries is rare, and its
+    images are drawn more often, as if it had this share. 0: every image comes once an epoch."""
     triplets_per_epoch: Positive = 100_000
     """Mode triplets: how many an epoch draws, as ASEN does."""
     negatives: Literal["asen", "asen++"] = "asen"
     """Mode triplets: uniform over images of other values, or over the other values first."""
     margin: NotNegative = 0.2
     """m of Eq. 9, in cosine distance."""
+    pull: Share = 1.0
+    """How conditions share the pull of a step on the weights: 0, by the size of their gradients, as in Eq. 9;
+    1, equally; between, by the gradients' norms to the power 1 - PULL."""
     mining: Literal["all", "active", "all-then-active"] = "all-then-active"
     """Mean over all triplets, over those with a loss, or the first and then the second."""
     active_from: Share = 0.4
@@ -137,6 +165,16 @@ class TrainConfig(CommandConfig):
         parse_budget(self.budget)
         if not (self.freeze in ("none", "backbone", "all") or self.freeze.isdigit()):
             raise ValueError(f"freeze={self.freeze}: none, backbone, all or a number of blocks")
+
+
+def setting_changes(before: dict, now: dict) -> dict[str, str]:
+    """Say of each setting, by name, what it was in `before` and is in `now`, where they differ.
+
+    Both are as JSON has them. A setting that `before` lacks had the value of EARLIER, or its default.
+    """
+    defaults = json.loads(json.dumps(to_dict(TrainConfig())))
+    before = {**now, **defaults, **EARLIER, **before}
+    return {name: f"{name} was {before[name]}, now {now[name]}" for name in now if before[name] != now[name]}
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}

@@ -16,9 +16,11 @@ from torch import Tensor
 
 from ccakit import processes
 from ccakit.data.split import Split
+from ccakit.data.value_index import ValueIndex
 from ccakit.loss import spaces_loss, spread, triplet_loss
 from ccakit.models.base import Outputs
 from ccakit.training import batchnorm, samplers
+from ccakit.training.pull import share_pull
 from ccakit.training.samplers import TripletBatch
 
 SINGLE = 0.9  # the share of images with labels of one attribute alone, from which batches are balanced
@@ -48,11 +50,16 @@ class TripletObjective:
             seed=config.seed,
         )
         self.sampling = f"triplets are drawn, {config.batch_size} a batch (mode triplets)"
-        self.margin, self.labels = config.margin, torch.from_numpy(split.label_matrix())
+        self.margin, self.pull = config.margin, config.pull
+        self.labels = torch.from_numpy(split.label_matrix())
 
     def images(self, batch: TripletBatch) -> np.ndarray:
         """List the distinct images of the batch, over all processes."""
         return batch.distinct()[0]
+
+    def comparisons(self, batch: TripletBatch) -> np.ndarray:
+        """Count the batch's triplets of each condition, (K,)."""
+        return np.bincount(batch.condition, minlength=self.labels.shape[1])
 
     def prepare(self, batch: TripletBatch) -> tuple[np.ndarray, dict[str, Tensor]]:
         """Give the images of this process's triplets, (U,), and the other tensors that the loss needs."""
@@ -64,13 +71,15 @@ class TripletObjective:
         return images, {"gather": gather, "condition": condition, "labels": labels, **weight}
 
     def step(self, model, inputs: Tensor, extra: dict[str, Tensor], mining: str, cached: bool) -> StepResult:
+        condition = processes.gather_sides(extra["condition"], 3)
+
         def compare(embeddings: Tensor) -> tuple[Tensor, int]:
-            anchor, positive, negative = embeddings.chunk(3)
+            anchor, positive, negative = share_pull(embeddings, condition, self.pull).chunk(3)
             return triplet_loss(anchor, positive, negative, self.margin, mining), len(anchor)
 
         batchnorm.weigh_rows(_unwrapped(model).trunk, extra.get("weight"))
         out = model(inputs, extra["condition"], gather=extra["gather"], cached=cached, labels=extra["labels"])
-        out, condition = _gathered(out, 3), processes.gather_sides(extra["condition"], 3)
+        out = _gathered(out, 3)
         spreads = [spread(out.embedding[condition == each, None]) for each in condition.unique()]
         # the widest condition: a batch has few images of each, and some lie close by chance
         return _result(model, out, compare, max(spreads))
@@ -81,21 +90,31 @@ class SpacesObjective:
 
     def __init__(self, split: Split, config) -> None:
         rows, conditions = split.labels, len(split.attributes)
-        samplers.ValueIndex(rows, conditions)  # raises where no triplet exists
+        ValueIndex(rows, conditions)  # raises where no triplet exists
         layout, why = choose_layout(rows, config.balance)
         if layout:
             self.sampler = samplers.BalancedBatches(rows, conditions, layout=layout, seed=config.seed)
             batches = "{} conditions x {} values x {} images".format(*layout)
         else:
-            self.sampler = samplers.ShuffledBatches(rows, batch_size=config.batch_size, seed=config.seed)
-            batches = f"{config.batch_size} images, shuffled"
+            options = dict(batch_size=config.batch_size, oversample=config.oversample, seed=config.seed)
+            self.sampler = samplers.ShuffledBatches(rows, **options)
+            rare = f", attributes below {100 * config.oversample:g}% drawn more often"
+            batches = f"{config.batch_size} images, shuffled{rare if self.sampler.repeats else ''}"
         self.sampling = f"batches of {batches}: {why}"
         self.relations = samplers.Relations(rows, conditions, len(split.filenames))
-        self.margin, self.labels = config.margin, torch.from_numpy(split.label_matrix())
+        self.margin, self.pull = config.margin, config.pull
+        self.labels = torch.from_numpy(split.label_matrix())
 
     def images(self, batch: np.ndarray) -> np.ndarray:
         """List the distinct images of the batch, over all processes."""
         return batch
+
+    def comparisons(self, batch: np.ndarray) -> np.ndarray:
+        """Count the batch's valid triplets of each condition, (K,)."""
+        relation = self.relations.of(batch)
+        labelled = relation.diagonal(axis1=1, axis2=2)  # (K, B), 1 where an image has a label
+        positives, negatives = (relation == 1).sum(2) - labelled, (relation == -1).sum(2)
+        return (positives * negatives).sum(1)
 
     def prepare(self, batch: np.ndarray) -> tuple[np.ndarray, dict[str, Tensor]]:
         """Give this process's images, (U,), and the other tensors that the loss needs."""
@@ -104,7 +123,9 @@ class SpacesObjective:
 
     def step(self, model, inputs: Tensor, extra: dict[str, Tensor], mining: str, cached: bool) -> StepResult:
         def compare(embeddings: Tensor) -> tuple[Tensor, int]:
-            return spaces_loss(embeddings, extra["relation"], self.margin, mining)
+            condition = _unwrapped(model).all_conditions(embeddings)
+            pulled = share_pull(embeddings, condition, self.pull)
+            return spaces_loss(pulled, extra["relation"], self.margin, mining)
 
         out = _gathered(model(inputs, cached=cached, labels=extra["labels"]), 1)
         return _result(model, out, compare, spread(out.embedding))

@@ -12,9 +12,10 @@ from tqdm import tqdm
 from ccakit import processes
 from ccakit.data.inputs import Inputs
 from ccakit.disk import named, read_json, write_json
+from ccakit.metrics import RetrievalResult
 from ccakit.training.checkpoints import newest_first
 from ccakit.training.progress import Progress
-from ccakit.training.run_folder import COLUMNS, add_row
+from ccakit.training.run_folder import COLUMNS, add_row, column_of
 
 log = logging.getLogger("ccakit")
 COLLAPSED, COLLAPSE_FROM = 0.01, 0.25
@@ -43,10 +44,10 @@ class Reporter:
     """Report in the main process; in the others, do nothing. quiet: no bar. `close` after use."""
 
     def __init__(self, out: Path, quiet: bool = False) -> None:
-        self.out, self.writer, self.handlers = out, None, []
+        self.out, self.quiet, self.writer, self.handlers = out, quiet, None, []
         if processes.is_main():
             self.writer = SummaryWriter(str(out / "tensorboard"))
-            self.handlers = [_LogFile(out / "train.log")]
+            self.handlers = [_LogFile(out / "train.log", encoding="utf-8")]
             if not logging.getLogger().handlers:  # else they are shown already
                 self.handlers.append(_OnScreen(logging.WARNING))
         for handler in self.handlers:
@@ -70,6 +71,12 @@ class Reporter:
         for handler in self.handlers[:1]:
             handler.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, text, (), None))
 
+    def say(self, text: str) -> None:
+        """Write a line into train.log, and print it unless quiet."""
+        self.note(text)
+        if self.handlers and not self.quiet:
+            tqdm.write(text)
+
     def step(self, progress: Progress, share: float, rate: float) -> None:
         """Move the bar. rate: images a second."""
         self.bar.n = int(100 * share)
@@ -80,18 +87,21 @@ class Reporter:
         """Write a line of log.csv, and the same for TensorBoard; the main process calls this."""
         add_row(self.out, row)
         with named(self.out / "tensorboard"):
-            for name in COLUMNS[2:]:
-                self.writer.add_scalar(name, row[name], row["step"])
+            for name in row.keys() - COLUMNS[:2]:
+                self.writer.add_scalar(name.replace(":", "/", 1), row[name], row["step"])
             for name, term in progress.terms.items():
                 self.writer.add_scalar(f"own/{name}", term, row["step"])
 
 
-def log_row(progress: Progress, rows: list[list[float]], score: float) -> dict:
-    """Make log.csv's row of an epoch: means over its batches, whose loss, triplets and spread are `rows`."""
+def log_row(progress: Progress, rows: list[list[float]], ranked: RetrievalResult) -> dict:
+    """Make log.csv's row of an epoch: means over its batches, whose loss, triplets and spread are `rows`, and
+    mAPs on valid in percent, in all and of each attribute that has queries."""
     loss, triplets, spread = (sum(column) / len(rows) for column in zip(*rows))
     rate, speed = progress.learning_rate, progress.images_per_second()
-    values = (progress.step, progress.epoch, loss, rate, speed, triplets, spread, score)
-    return dict(zip(COLUMNS, values, strict=True))
+    values = (progress.step, progress.epoch, loss, rate, speed, triplets, spread, 100 * ranked.map_weighted)
+    means = zip(ranked.names, ranked.map_per_attribute, ranked.aps)
+    each = {column_of(name): 100 * float(mean) for name, mean, aps in means if len(aps)}
+    return dict(zip(COLUMNS, values, strict=True)) | each
 
 
 def warn_of_collapse(progress: Progress, share: float) -> None:

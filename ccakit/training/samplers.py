@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ccakit.data.value_index import ValueIndex
 from ccakit.metrics import equal_pairs
 
 NEGATIVES = ("asen", "asen++")
@@ -27,31 +28,6 @@ class TripletBatch(NamedTuple):
     def distinct(self) -> tuple[np.ndarray, np.ndarray]:
         """List the distinct images (U,), and where each triplet's images are in it (3T,)."""
         return np.unique(np.concatenate([self.anchor, self.positive, self.negative]), return_inverse=True)
-
-
-class ValueIndex:
-    """Index images by condition and value, from label rows (R, 3): image, condition, label.
-
-    Raises ValueError where no condition can form a triplet.
-    """
-
-    def __init__(self, rows: np.ndarray, conditions: int) -> None:
-        self.images, self.starts, self.pooled, self.anchors = [], [], [], []
-        for condition in range(conditions):
-            labelled = rows[rows[:, 1] == condition]
-            pairs = np.unique(labelled[:, [2, 0]], axis=0)  # by value, then by image
-            starts = np.unique(pairs[:, 0], return_index=True)[1]
-            pooled = pairs[:, 1]
-            images = np.split(pooled, starts[1:])
-            total = len(np.unique(pooled))
-            self.images.append(images)  # of each value
-            self.starts.append(starts)  # where they begin in `pooled`
-            self.pooled.append(pooled)
-            # values with two images, where a labelled image lacks the value
-            self.anchors.append([value for value, having in enumerate(images) if 1 < len(having) < total])
-        self.usable = [condition for condition in range(conditions) if self.anchors[condition]]
-        if not self.usable:
-            raise ValueError("no condition has two images of one value and one of another: no triplet exists")
 
 
 class TripletSampler:
@@ -112,23 +88,52 @@ class TripletSampler:
 
 
 class ShuffledBatches:
-    """Draw batches of distinct images, each labelled image at most once an epoch; for images with several
-    labels.
+    """Draw batches of distinct images; for images with several labels.
 
-    Batches are full; the images left over, fewer than a batch, differ between epochs.
+    oversample: the share of images from which an attribute is no longer rare. Where none is rare, each
+    labelled image comes at most once an epoch, and the images left over, fewer than a batch, differ between
+    epochs. Else an image comes as often as its `repeat_factors` say, in an epoch that is as long.
     """
 
-    def __init__(self, rows: np.ndarray, *, batch_size: int, seed: int = 0) -> None:
-        self.images = np.unique(rows[:, 0])
+    def __init__(self, rows: np.ndarray, *, batch_size: int, oversample: float = 0.0, seed: int = 0) -> None:
+        self.images, self.factors = repeat_factors(rows, oversample)
+        self.repeats = bool((self.factors > 1).any())
         self.batch_size, self.seed = min(batch_size, len(self.images)), seed
 
     def __len__(self) -> int:
         return len(self.images) // self.batch_size
 
     def epoch(self, epoch: int) -> Iterator[np.ndarray]:
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
+        order = self._order(np.random.default_rng([self.seed, epoch]))
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield order[start : start + self.batch_size]
+            batch = order[start : start + self.batch_size]
+            yield batch[np.sort(np.unique(batch, return_index=True)[1])]
+
+    def _order(self, rng: np.random.Generator) -> np.ndarray:
+        """Shuffle the images, each repeated by its factor, with its repetitions evenly apart."""
+        if not self.repeats:
+            return rng.permutation(self.images)
+        first = rng.random(len(self.images))  # in units of the distance between an image's repetitions
+        counts = np.ceil(self.factors - first).astype(int)
+        index = np.repeat(np.arange(len(self.images)), counts)
+        repetition = np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
+        place = (first[index] + repetition) / self.factors[index]
+        return self.images[index[np.argsort(place)]]
+
+
+def repeat_factors(rows: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Say how many times as often each labelled image is drawn: (R, 3) rows -> (N,) images, (N,) factors.
+
+    An attribute that fewer than `threshold` of the N images carry has the factor threshold / its share, all
+    others 1; an image has the largest factor of its attributes. Source: repeat factor sampling, Gupta et al.,
+    "LVIS", CVPR 2019, with attributes for classes, and without the square root, which leaves them rare.
+    """
+    pairs = np.unique(rows[:, :2], axis=0)
+    images, index = np.unique(pairs[:, 0], return_inverse=True)
+    share = np.bincount(pairs[:, 1])[pairs[:, 1]] / len(images)  # of each pair's attribute
+    factors = np.ones(len(images))
+    np.maximum.at(factors, index, threshold / share)
+    return images, factors
 
 
 class BalancedBatches:

@@ -8,8 +8,11 @@ from functools import partial
 from timm.optim import param_groups_weight_decay
 
 from ccakit.attributes import Attributes
+from ccakit.data.inputs import FeatureInputs, ImageInputs, inputs_for
+from ccakit.data.split import Split
 from ccakit.models.base import ConditionalModel
 from ccakit.models.registry import model_info
+from ccakit.models.saved import SavedModel
 from ccakit.models.trunks.lite import LITE
 from ccakit.training.config import TrainConfig
 
@@ -26,11 +29,15 @@ def recipe_of(config: TrainConfig, attributes: Attributes) -> dict:
         "embed_dim": config.embed_dim,
         "head_norm": config.head_norm,
     }
+    if config.read_block is not None:
+        recipe["read_block"] = config.read_block
     if config.trunk == LITE:
         sizes = dict(width=config.lite_width, depth=config.lite_depth, num_heads=config.lite_heads)
         recipe["trunk_options"] = sizes
+    if "head" in info.options:
+        recipe["head"] = config.head
     if "query" in info.options:
-        recipe.update(query=config.query, residual=config.residual)
+        recipe.update(query=config.query, residual=config.residual, wv=config.wv, adapter=config.adapter)
     if "crop" in info.options:
         recipe["crop"] = "map" if config.cache and config.freeze in ("backbone", "all") else "image"
     if info.system.classifies:
@@ -38,6 +45,20 @@ def recipe_of(config: TrainConfig, attributes: Attributes) -> dict:
     if config.without:
         recipe["without"] = list(config.without)
     return recipe
+
+
+def unreadable_share(config: TrainConfig, split: str) -> float:
+    """Give the share of a split's images that may be unreadable."""
+    return config.max_unreadable if split == "train" else float(config.skip_unreadable)
+
+
+def inputs_of(
+    config: TrainConfig, saved: SavedModel, split: Split, progress: bool = True
+) -> ImageInputs | FeatureInputs:
+    """Open what a run's model is fed of a split, see `inputs_for`."""
+    share = unreadable_share(config, split.name)
+    options = dict(cache=config.cache, progress=progress, max_unreadable=share)
+    return inputs_for(saved.model, split, saved.transform, **options)
 
 
 def parameter_groups(model: ConditionalModel, weight_decay: float) -> list[dict]:

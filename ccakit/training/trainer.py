@@ -12,14 +12,15 @@ import torch
 from accelerate.utils import set_seed
 
 from ccakit import processes
-from ccakit.data.inputs import inputs_for
+from ccakit.data.inputs import FeatureInputs, ImageInputs
 from ccakit.data.layout import read_dataset
-from ccakit.data.split import Dataset
+from ccakit.data.split import Dataset, Split
 from ccakit.data.transform import ImageTransform
 from ccakit.disk import check_output, write_json
 from ccakit.evaluation.embedding import rank, readable
 from ccakit.models.registry import create_model
 from ccakit.models.saved import SavedModel, load_model, save_model
+from ccakit.models.trunks.weight_files import is_found, weights_record
 from ccakit.training import batchnorm
 from ccakit.training.acceleration import create_accelerator, ignored_variables
 from ccakit.training.batches import Loader, Steps
@@ -27,9 +28,16 @@ from ccakit.training.checkpoints import last_good_state, put_state, remove_old, 
 from ccakit.training.config import TrainConfig, parse_budget
 from ccakit.training.objectives import StepResult, objective_for
 from ccakit.training.progress import Progress
+from ccakit.training.pull import describe_shares, expected_shares
 from ccakit.training.reporting import Reporter, log_row, report_unreadable, warn_of_collapse
 from ccakit.training.run_folder import keep_rows, open_folder, versions, writing_run
-from ccakit.training.setup import checkpoint_activations, learning_rate, parameter_groups, recipe_of
+from ccakit.training.setup import (
+    checkpoint_activations,
+    inputs_of,
+    learning_rate,
+    parameter_groups,
+    recipe_of,
+)
 from ccakit.training.stopping import StopSignals, check_weights, stop, stop_if_not_finite
 
 log = logging.getLogger("ccakit")
@@ -83,16 +91,13 @@ class Trainer:
     def open_training(self) -> None:
         """Make what `step` needs: the objective, the inputs, the optimizer; nothing is written."""
         config, model = self.config, self.saved.model
+        splits = self.dataset["train"], self.dataset["valid"]
         processes.keep_freed_memory()
-        train, valid = self.dataset["train"], self.dataset["valid"]
         if config.flip and config.cache and model.keeps_features:
             raise ValueError("--flip cannot be used with kept features; take --no-cache, or --freeze none")
         model.to(self.accelerator.device)
         batchnorm.share_statistics(model)
-        options = dict(cache=config.cache, progress=not self.quiet)
-        images, skip = self.saved.transform, float(config.skip_unreadable)
-        self.inputs = inputs_for(model, train, images, max_unreadable=config.max_unreadable, **options)
-        self.valid_inputs = inputs_for(model, valid, images, max_unreadable=skip, **options)
+        self.inputs, self.valid_inputs = map(self.open_inputs, splits)
         self.objective = objective_for(readable(self.inputs), config)
         if config.checkpoint_activations:
             checkpoint_activations(model)
@@ -101,9 +106,14 @@ class Trainer:
         optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
 
+    def open_inputs(self, split: Split) -> ImageInputs | FeatureInputs:
+        """Open what the model is fed of a split."""
+        return inputs_of(self.config, self.saved, split, progress=not self.quiet)
+
     def _open_folder(self) -> None:
         model, optimizer, folder = self.saved.model, self.optimizer, self.out / "checkpoints"
-        resumed = self._write(lambda: open_folder(self.out, self.config, self.dataset))
+        weights = processes.run_on_main(lambda: weights_record(model))
+        resumed = self._write(lambda: open_folder(self.out, self.config, self.dataset, weights))
         state = processes.run_on_main(lambda: last_good_state(folder, model, optimizer)) if resumed else None
         if state is not None:
             self.progress = put_state(state, model, optimizer, processes.rank())
@@ -114,11 +124,17 @@ class Trainer:
                 same = "batches stay the same, sums differ in the last digits"
                 log.warning("%s: %d processes before, %d now; %s", self.out, before, now, same)
             self._write(lambda: remove_old(folder, self.progress.step, self.config.keep))
-        self._write(lambda: keep_rows(self.out, self.progress.epoch))
+        names = self.dataset.attributes.names
+        self._write(lambda: keep_rows(self.out, self.progress.epoch, names))
         self._write(lambda: report_unreadable(self.out, self.inputs, self.valid_inputs))
         with writing_run(self.out):
             self.reporter = Reporter(self.out, self.quiet)
         self.reporter.note(self.objective.sampling)
+        for each in weights:
+            tell = self.reporter.say if is_found(each["file"]) else self.reporter.note
+            tell(f"the trunk starts from {each['file']} (SHA-256 {each['sha256']})")
+        self.shares = expected_shares(self.objective, self.config.pull)
+        self.reporter.say(describe_shares(names, self.shares))
         if processes.is_main():
             for ignored in ignored_variables(self.config):
                 log.warning("%s", ignored)
@@ -172,7 +188,7 @@ class Trainer:
         self._left_in_group -= 1
         last = self._left_in_group == 0
         device = self.accelerator.device
-        images = int(extra.pop("images", len(inputs)))  # of the whole batch
+        images = int(extra.get("images", len(inputs)))  # of the whole batch
         extra = {name: tensor.to(device) for name, tensor in extra.items()}
         with nullcontext() if last else self.accelerator.no_sync(self.model):
             inputs, cached = inputs.to(device), self.inputs.cached
@@ -213,8 +229,8 @@ class Trainer:
         if self._share() < 1 and progress.epoch % self.config.evaluate_every:
             return
         check_weights(self.saved.model, progress.step)
-        score = 100 * rank(self.saved.model, self.valid_inputs).map_weighted
-        row = log_row(progress, rows, score)
+        ranked = rank(self.saved.model, self.valid_inputs)
+        row, score = log_row(progress, rows, ranked), 100 * ranked.map_weighted
         self._write(lambda: self.reporter.evaluation(row, progress))
         if score > progress.best:
             progress.best, progress.best_epoch = score, progress.epoch
@@ -244,6 +260,7 @@ class Trainer:
             "collapsed": progress.collapsed,
             "unreadable": len(self.inputs.unreadable),
             "sampling": self.objective.sampling,
+            "expected_shares": dict(zip(self.dataset.attributes.names, self.shares.round(4).tolist())),
             "ignored_variables": ignored_variables(self.config),
             "findings": self.dataset.findings,
             **versions(),

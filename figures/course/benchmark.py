@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ccakit.attributes import Attributes
+from ccakit.benchmark.standings import changed
 from ccakit.models.registry import model_info
 
 from .basics import BLUE, DARK_RED, GREEN, GREY, PAGE, RED, SKY, finish, legend_below, panels, titled
@@ -215,8 +216,28 @@ def ablation_dots(varied: Sequence[Mapping], gains: Sequence[Sequence[float]]) -
         ax.plot(values, [height] * len(values), ".", color=color)
         ax.plot(np.mean(values), height, "|", color=color, markersize=12)
     ax.axvline(0, color=GREY, linestyle=":")
-    ax.set_yticks(range(len(varied)), [f"{line['model']}  {line['variant']}" for line in varied])
+    ax.set_yticks(range(len(varied)), [f"{line['model']}  {changed(line)}" for line in varied])
     ax.set_xlabel("weighted mAP, points above the benchmark's settings")
     ax.grid(axis="y", color="0.92")
     legend_below(figure, ax, {f"mode {mode}": color for mode, color in MODE_COLORS.items()})
+    return figure
+
+
+def trainings(maps: Mapping[str, Mapping[str, Mapping[str, float]]], ordered: Sequence[str]) -> Figure:
+    """Draw what a training does to each system: a panel a data set, a line a system.
+
+    maps: {data set: {training: {system: weighted mAP}}}. ordered: the systems, from the top.
+    """
+    figure, axes = panels(PAGE, 1.1 + 0.25 * len(ordered), columns=len(maps), sharey=True)
+    rows = np.arange(len(ordered))
+    for ax, (name, both) in zip(np.ravel(axes), maps.items()):
+        values = np.array([[own.get(model, np.nan) for model in ordered] for own in both.values()])
+        ax.hlines(rows, *values, color="0.8", linewidth=2, zorder=0)
+        for scores, color in zip(values, (RED, BLUE)):
+            ax.plot(scores, rows, "o", color=color, markersize=6)
+        ax.set_title(name)
+        finish(ax, xlabel="weighted mAP", xlim=(0, 100))
+    ax.set_yticks(rows, ordered)
+    ax.invert_yaxis()
+    legend_below(figure, ax, dict(zip(both, (RED, BLUE))), marker="o")
     return figure

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ccakit.show import style
 
-from .basics import BLUE, GREY, PAGE, RED, finish, panels
+from .basics import BLUE, GREEN, GREY, PAGE, RED, finish, panels
 
 
 def triplet_columns(columns: Sequence[Mapping]) -> Figure:
@@ -40,4 +40,25 @@ def spread_and_loss(runs: Mapping[str, np.ndarray]) -> Figure:
     finish(left, yscale="log", xlabel="step", ylabel="spread (log)", ylim=(1e-4, 1.5))
     finish(right, xlabel="step", ylabel="loss (Eq. 9)", ylim=(0, 0.4))
     right.axhline(0.2, color=GREY, linestyle=":")
+    return figure
+
+
+def maps_by_labels(titles: Sequence[str], labelled: np.ndarray, maps: Mapping[str, np.ndarray]) -> Figure:
+    """Draw each attribute's mAP under several ways to train; the attribute with the most labels comes first.
+
+    titles: K. labelled: (K,), the share of the training images that carry a label of each attribute. maps:
+    {way: (K,), percent}.
+    """
+    order = np.argsort(-labelled, kind="stable")
+    rows = np.arange(len(order))
+    figure, ax = panels(PAGE, 0.9 + 0.34 * len(order))
+    found = np.stack(list(maps.values()))[:, order]  # (ways, K)
+    ax.hlines(rows, found.min(axis=0), found.max(axis=0), color="0.85", linewidth=2, zorder=0)
+    for (way, values), color in zip(maps.items(), (RED, style.PALETTE[3], BLUE, GREEN)):
+        ax.plot(values[order], rows, "o", color=color, markersize=6, label=way)
+    ax.set_yticks(rows, [f"{titles[c]}, {100 * labelled[c]:.0f}%" for c in order])
+    ax.invert_yaxis()
+    finish(ax, xlabel="mAP in percent; beside the names: images with a label, in train", xlim=(0, 102))
+    ax.get_legend().remove()
+    figure.legend(loc="outside upper center", ncols=len(maps), frameon=False, fontsize=8)
     return figure

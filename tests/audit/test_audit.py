@@ -28,8 +28,8 @@ from ccakit.data.findings import several_valued
 from ccakit.data.images import cut_short, kind_of
 from ccakit.data.layout import write_dataset
 from ccakit.data.split import Split
+from ccakit.data.value_index import ValueIndex
 from ccakit.errors import DataError
-from ccakit.training.samplers import ValueIndex
 
 TOY = Attributes(("tone", "size"), (("dark", "mid", "light"), ("small", "large")))
 ROWS = {  # (image, condition, label): every value twice, every query answered
@@ -92,7 +92,7 @@ def test_a_clean_data_set_is_clean(tmp_path, capsys):
 def test_drawn_garments_are_clean(tmp_path):
     write_garments(tmp_path / "garments", 60, 30, 40, size=32, progress=False)
     result = audit.audit(tmp_path / "garments")
-    assert result["breaks"] == 0 and set(kinds(result)) <= {"no_anchor", "unanswered", "unseen"}
+    assert result["breaks"] == 0 and set(kinds(result)) <= {"no_anchor", "starving", "unanswered", "unseen"}
     images = result["images"]
     assert (
         images["checked"] == 130 == images["kinds"]["PNG"]

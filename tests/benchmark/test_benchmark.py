@@ -15,7 +15,7 @@ from small_benchmarks import MODELS, MODES, SEEDS, SMALL, config, status_of, tra
 from ccakit.benchmark import speed
 from ccakit.benchmark.config import BenchmarkConfig
 from ccakit.benchmark.plan import Trial, plan, settings_of
-from ccakit.benchmark.results import COLUMNS, PER_ATTRIBUTE, read_rows, write_rows
+from ccakit.benchmark.results import COLUMNS, PER_ATTRIBUTE, PER_TRIPLETS, read_rows, write_rows
 from ccakit.benchmark.runs import benchmark, settings_digest
 from ccakit.benchmark.speed import measure_speed
 from ccakit.benchmark.standings import report
@@ -42,9 +42,8 @@ def test_the_file_holds_a_row_a_run(finished, garments):
         head, *cells = csv.reader(lines)
     names = read_dataset(garments, splits=("test",)).attributes.names
     assert head[: len(COLUMNS)] == list(COLUMNS)
-    assert (
-        set(head[len(COLUMNS) :]) <= {PER_ATTRIBUTE + name for name in names} and len(head) > len(COLUMNS) + 3
-    )
+    each = {kind + name for kind in (PER_ATTRIBUTE, PER_TRIPLETS) for name in names}
+    assert set(head[len(COLUMNS) :]) <= each and len(head) > len(COLUMNS) + 6
     rows = read_rows(file)
     runs = [(r["mode"], r["model"], r["seed"]) for r in rows]
     assert runs == [(mode, name, seed) for mode in MODES for name in MODELS for seed in SEEDS]
@@ -71,9 +70,8 @@ def test_the_file_holds_a_row_a_run(finished, garments):
         assert len(result["settings"]) == 8
     assert len({r["map_weighted"] for r in rows}) > 4
     conditions, width = len(names), 128
-    csn = (
-        (152 + 1) * width + (width + 1) * width + 2 * width + conditions * width
-    )  # 1x1 convolution, FC, norm, masks
+    each = (width + 1) * width + 2 * width + width  # FC, norm, mask
+    csn = (152 + 1) * width + conditions * each  # 1x1 convolution, and these of each condition
     assert {r["trained_parameters"] for r in rows if r["model"] == "csn"} == {csn}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import torch
 from small_benchmarks import SMALL, config, status_of, trained_before, watch_training
 
 from ccakit.benchmark import runs as module
@@ -94,6 +95,24 @@ def test_a_system_that_cannot_be_built_does_not_stop_the_others(
     rows = {r["model"]: r for r in benchmark(config(garments, tmp_path / "out", **one, **options))}
     assert rows["csn"]["status"] == status_of(rows["csn"]) and rows["csn"]["map_weighted"] > 0
     assert rows["asen-v2"]["status"].startswith("failed: embed_dim=16: asen-v2 has no FC")
+
+
+@pytest.mark.parametrize(
+    "flags,says",
+    [
+        (["--image-size", "70"], "no multiple of its stride"),
+        pytest.param(
+            ["--mixed-precision", "fp16"],
+            "--mixed-precision fp16 has no effect on this cpu",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in fp16"),
+        ),
+    ],
+)
+def test_what_makes_every_run_fail_is_one_error(flags, says, garments, tmp_path, capsys):
+    out = tmp_path / "out"
+    given = ["--data", str(garments), "--out", str(out), "--models", "csn,triplet", "--seeds", "0,1"]
+    assert main(["benchmark", *given, *flags]) == 1
+    assert says in capsys.readouterr().err.splitlines()[-1] and not out.exists()
 
 
 def test_a_run_at_chance_is_shown_as_that(finished, garments, tmp_path, monkeypatch):

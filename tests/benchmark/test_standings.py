@@ -63,10 +63,13 @@ def test_the_ablation_table_holds_the_gain_over_the_system_as_it_is():
     rows += [row("csn", 0, 45.0, variant="lite_depth=2")]
     rows += [row("csn", 1, None, variant="lite_depth=2", status="failed: x")]
     rows += [row("asen", 0, 50.0, variant="mining=all", mode="triplets")]
+    rows += [row("csn", 0, 30.0, variant="plain"), row("csn", 0, 32.5, variant="plain margin=1")]
     assert ablations_markdown(rows).splitlines()[2:] == [
-        "| `spaces` | `csn` | nothing | 41.0 ± 1.0 |  | 3 | 4,567 |",
-        "| `spaces` | `csn` | `lite_depth=2` | 45.0 (failed: x) | +4.0 | 1 | 4,567 |",
-        "| `triplets` | `asen` | `mining=all` | 50.0 |  | 1 | 4,567 |",
+        "| `spaces` | `csn` | default | nothing | 41.0 ± 1.0 |  | 3 | 4,567 |",
+        "| `spaces` | `csn` | default | `lite_depth=2` | 45.0 (failed: x) | +4.0 | 1 | 4,567 |",
+        "| `spaces` | `csn` | `plain` | nothing | 30.0 |  | 1 | 4,567 |",
+        "| `spaces` | `csn` | `plain` | `margin=1` | 32.5 | +2.5 | 1 | 4,567 |",
+        "| `triplets` | `asen` | default | `mining=all` | 50.0 |  | 1 | 4,567 |",
     ]
 
 
@@ -129,7 +132,7 @@ def test_the_readmes_lines():
         row("asen", 1, 52.0),
         row("asen", 0, 48.0, mode="triplets"),
         row("csn", 0, 31.0, mode="triplets"),
-        row("asen", 0, 99.0, variant="margin=1"),
+        {**row("asen", 0, 99.0, variant="margin=1"), "trained_parameters": 5_000},
     ]
     head, rule, *lines = markdown(rows).splitlines()
     budget = rows[0].get("budget", "")
@@ -137,15 +140,17 @@ def test_the_readmes_lines():
         "| system | "
         + ", ".join(filter(None, ("`spaces`", budget, "2 seeds")))
         + " | "
+        + ", ".join(filter(None, ("`spaces`, `margin=1`", budget, "1 seed")))
+        + " | "
         + ", ".join(filter(None, ("`triplets`", budget, "1 seed")))
         + " | trained parameters | "
         "embedding, all K spaces | training |"
     )
     bare = [{k: v for k, v in r.items() if k not in ("embed_ms", "images_per_second")} for r in rows]
     assert markdown(bare).splitlines()[0].endswith("| trained parameters |")
-    assert rule == "|---|---|---|---|---|---|"
-    assert "| `asen` | 51.0 ± 1.4 | 48.0 | 4,567 | 1.2 ms | 900 images/s |" in lines
-    assert "| `csn` |  | 31.0 | 4,567 | 1.2 ms | 900 images/s |" in lines and len(lines) == 2
+    assert rule == "|---|---|---|---|---|---|---|"
+    assert "| `asen` | 51.0 ± 1.4 | 99.0 | 48.0 | 4,567; 5,000 | 1.2 ms | 900 images/s |" in lines
+    assert "| `csn` |  |  | 31.0 | 4,567 | 1.2 ms | 900 images/s |" in lines and len(lines) == 2
 
 
 @pytest.mark.parametrize("dataset", ["FashionAI", "DARN", "DeepFashion", "Zappos50K"])
@@ -158,7 +163,8 @@ def test_the_order_is_that_of_the_papers_tables(dataset):
 
 
 def blocks(text):
-    """The heads and cells of the overall and of the attributes' lines; {system + " paper": the paper's}."""
+    """The heads and cells of the overall and of the attributes' lines; below a system's are those of "SYSTEM
+    paper" and "SYSTEM difference"."""
     found = []
     for part in text.split("\n\n")[:2]:
         lines = part.splitlines()
@@ -166,8 +172,9 @@ def blocks(text):
         cells, name = {}, ""
         for line in lines[head + 1 :]:
             first, *rest = re.split(r"\s{2,}", line.strip())
-            name = f"{name} paper" if first == "paper" else first
-            cells[name] = rest
+            below = first in ("paper", "difference")
+            name = name if below else first
+            cells[f"{name} {first}" if below else name] = rest
         found.append((re.split(r"\s{2,}", lines[head]), cells))
     return found
 
@@ -184,16 +191,20 @@ def test_the_papers_figures_stand_beside_its_own_data_sets(dataset):
     text = report(rows)
     (head, overall), (columns, of_attributes) = blocks(text)
     assert text.splitlines()[0] == f"{dataset}, mode spaces"
-    assert head[:4] == ["system", "weighted mAP", "paper", "macro mAP"]
+    assert head[:5] == ["system", "weighted mAP", "paper", "difference", "macro mAP"]
     assert columns == ["system", "neck", *(name.replace("_", " ") for name in attributes)]
     assert len({line.index("1,234,567") for line in text.splitlines() if "1,234,567" in line}) == 1  # in line
     for name in ORDER:
         theirs = printed.get(IN_PAPER.get(name))
-        figures = ["33.8 ± 0.7", *([f"{theirs['mAP']:.2f}"] if theirs else []), "34.8 ± 0.7"]
+        beside = [f"{theirs['mAP']:.2f}", f"{33.75 - theirs['mAP']:+.2f}"] if theirs else []
+        figures = ["33.8 ± 0.7", *beside, "34.8 ± 0.7"]
         assert overall[name][: len(figures)] == figures and (f"{name} paper" in of_attributes) == bool(theirs)
         assert of_attributes[name] == ["31.8 ± 0.7", *(f"{20 + i:.1f} ± 0.0" for i in range(len(attributes)))]
         if theirs:
-            assert of_attributes[f"{name} paper"] == [f"{theirs['per_attribute'][a]:.2f}" for a in attributes]
+            figures = [theirs["per_attribute"][name] for name in attributes]
+            assert of_attributes[f"{name} paper"] == [f"{figure:.2f}" for figure in figures]
+            apart = [f"{20 + i - figure:+.2f}" for i, figure in enumerate(figures)]
+            assert of_attributes[f"{name} difference"] == apart
     assert sum(name in IN_PAPER for name in ORDER) == 11 and "\033" not in text
     csn, table = f"{printed['CSN']['mAP']:.2f}", markdown(rows).splitlines()
     assert f"\033[90m{csn}\033[0m" in report(rows, color=True)
@@ -228,14 +239,19 @@ def test_zappos_has_triplet_accuracies(name):
         row("cca-type1", 0, None, dataset=name, status="failed: x"),
     ]
     head, overall = blocks(report(rows))[0]
-    assert head[:5] == ["system", "weighted mAP", "macro mAP", "triplet accuracy", "paper"]
-    assert overall["csn"][:4] == ["40.0 ± 0.0", "41.0 ± 0.0", "82.0 ± 2.0", "89.27"]
-    assert overall["adde"][:4] == ["41.0", "42.0", "85.5", "91.37"] and overall["camnet"][2] == "-"
+    assert head[:6] == ["system", "weighted mAP", "macro mAP", "triplet accuracy", "paper", "difference"]
+    assert overall["csn"][:5] == ["40.0 ± 0.0", "41.0 ± 0.0", "82.0 ± 2.0", "89.27", "-7.27"]
+    assert overall["adde"][:5] == ["41.0", "42.0", "85.5", "91.37", "-5.87"] and overall["camnet"][2] == "-"
     assert "\033[90m89.27\033[0m" in report(rows, color=True)
     head, _, *lines = markdown(rows).splitlines()
     assert head.split(" | ")[:4] == ["| system", "`spaces`, 0-3 seeds", "`spaces`, triplet accuracy", "paper"]
     assert lines[0].startswith("| `csn` | 40.0 ± 0.0 | 82.0 ± 2.0 | 89.27 |")
     assert lines[3].startswith("| `cca-type1` | - (failed: x) |  | 94.98 |")
+    each = [{**row, "triplets:toe": 70.0, "triplets:heel": None} for row in rows[:3]]
+    lines = report(each).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("triplet accuracy"))
+    assert lines[at].split() == ["triplet", "accuracy", "toe"]
+    assert lines[at + 1].split() == ["csn", "70.0", "±", "0.0"]
 
 
 @pytest.mark.parametrize(
@@ -304,6 +320,13 @@ def test_other_data_sets_have_no_figures_of_the_paper(dataset):
         [row("csn", 0, 33.25, dataset=dataset), row("cca-type2", 0, 35.0, dataset=dataset)], color=True
     )
     assert paper_rows(dataset) == {} and "paper" not in text and "\033" not in text
+
+
+def test_where_all_runs_failed_the_table_says_so():
+    rows = [dict(dataset="d", mode="spaces", variant="", model="csn", seed=0, status="failed: no image")]
+    (line,) = standings(rows)
+    assert line["seeds"] == 0 and line["failed"] == ["failed: no image"]
+    assert "failed: no image" in report(rows)
 
 
 def test_a_failed_first_seed_leaves_the_others_mean():

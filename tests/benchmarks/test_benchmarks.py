@@ -22,7 +22,9 @@ from benchmarks import all as every  # noqa: E402
 from benchmarks import (  # noqa: E402
     common,
     drawing,
+    engines,
     features,
+    gpu,
     growth,
     images,
     spaces,
@@ -314,9 +316,10 @@ def test_all_fails_where_a_script_does(capsys):
 
 
 def test_all_knows_every_script():
-    shared = {"common", "all", "authors_code", "demo_seeds", "two_machines"}  # no claims of speed
-    scripts = {file.stem for file in (ROOT / "benchmarks").glob("*.py")} - shared
-    assert scripts <= set(every.SCRIPTS)
+    no_claims_of_speed = {"common", "all", "authors_code", "demo_seeds", "entanglement", "two_machines"}
+    files_of_their_own = {"balancing", "catalogue", "engines", "gpu", "heatmaps", "vit"}
+    scripts = {file.stem for file in (ROOT / "benchmarks").glob("*.py")}
+    assert scripts - no_claims_of_speed - files_of_their_own <= set(every.SCRIPTS)
 
 
 def test_all_reads_the_json_of_the_last_line():
@@ -358,3 +361,33 @@ def test_every_script_has_the_common_flags():
     options = common.make_parser("A benchmark.").parse_args(["--quick", "--json"])
     assert (options.quick, options.json, options.threads, options.rounds) == (True, True, 2, None)
     assert common.begin(common.make_parser(""), ["--threads", "1"]).rounds == ROUNDS
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("onnxruntime"), reason="the export extra is not installed")
+def test_engines(capsys):
+    rows = whats(engines.main(["--quick", "--rounds", "1", "--threads", "1"]))
+    for name in ("forward", "files", "reading", "ONNX Runtime"):
+        assert rows[name]["value"] > 0 and rows[name]["unit"] == "images/s"
+    assert rows["files / forward alone"]["limit"] == ">= 0.9" and "compiled" not in rows
+    assert "embeddings differ by" in rows["ONNX Runtime / torch"]["note"]
+
+
+@pytest.mark.slow
+def test_gpu_on_the_cpu_at_a_small_size(tmp_path):
+    result = gpu.main(["--quick", "--rounds", "1", "--threads", "1", "--results", str(tmp_path / "gpu.csv")])
+    rows = whats(result)
+    assert result["device"] == "CPU" or torch.cuda.is_available()
+    assert rows["matrix rate, bf16"]["value"] > 0 and not (tmp_path / "gpu.csv").exists()
+    ratio = rows["vit_tiny_r_s16_p8_224: spaces 8 / plain"]
+    assert ratio["value"] > 0 and 0.5 < ratio["floor"] < 1.5
+    for name in ("paper", "ours"):
+        assert rows[f"steps of {name}"]["value"] > 0 and "GFLOP an image" in rows[f"steps of {name}"]["note"]
+    assert rows["resumed after 3 of 6 steps"]["value"] == 0 or torch.cuda.is_available()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="no CPU-only machine")
+def test_the_cpu_is_not_measured_as_a_gpu(capsys):
+    with pytest.raises(SystemExit):
+        gpu.main([])
+    assert "no GPU is here; on the CPU, take --quick" in capsys.readouterr().err

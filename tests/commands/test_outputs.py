@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from broken_runs import settings
 from places import ROOT
 from safetensors.torch import load_file
@@ -16,6 +18,7 @@ from ccakit import disk
 from ccakit.cli import main, parse
 from ccakit.errors import DataError
 from ccakit.evaluation import embedding
+from ccakit.evaluation import run as running
 from ccakit.models.saved import save_model
 from ccakit.settings import from_dict
 from ccakit.training.config import TrainConfig
@@ -61,7 +64,7 @@ def test_what_exists_is_replaced_only_when_asked_for(run, command, capfd):
     assert main(argv) == 1
     assert file.read_bytes() == b"mine"
     assert (
-        "mine.v1: exists already. Choose another --out, or replace it with --overwrite."
+        "mine.v1: exists already. Choose another name, or replace it with --overwrite."
         in capfd.readouterr().err
     )
     assert main([*argv, "--overwrite"]) == 0 and file.read_bytes() == before
@@ -89,7 +92,8 @@ def test_what_cannot_be_written_is_said_before_anything_is_computed(run, command
     def never(*args, **kwargs):
         raise AssertionError("it began to compute")
 
-    monkeypatch.setattr(evaluating, "rank", never)
+    monkeypatch.setattr(running, "open_run", never)  # it may compute features
+    monkeypatch.setattr(evaluating, "embed_sides", never)
     monkeypatch.setattr(embedding, "embed_images", never)
     Path("file").touch()
     Path("folder/model.safetensors").mkdir(parents=True)
@@ -102,7 +106,7 @@ def test_what_cannot_be_written_is_said_before_anything_is_computed(run, command
 
 
 def test_a_run_folder_that_cannot_be_written_is_said_first(run, monkeypatch, capfd):
-    monkeypatch.setattr(evaluating, "rank", None)
+    monkeypatch.setattr(evaluating, "embed_sides", None)
     (run / "metrics_garments_test.json").mkdir()
     assert main(["evaluate", "--run", "run"]) == 1
     assert "metrics_garments_test.json: cannot be written (it is a folder)" in capfd.readouterr().err
@@ -115,10 +119,47 @@ def test_a_run_folder_that_cannot_be_written_is_said_first(run, monkeypatch, cap
     assert not Path("new").exists()
 
 
+@pytest.mark.parametrize("out", [".", "", "..", "folder/.."])
+def test_a_name_without_letters_is_a_folder_that_exists(run, out, capfd):
+    for command in ("embed", "evaluate", "export"):
+        assert main([command, "--run", "run", "--out", out]) == 1
+        assert "exists already" in capfd.readouterr().err
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(DataError, match="it is no ordinary file"):
+            disk.check_output(path)
+
+
+def test_an_existing_out_is_refused_before_features_are_computed(run, monkeypatch):
+    monkeypatch.setattr("ccakit.commands.evaluate.open_for", None)
+    assert main(["evaluate", "--run", "run", "--out", "garments"]) == 1
+    Path("file").touch()
+    monkeypatch.setattr("ccakit.commands.demo._draw", None)
+    assert main(["demo", "--out", "file", "--data", "new"]) == 1
+
+
+@pytest.mark.parametrize("name", ["p", "p.", "p.1", "p.txt", ".png", "p.png/"])
+def test_a_picture_has_the_name_that_was_given(run, name, capfd):
+    Path("p.png").write_bytes(b"mine")
+    assert main(["audit", "garments", "--no-images", "--plot", name]) == 1
+    ends = "exists already" if name == "p.png/" else "has no picture's ending. Let its name end in .png"
+    assert ends in capfd.readouterr().err
+    assert Path("p.png").read_bytes() == b"mine" and not Path(".png.png").exists()
+
+
+def test_tensors_can_be_read_by_those_who_can_read_other_files(tmp_path):
+    disk.write_text(tmp_path / "text", "")
+    disk.save_tensors({"a": torch.zeros(1)}, tmp_path / "tensors")
+    assert (tmp_path / "tensors").stat().st_mode == (tmp_path / "text").stat().st_mode
+
+
 def test_a_tilde_is_the_home_folder_in_yaml_flags_and_variants(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "x.yaml").write_text("data: ~/garments\nweights: ~/w\n")
-    config = parse("train", ["--config", str(tmp_path / "x.yaml"), "--out=~/runs/a"])
+    config = parse("train", ["--config=~/x.yaml", "--out=~/runs/a"])
     assert (config.data, config.weights) == (tmp_path / "garments", tmp_path / "w")
     assert config.out == tmp_path / "runs/a"
     assert from_dict(TrainConfig, {"weights": "~/w"}).weights == tmp_path / "w"

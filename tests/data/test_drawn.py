@@ -15,11 +15,12 @@ from sklearn.preprocessing import StandardScaler
 from ccakit.data import drawn as write
 from ccakit.data.drawn import redraw, write_garments
 from ccakit.data.layout import read_dataset
+from ccakit.data.triplet_lists import split_triplets
 from ccakit.errors import DataError
 from ccakit.garments.draw import draw_garment, draw_value, find_plan
 from ccakit.garments.plan import ZONES
 from ccakit.garments.sheet import contact_sheet
-from ccakit.garments.values import COUNTS, GARMENTS, SHARES, VERSION
+from ccakit.garments.values import COUNTS, GARMENTS, SHARES, SLEEVE, VERSION
 
 K = len(GARMENTS)
 
@@ -249,6 +250,43 @@ def test_one_label_an_image(tmp_path):
         assert matrix[int(image), int(condition)] > 0
 
 
+def test_rare_labels(tmp_path):
+    """The pictures of "all"; in train, sleeve length as it is, the others on their share of the images."""
+    for labels in ("all", "rare"):
+        write_garments(tmp_path / labels, 150, 30, 40, size=16, labels=labels, progress=False)
+    full, rare = (read_dataset(tmp_path / labels) for labels in ("all", "rare"))
+    assert rare.name == "garments_rare"
+    for name in ("valid", "test"):
+        assert np.array_equal(rare[name].labels, full[name].labels)
+        assert np.array_equal(rare[name].regions, full[name].regions)
+    before, after = full["train"].label_matrix(), rare["train"].label_matrix()
+    assert np.array_equal(after[:, SLEEVE], before[:, SLEEVE])
+    shares = {0: 0.24, 2: 0.20, 3: 0.10, 4: 0.05, 5: 0.04, 6: 0.03, 7: 0.02}
+    for condition, share in shares.items():
+        kept = after[:, condition] >= 0
+        assert kept.sum() == round(150 * share)
+        assert np.array_equal(after[kept, condition], before[kept, condition])
+    for image, condition, *_ in rare["train"].regions:
+        assert after[int(image), int(condition)] > 0
+    image = full["train"].path(3).read_bytes()
+    assert rare["train"].path(3).read_bytes() == image
+
+
+def test_triplets_of_test_are_drawn_also_for_data_that_were_there(tmp_path):
+    write_garments(tmp_path / "set", 4, 4, 60, size=16, workers=1, progress=False)
+    file = tmp_path / "set/triplets_test.txt"
+    before, test = file.read_bytes(), read_dataset(tmp_path / "set")["test"]
+    file.unlink()
+    write_garments(tmp_path / "set", 4, 4, 60, size=16, workers=1, progress=False)
+    assert file.read_bytes() == before
+    triplets, labels = split_triplets(test), test.label_matrix()
+    assert set(np.bincount(triplets[:, 3], minlength=K)) <= {0, 10_000} and len(triplets) >= 60_000
+    anchor, positive, negative, condition = triplets.T
+    values = [labels[image, condition] for image in (anchor, positive, negative)]
+    assert (values[0] == values[1]).all() and (values[0] != values[2]).all()
+    assert (anchor != positive).all() and (np.stack(values) >= 0).all()
+
+
 def test_data_of_the_same_facts_are_kept(tmp_path, monkeypatch):
     write_garments(tmp_path / "set", 3, 5, 5, size=16, workers=1, progress=False)
     monkeypatch.setattr(write, "_draw_one", lambda *_, **__: pytest.fail("drawn again"))
@@ -280,7 +318,7 @@ def test_an_interrupted_drawing_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_bad_requests_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="'all' or 'one'"):
+    with pytest.raises(ValueError, match="one of .'all', 'one', 'rare'."):
         write_garments(tmp_path / "set", 3, 5, 5, labels="some")
     with pytest.raises(ValueError, match="a query and a candidate"):
         write_garments(tmp_path / "set", 3, 1, 5)

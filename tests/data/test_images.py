@@ -469,6 +469,9 @@ SAME_PICTURE = {
     "grey": lambda: encoded("PNG", Image.fromarray(GREY)),
     "black and white": lambda: encoded("PNG", Image.fromarray(GREY > 99)),
     "a JPEG": lambda: encoded("JPEG", smooth("RGB")),
+    "an animation behind a still": lambda: encoded(
+        "PNG", smooth("RGB"), save_all=True, append_images=[Image.fromarray(RGB)] * 2, default_image=True
+    ),
     "turned": lambda: encoded("PNG", Image.fromarray(RGB), exif=turned(6)),
     "turned, transparent": lambda: encoded("PNG", Image.fromarray(PIXELS), exif=turned(8)),
     "turned JPEG": lambda: encoded("JPEG", smooth("RGB"), exif=turned(5)),
@@ -485,7 +488,7 @@ def test_a_file_its_bytes_and_a_pil_image_are_the_same_picture(tmp_path: Path, n
     assert want.std() > 4
     loaded = Image.open(path)
     loaded.load()
-    others = [data, bytearray(data), Image.open(path), loaded, Image.open(io.BytesIO(data))]
+    others = [data, bytearray(data), io.BytesIO(data), Image.open(path), loaded, Image.open(io.BytesIO(data))]
     if "PGM" not in name:  # Pillow's copy no longer knows its format
         others.append(loaded.copy())
     for other in [*others, want, torch.from_numpy(want.copy()).permute(2, 0, 1)]:
@@ -520,9 +523,12 @@ def test_pictures_in_memory_that_have_no_range_or_are_broken(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "picture",
-    [PIXELS, GREY, RGB.astype(float), RGB.astype(np.uint16), torch.zeros(8, 8, 3, dtype=torch.uint8), None],
+    [
+        *(PIXELS, GREY, RGB.astype(float), RGB.astype(np.uint16), RGB[:0], None),
+        *(torch.zeros(8, 8, 3, dtype=torch.uint8), torch.zeros(3, 0, 8, dtype=torch.uint8)),
+    ],
 )
 def test_arrays_of_which_nobody_knows_what_they_show_are_refused(picture) -> None:
     """Four channels may be RGBA or CMYK, one may be grey or numbers of a palette."""
-    with pytest.raises(ValueError, match="is no picture: give a file, its bytes, a PIL image, RGB as"):
+    with pytest.raises(ValueError, match="is no picture: give a file, by its path or open, its bytes"):
         read_image(picture)

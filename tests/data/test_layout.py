@@ -16,6 +16,7 @@ from places import ROOT
 
 from ccakit.attributes import Attributes
 from ccakit.audit.dataset import audit
+from ccakit.data.drawn import write_garments
 from ccakit.data.layout import read_dataset, rows_of, write_dataset
 from ccakit.data.rows import read_all_values, read_labels
 from ccakit.data.split import Dataset, Split
@@ -535,3 +536,13 @@ def test_an_attribute_whose_values_hardly_repeat_is_found_by_reader_and_auditor(
     found = [finding["text"] for finding in audit(root, images=False)["findings"]]
     assert sum(finding.startswith(text) for finding in found) == warned
     assert not any("tone hardly" in finding for finding in found)
+
+
+@pytest.mark.parametrize("asked,says", [("test", "measure on valid"), ("valid", "best epoch")])
+def test_a_split_that_is_not_there_is_said_beside_those_that_are(tmp_path, asked, says):
+    write_garments(tmp_path / "data", 8, 8, 8, size=8, workers=1, progress=False)
+    for file in (tmp_path / "data").glob(f"*_{asked}.txt"):
+        file.unlink()
+    with pytest.raises(DataError, match="there are: train, (valid|test)") as caught:
+        read_dataset(tmp_path / "data", splits=(asked,))
+    assert says in caught.value.remedy

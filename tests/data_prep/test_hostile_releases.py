@@ -17,6 +17,7 @@ import table as tables  # noqa: E402
 import zappos50k  # noqa: E402
 from attacks import attack
 
+from ccakit.data import table_files
 from ccakit.data.text import CONTROL, leaves
 
 IMAGES, VALUES = 8, 10
@@ -122,7 +123,7 @@ def darn_labels(root: Path) -> None:
 
 
 def any_table(root: Path) -> None:
-    header, rows = tables.read_csv(root / "table.csv", None)
+    header, rows = table_files.read_csv(root / "table.csv", None)
     table = tables.Table(root / "table.csv", header, tables.Columns(several="|"))
     for line, cells in rows:
         table.add(line, cells)

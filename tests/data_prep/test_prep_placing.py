@@ -82,13 +82,17 @@ CHANGED = {  # what the names of the table are made of those of the files by, an
         lambda name: name.split("/")[-1].removesuffix(".png"),
         "in another folder, with an ending",
     ),
-    "a wrong folder": (lambda name: f"{name}x/y.png", "holds 12 files, as 'grün/0.0.png'"),
+    "codes": (lambda name: name.replace("ü", "%C3%BC"), "without codes such as %20"),
+    "an invisible sign": (lambda name: f"\ufeff{name}", "in another Unicode form"),
+    "a URL": (lambda name: f"https:/shop.example/{name}", "in another folder"),
+    "no leading zeros": (lambda name: name.split("/")[-1].lstrip("0"), "with other leading zeros"),
+    "a wrong folder": (lambda name: f"{name}x/y.png", "holds 12 files, as 'grün/0000.0.png'"),
 }
 
 
 @pytest.mark.parametrize("what", CHANGED)
 def test_when_no_image_is_found_the_error_says_what_would_be(tmp_path: Path, what: str) -> None:
-    names = [f"grün/{i}.{i}.png" for i in range(12)]
+    names = [f"grün/00{i:02}.{i}.png" for i in range(12)]
     images, (change, words) = folder_of(tmp_path / "in", names), CHANGED[what]
     wanted = [change(name) for name in names]
     lines = list(range(2, 14))

@@ -9,7 +9,6 @@ import sys
 import unicodedata
 from pathlib import Path
 
-import cells
 import cv2
 import numpy as np
 import pyarrow
@@ -20,6 +19,8 @@ from places import ROOT
 from pyarrow import parquet
 from table import Columns
 
+from ccakit.data import table_files
+from ccakit.data.cells import GAPS
 from ccakit.data.layout import read_dataset
 from ccakit.data.rows import read_all_values
 
@@ -109,13 +110,13 @@ def test_excels_line_names_the_delimiter(tmp_path: Path, line: str, end: str) ->
 def test_excels_line_alone_and_a_column_called_sep(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("sep=;\n")
     with pytest.raises(DataError, match="has no line after sep="):
-        table.read_csv(tmp_path / "t.csv", None)
+        table_files.read_csv(tmp_path / "t.csv", None)
     for text in ("sep=x;b\n1;2\n", "sep;b\n1;2\n", "sep=;b\n1;2\n"):
         (tmp_path / "t.csv").write_text(text)
-        header, rows = table.read_csv(tmp_path / "t.csv", None)
+        header, rows = table_files.read_csv(tmp_path / "t.csv", None)
         assert header == text.split("\n")[0].split(";") and list(rows) == [(2, ["1", "2"])]
     (tmp_path / "t.csv").write_text("sep=;\na,b\n1,2\n")
-    assert table.read_csv(tmp_path / "t.csv", ",")[0] == ["a", "b"]  # --delimiter has the last word
+    assert table_files.read_csv(tmp_path / "t.csv", ",")[0] == ["a", "b"]  # --delimiter has the last word
 
 
 def test_several_values_and_rows_of_one_image(tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def made_with(
 def test_words_for_a_gap_are_those_of_pandas_without_none() -> None:
     from pandas._libs.parsers import STR_NA_VALUES  # what pandas.read_csv takes for a gap
 
-    assert {*cells.GAPS, "None", ""} == STR_NA_VALUES
+    assert {*GAPS, "None", ""} == STR_NA_VALUES
 
 
 @pytest.mark.parametrize("word", ["nan", "NA", "N/A", "<NA>", "null", "#N/A"])
@@ -224,7 +225,17 @@ def test_words_for_gaps_can_be_chosen(tmp_path: Path) -> None:
     assert "colour: 'NA' (1 image) kept as values: if they are gaps, name them in --gaps" in notes
 
 
-@pytest.mark.parametrize("word", ["None", "none", "-", "unknown", "Unknown", "Nan", "n / a", "?", "–"])
+@pytest.mark.parametrize("cell", ["\u3000", "\u200b", "\ufeff", "\u00a0\u2060", "\u00ad"])
+def test_a_cell_without_a_visible_sign_is_empty(tmp_path: Path, cell: str) -> None:
+    values, notes, _ = made_with(tmp_path, ["blue", cell, "blue"])
+    assert values == {"blue", "red"}
+    assert "colour: 1 cell taken for gaps: 1 empty (--gaps names the words)" in notes
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["None", "none", "-", "unknown", "Unknown", "Nan", "n / a", "?", "–", "N.A.", "#REF!", "NA\u200b", "．"],
+)
 def test_a_value_that_may_be_a_gap_stays_and_is_named(tmp_path: Path, word: str) -> None:
     values, notes, about = made_with(tmp_path, [word, word, "blue"])
     assert values == {word, "blue", "red"}
@@ -236,6 +247,9 @@ def test_a_value_that_may_be_a_gap_stays_and_is_named(tmp_path: Path, word: str)
     "one,other",
     [("1", "1.0"), ("1.5", "1,5"), ("7", "007"), ("100", "1e2"), ("Blau", "blau"), ("straße", "STRASSE")]
     + [
+        ("1,000", "1000"),
+        ("1'250", "1250.0"),
+        ("-5", "−5"),
         ("light blue", "light  blue"),
         ("light blue", "lightblue"),
         ("a b", "a\u00a0b"),
@@ -251,7 +265,15 @@ def test_values_that_hardly_differ_are_named(tmp_path: Path, one: str, other: st
 
 
 @pytest.mark.parametrize(
-    "one,other", [("1", "10"), ("1.5", "15"), ("blue", "blues"), ("9" * 30, "9" * 29 + "8")]
+    "one,other",
+    [
+        ("1", "10"),
+        ("1.5", "15"),
+        ("1", "1,000"),
+        ("0,125", "125"),
+        ("blue", "blues"),
+        ("9" * 30, "9" * 29 + "8"),
+    ],
 )
 def test_values_that_differ_are_not_named(tmp_path: Path, one: str, other: str) -> None:
     values, notes, _ = made_with(tmp_path, [one, other, one, other])
@@ -283,6 +305,7 @@ BAD_ROWS = {
     "an open quote": 'a.png,"red,2,acme',
     "a quote in a quote": 'a.png,"red"x,2,acme',
     "no image": ",red,2,acme",
+    "spaces": "\u3000 ,red,2,acme",
     "leaves": "../a.png,red,2,acme",
     "leaves and returns": "../in/a.png,red,2,acme",
     "leaves within": "x/../a.png,red,2,acme",

@@ -389,9 +389,9 @@ def test_eight_attributes_and_2500_images_take_seconds():
     image, condition = np.divmod(np.arange(2500 * 8), 8)
     rows = np.stack([image, condition, labels.ravel()], axis=1)
     embeddings = unit(rng, 2500, 8, 128)
-    start = time.perf_counter()
+    start = time.process_time()
     entanglement(embeddings, rows[: 500 * 8], rows[500 * 8 :], eight)
-    assert time.perf_counter() - start < 20  # 3 s on a core of its own
+    assert time.process_time() - start < 20  # 3 s are usual; work is counted, not waiting
 
 
 def test_of_a_model_on_drawn_garments(tmp_path):

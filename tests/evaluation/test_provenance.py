@@ -149,6 +149,8 @@ def test_a_run_of_before_opens_and_says_that_it_does_not_know(run, evaluated):
     record = json.loads((out / "data.json").read_text())
     known = open_run(out).data  # the data's own list is still the run's
     assert known["same"] is True and known["trained_on"] == 0
+    (out / "metrics.json").write_text('{"map_weighted": 1.0}')  # as 0.1 wrote it
+    assert open_run(out).metrics == {"map_weighted": 1.0}
     del record["lists"]
     (out / "data.json").write_text(json.dumps(record))
     assert open_run(out).data == known
@@ -158,6 +160,8 @@ def test_a_run_of_before_opens_and_says_that_it_does_not_know(run, evaluated):
     assert opened.remarks[-1] == "how many of its images were in the run's training list is not known"
     (out / "data.json").write_text('{"images": [], "lists": null}', encoding="utf-8")
     assert open_run(out).data["same"] is None  # what somebody else wrote
+    assert open_run(out).metrics == {}
+    (out / "metrics.json").unlink()
     (out / "data.json").unlink()
     found, printed, errors = evaluated(out)
     assert found["data"]["same"] is found["data"]["trained_on"] is None
@@ -218,5 +222,7 @@ def test_the_run_folder_says_which_sampler_ran_and_what_is_odd_about_its_data(tr
     data, out = trained
     facts = json.loads((out / "train.json").read_text())
     assert facts["findings"] == read_dataset(data).findings
-    says = "batches of 16 images, shuffled: 2 of 40 labelled images carry a label of one attribute alone"
+    says = (
+        "batches of 16 images, shuffled, attributes below 25% drawn more often: 2 of 40 labelled images carry"
+    )
     assert facts["sampling"].startswith(says) and says in (out / "train.log").read_text()

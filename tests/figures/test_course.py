@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import sheets
-from course import basics, benchmark, disentanglement, efficiency, heatmaps, retrieval, start
+from course import basics, benchmark, disentanglement, efficiency, heatmaps, retrieval, start, vit
 from matplotlib.text import Text
 
 from ccakit.attributes import Attributes
@@ -107,3 +107,22 @@ def test_names_are_no_formulas():
     drawn = sheets.draw_sheet(sheet)
     drawn.draw_without_rendering()
     assert not any(text.get_parse_math() for text in drawn.findobj(Text) if "$" in text.get_text())
+
+
+def test_the_curve_has_a_point_a_run_and_both_costs():
+    def row(block, score):
+        return {"block": block, "map_weighted": score, "spaces_time": 0.1 * block, "spaces_operations": 0.05}
+
+    figure = vit.cost_and_score([row(8, 80), row(4, 60), row(8, 82)], lite=90)
+    left, right = figure.axes
+    points = [line.get_xydata().tolist() for line in left.lines]
+    assert points[:2] == [[[4, 60]], [[8, 80], [8, 82]]]
+    assert points[2] == [[4, 60], [8, 81]]  # the means
+    assert list(left.lines[3].get_ydata()) == [90, 90]
+    assert np.allclose(right.lines[0].get_ydata(), [0.4, 0.8])
+
+
+def test_bars_of_systems_stand_by_block():
+    figure = vit.system_bars({"one": {8: 70, 12: 60}, "two": {12: 50}})
+    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    assert heights[0] == 70 and np.isnan(heights[1]) and heights[2:] == [60, 50]

@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -152,6 +153,7 @@ def test_diagrams_have_no_text_on_text(name):
     figure = module(name).draw("lite") if name == "figure1" else module(name).draw()
     inside(figure)
     no_overlap(figure)
+    assert all(text.get_parse_math() for text in texts(figure) if "$" in text.get_text()), "an own formula"
 
 
 def test_text_is_large_enough_to_read(drawn):
@@ -260,7 +262,7 @@ def test_compared_systems_belong_to_settings_and_data_and_not_to_a_folders_name(
         return out
 
     monkeypatch.setattr(shared, "train", train)
-    monkeypatch.setattr(shared, "run_or_demo", lambda out: out)
+    monkeypatch.setattr(shared, "run_on", lambda out, base: out)
     data, other = draw(20, 10, 10), draw(20, 10, 10, seed=1)
     first = asen_of(tmp_path / "a/run", data)
     assert asen_of(tmp_path / "b/run", data, seed=1) != first  # other settings, the same name
@@ -270,6 +272,14 @@ def test_compared_systems_belong_to_settings_and_data_and_not_to_a_folders_name(
     moved = draw(20, 10, 10)
     assert asen_of(tmp_path / "renamed", moved, workers=2) == first  # the same run, under another name
     assert len(trained) == 4
+
+
+def test_a_given_run_is_opened_on_the_data_of_the_other(monkeypatch):
+    """Figures 5 and 6 draw the same images of all runs."""
+    monkeypatch.setattr(shared, "open_run", lambda folder, **options: (folder, options["data"]))
+    base = SimpleNamespace(system="cca-type2", dataset=SimpleNamespace(root=Path("shoes")))
+    runs = shared.compared(["cca-type2", "asen"], base, ["asen=mine", "cca-type2=ours"])
+    assert runs == [(Path("ours"), Path("shoes")), (Path("mine"), Path("shoes"))]
 
 
 ROW = {

@@ -8,11 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from pandas import DataFrame
 from PIL import Image
 from torch import Tensor
 from typing_extensions import assert_type
 
 import ccakit
+from ccakit.catalogue.search import Catalogue
 from ccakit.data.split import Dataset, Split
 from ccakit.evaluation.run import Run
 from ccakit.hub import PretrainedModel
@@ -61,3 +63,9 @@ def train_and_evaluate(config: TrainConfig) -> None:
 def open_the_demo() -> None:
     run = assert_type(ccakit.open_demo("smoke"), Run)
     assert_type(run.on("valid"), Run)
+
+
+def search_a_catalogue() -> None:
+    catalogue = assert_type(ccakit.open_catalogue("catalogue", run="runs/demo"), Catalogue)
+    found = catalogue.search("shirt.jpg", {"neck design": 2, 1: 0.5}, where="price < 50", k=3)
+    assert_type(found, DataFrame)

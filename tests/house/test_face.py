@@ -1,4 +1,4 @@
-"""The face: `import ccakit` gives eight names, costs nothing, and reads well."""
+"""The face: `import ccakit` gives nine names, costs nothing, and reads well."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,10 +21,15 @@ from safetensors.torch import load_file
 from ccakit.cli import main
 from ccakit.commands.demo import Config as DemoConfig
 from ccakit.data.drawn import write_garments
+from ccakit.data.layout import read_dataset
+from ccakit.errors import DataError
+from ccakit.hub import model_card
 from ccakit.hub.pretrained import PretrainedModel
 from ccakit.models.saved import load_model
 from ccakit.settings import to_dict
-from ccakit.training.config import TrainConfig
+from ccakit.training import config as training_config
+from ccakit.training import run_folder
+from ccakit.training.config import PLAIN, TrainConfig
 
 STEPS = 4 * 1e-3  # how far Adam moves a weight in four steps, where its gradient is rounding alone
 OLD = FIXTURES / "0.1"
@@ -92,6 +98,7 @@ def test_a_run_goes_on_from_a_checkpoint_of_before(folder):
         "steps=4",
         "--evaluate-every",
         "1",
+        *"--pull 0 --oversample 0 --head shared --wv shared --adapter 0 --lite-heads 4".split(),  # as then
     ]
     assert main(["train", *flags, "--out", "run", "--resume"]) == 0
     found = load_file(folder / "run/model.safetensors")
@@ -106,10 +113,26 @@ def test_a_run_goes_on_from_a_checkpoint_of_before(folder):
 
 
 def test_the_settings_of_before_are_settings_now():
-    """A demo that 0.1 trained is known again, and not trained a second time."""
+    """A demo that 0.1 trained is that of `plain`, setting by setting."""
     kept = json.loads((OLD / "demo/demo.json").read_text())["demo"]
     config = DemoConfig(**DemoConfig.presets["smoke"])
-    settings = to_dict(TrainConfig(model=config.model, budget=config.budget, seed=config.seed))
+    settings = to_dict(TrainConfig(model=config.model, budget=config.budget, seed=config.seed, **PLAIN))
     assert {name: json.loads(json.dumps(value)) for name, value in settings.items() if name in kept} == {
         name: value for name, value in kept.items() if name != "about"
     }
+
+
+def test_settings_that_came_later_are_those_of_then(folder, monkeypatch):
+    """Whatever the defaults are today."""
+    later = dict(pull=1.0, head="each", oversample=1.0)
+    for module in (training_config, model_card):
+        monkeypatch.setattr(module, "TrainConfig", partial(TrainConfig, **later))
+    before = json.loads((folder / "run/config.json").read_text())
+    assert not later.keys() & before.keys()
+    now = TrainConfig(
+        **{**before, **later, "data": folder / "garments", "out": folder / "run", "resume": True}
+    )
+    with pytest.raises(DataError, match="pull was 0.0, now 1.0"):
+        run_folder.open_folder(now.out, now, read_dataset(now.data))
+    command = model_card.train_command(before)
+    assert "--pull 0.0" in command and "--head shared" in command

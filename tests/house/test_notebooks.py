@@ -60,3 +60,10 @@ def run_cells(file) -> None:
     for source in code_cells(file):
         if any(word in source for word in LOCATE):
             exec(compile(source, file.name, "exec"), names)
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_no_compared_cell_opens_the_demo(file):
+    """Where the demo is not there yet, it prints its progress, once: text that nbval would compare."""
+    cells = [source for source in code_cells(file) if "NBVAL_CHECK_OUTPUT" in source]
+    assert cells and not any("open_demo(" in source for source in cells)

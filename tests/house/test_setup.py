@@ -8,6 +8,7 @@ import subprocess
 import sys
 from base64 import b64decode
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,9 +16,10 @@ from PIL import Image
 from places import ROOT
 
 from ccakit.benchmark.results import read_rows
-from ccakit.benchmark.standings import ablations_markdown, markdown
+from ccakit.benchmark.standings import ablations_markdown, markdown, worst_markdown
 from ccakit.cli import COMMANDS, main, parse
 from ccakit.data.drawn import write_garments
+from ccakit.data.layout import read_dataset
 from ccakit.data.transform import ImageTransform
 from ccakit.garments import GARMENTS
 from ccakit.models.registry import create_model, list_models
@@ -26,10 +28,16 @@ from ccakit.models.saved import SavedModel, save_model
 README, COMMAND_PAGE, RESULTS = (
     (ROOT / name).read_text("utf-8") for name in ("README.md", "docs/commands.md", "docs/results.md")
 )
-BLOCKS = re.findall(r"```bash\n(.*?)```", README + COMMAND_PAGE + RESULTS, re.S)
-LINES = [
-    re.sub(r"\s+#.*", "", line).strip() for block in BLOCKS for line in block.splitlines() if line.strip()
-]
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text's bash blocks, without their comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.S)
+    return [re.sub(r"\s+#.*", "", line).strip() for b in blocks for line in b.splitlines() if line.strip()]
+
+
+LINES = lines_of(README + COMMAND_PAGE + RESULTS)
+ON_GPUS = lines_of((ROOT / "docs/reproduce.md").read_text("utf-8"))
 
 
 def test_conda_installs_what_pip_does():
@@ -49,7 +57,7 @@ def test_make_help_lists_every_target():
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in LINES if "ccakit " in line and not line.startswith("git ")]
+    "line", [line for line in LINES + ON_GPUS if "ccakit " in line and not line.startswith("git ")]
 )
 def test_the_readmes_ccakit_lines_are_understood(line):
     words = line.split()
@@ -66,14 +74,28 @@ def test_the_readmes_commands_run_one_after_the_other(tmp_path, monkeypatch):
     """Every line of the README and docs/commands.md as it stands, on few drawn garments and a small table."""
     write_garments(tmp_path / "data/garments", 64, 20, 30, size=64, progress=False)
     write_garments(tmp_path / "data/shoes", 32, 10, 10, size=64, progress=False)
+    write_table(tmp_path)
     monkeypatch.chdir(tmp_path)
     done = [line.split()[1] for line in LINES if line.startswith(".venv/bin/ccakit") and run_line(line)]
     assert {"train", "evaluate", "embed", "random", "params", "audit"} <= set(done)
 
 
+def write_table(folder: Path) -> None:
+    """Write the test images of data/shoes as shoes.csv, beside `photos`, with every third cell empty."""
+    split = read_dataset(folder / "data/shoes", splits=("test",))["test"]
+    (folder / "photos").symlink_to(folder / "data/shoes")
+    rows = [",".join(["image", *split.attributes.names])]
+    for image, labels in enumerate(split.label_matrix()):
+        values = [split.attributes.value(c, max(label, 0)) for c, label in enumerate(labels)]
+        cells = [value if (image + c) % 3 else "" for c, value in enumerate(values)]
+        rows.append(",".join([split.filenames[image], *cells]))
+    (folder / "shoes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
 def run_line(line: str) -> bool:
-    """Run a line; --help, the paper's preset, Fashion-MNIST and the benchmark have tests of their own."""
-    if "--help" in line or "--preset paper" in line or "fashion_mnist" in line or "ccakit benchmark" in line:
+    """Run a line; --help, the paper's preset, Fashion-MNIST, benchmark and app have tests of their own."""
+    elsewhere = ("--help", "--preset paper", "fashion_mnist", "ccakit benchmark", "ccakit app")
+    if any(part in line for part in elsewhere):
         return False
     assert main(line.split()[1:]) == 0, line
     return True
@@ -150,12 +172,44 @@ def test_the_benchmark_tables_are_the_results_files(name):
     assert markdown(rows) in RESULTS
     assert {row["model"] for row in rows} == {info.name for info in list_models()}
     for mode in ("spaces", "triplets"):
-        of = [row["seed"] for row in rows if row["mode"] == mode and not row["variant"]]
+        of = [row["seed"] for row in rows if row["mode"] == mode and row["variant"] == "plain"]
         assert sorted(of) == sorted([0, 1, 2] * len(list_models())), mode
+
+
+def test_the_tables_of_one_network_and_k_are_the_results_files():
+    for name in ("garments", "garments_one", "garments_rare", "fashion_mnist"):
+        rows = [row for row in read_rows(ROOT / f"results/{name}.csv") if row["mode"] == "spaces"]
+        assert worst_markdown([row for row in rows if row["model"] in ("cca-type2", "networks")]) in RESULTS
 
 
 def test_the_ablation_table_is_the_results_file():
     assert ablations_markdown(read_rows(ROOT / "results/ablations.csv")) in RESULTS
+
+
+def test_the_table_of_ways_to_balance_is_the_results_file():
+    sys.path.insert(0, str(ROOT))
+    from benchmarks import balancing
+
+    assert balancing.markdown(balancing.read_csv(balancing.RESULTS)) in RESULTS
+
+
+def test_the_table_of_all_systems_on_rare_labels_is_the_results_file():
+    rows = read_rows(ROOT / "results/garments_rare.csv")
+    assert markdown([row for row in rows if row["variant"] in (None, "plain")]) in RESULTS
+
+
+def test_the_table_of_entanglement_is_the_results_file():
+    sys.path.insert(0, str(ROOT))
+    from benchmarks import entanglement
+
+    assert entanglement.markdown(entanglement.read_csv(entanglement.RESULTS)) in RESULTS
+
+
+def test_the_table_of_a_real_vit_is_the_results_file():
+    sys.path.insert(0, str(ROOT))
+    from benchmarks import vit
+
+    assert vit.markdown(read_rows(vit.RESULTS)) in RESULTS
 
 
 def test_the_readmes_seed_table_is_the_results_file():

@@ -41,6 +41,14 @@ def test_every_text_file_is_opened_with_its_encoding(path: Path) -> None:
     assert without_encoding(path.read_text("utf-8")) == []
 
 
+def test_the_log_of_a_run_is_utf8(tmp_path: Path) -> None:
+    from ccakit.training.reporting import Reporter
+
+    reporter = Reporter(tmp_path, quiet=True)
+    assert reporter.handlers[0].encoding == "utf-8"
+    reporter.close()
+
+
 @pytest.mark.parametrize("encoding", ["gbk", "latin-1", "ascii"])
 def test_data_are_prepared_under_another_encoding(tmp_path: Path, encoding: str) -> None:
     """A table in UTF-8, whose columns and values the machine's own encoding does not have."""

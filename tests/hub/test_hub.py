@@ -3,6 +3,7 @@ run."""
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
@@ -68,7 +69,7 @@ def files(run):
 def bare(name="csn", **options) -> PretrainedModel:
     recipe = dict(name=name, conditions=2, trunk="lite", image_size=32, **options)
     model = create_model(**recipe, pretrained=False)
-    attributes = Attributes(("a_b", "c|d"), (("x", "y"), ("z", "w")))
+    attributes = Attributes(("a_b", "c|d"), (("$x", "y"), ("z", "<w>")))
     return PretrainedModel(SavedModel(model, attributes, ImageTransform((32, 32)), recipe))
 
 
@@ -125,7 +126,11 @@ def test_the_same_picture_in_any_form_gives_the_same_embedding(model, mode, tmp_
     spaces = model.spaces(file)
     rgb = read_image(file)
     tensor = torch.from_numpy(rgb.copy()).permute(2, 0, 1)
-    for picture in (file.read_bytes(), Image.open(file), Image.open(file).copy(), rgb, tensor):
+    data = file.read_bytes()
+    files = (data, bytearray(data), memoryview(data), io.BytesIO(data))
+    with open(file, "rb") as opened:
+        torch.testing.assert_close(model.spaces(opened), spaces, atol=1e-5, rtol=0)
+    for picture in (*files, Image.open(file), Image.open(file).copy(), rgb, tensor):
         torch.testing.assert_close(model.spaces(picture), spaces, atol=1e-5, rtol=0)
     together = model.spaces([file, file.read_bytes(), Image.open(file), tensor])
     torch.testing.assert_close(together, spaces.expand(4, -1, -1), atol=1e-5, rtol=0)
@@ -149,6 +154,16 @@ def test_an_unknown_condition_lists_those_that_exist(model, files, condition):
         model.embed(files[0], condition)
 
 
+def test_floats_are_taken_only_as_the_transform_gives_them(model, files):
+    pixels = model.pixels(files[0])
+    spaces, scaled = model.spaces(files[0]), 0.5 * pixels + 0.5  # mean and std are 0.5
+    for floats in (pixels, pixels.double(), pixels.half()):
+        torch.testing.assert_close(model.spaces(floats), spaces, atol=2e-3, rtol=0)
+    for floats in (scaled, 255 * scaled, pixels * torch.nan, torch.zeros(3, 64, 64)):
+        with pytest.raises(ValueError, match="is no picture: .* what the model's transform gives"):
+            model.spaces(floats)
+
+
 def test_what_is_not_a_picture_is_refused(model, tmp_path):
     for picture in (
         np.zeros((8, 8), np.uint8),
@@ -156,9 +171,12 @@ def test_what_is_not_a_picture_is_refused(model, tmp_path):
         np.zeros((3, 64, 64), np.float32),
         torch.zeros(3, 32, 32),
         torch.zeros(64, 64, 3, dtype=torch.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+        None,
     ):
-        with pytest.raises(ValueError, match="is no picture: give a file"):
-            model.spaces([picture])
+        for given in (picture, [picture]):
+            with pytest.raises(ValueError, match="is no picture: give a file"):
+                model.spaces(given)
     with pytest.raises(ValueError, match="no picture given"):
         model.spaces([])
     with pytest.raises(ValueError, match="2 conditions for 1 pictures"):
@@ -317,6 +335,7 @@ def test_the_command_in_the_card_is_that_of_the_run(run, model, tmp_path):
     assert str(run.parent) not in line  # nobody's folders in public
     config, wanted = parse("train", shlex.split(line)[2:]), json.loads((run / "config.json").read_text())
     config = json.loads(json.dumps(to_dict(config)))
+    assert not config.pop("check")  # no setting of training
     assert {**config, "out": ""} == {**wanted, "out": "", "data": "garments"}
 
 
@@ -335,14 +354,15 @@ def test_every_setting_survives_the_command_in_the_card():
     )
     plain = json.loads(json.dumps(to_dict(config)))
     again = parse("train", shlex.split(model_card.train_command(plain))[2:])
-    assert json.loads(json.dumps(to_dict(again))) == plain
+    assert json.loads(json.dumps(to_dict(again))) == {**plain, "check": False}
 
 
 def test_a_card_without_a_run_says_what_is_not_known(tmp_path):
     bare().save_pretrained(tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert "Not measured" in text and "license: unknown" in text and "heatmap" not in text
-    assert "| 1 | c\\|d | z, w |" in text and "not known here" in text
+    assert "| 0 | a_b | &#36;x, y |" in text  # Markdown shows names as they are
+    assert "| 1 | c\\|d | z, &lt;w> |" in text and "not known here" in text
     exec(readme_code(tmp_path)[0], space := {})
     assert space["embeddings"].shape == (2, 2, 128)
 

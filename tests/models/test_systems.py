@@ -55,6 +55,11 @@ EVERYWHERE = [
         pytest.param(name, "lite", "none", dict(head_norm="batchnorm"), id=f"{name}-batchnorm")
         for name in ("networks", "csn", "asen-v2", "asen-pp", "adde")
     ),
+    *(
+        pytest.param(name, "lite", "none", dict(head="each", head_norm="batchnorm"), id=f"{name}-each")
+        for name in NAMES
+        if "head" in INFO[name].options
+    ),
 ]
 
 
@@ -281,10 +286,10 @@ WORKS = "what works: resnet50 .the paper's., resnet34"
         ("csn", dict(trunk="swin_tiny_patch4_window7_224"), f"channels last; {WORKS}"),
         ("triplet", dict(trunk="swin_tiny_patch4_window7_224"), f"channels last; {WORKS}"),
         ("asen", dict(freeze=2), "as a whole .backbone. or not at all .none."),
-        ("asen", dict(query="fc"), "asen has no option query; it has: none"),
-        ("csn", dict(query="fc"), "csn has no option query; it has: mask, without"),
-        ("csn-fixed", dict(mask="learned"), "csn-fixed has no option mask; it has: without"),
-        ("cca-type2", dict(without=("x",)), "cca-type2 has no option without; it has: query, residual"),
+        ("asen", dict(query="fc"), "asen has no option query; it has: head"),
+        ("csn", dict(query="fc"), "csn has no option query; it has: head, mask, without"),
+        ("csn-fixed", dict(mask="learned"), "csn-fixed has no option mask; it has: head, without"),
+        ("cca-type2", dict(without=("x",)), "cca-type2 has no option without; it has: head, query, residual"),
         ("csn", dict(mask="random"), "one of .'learned', 'preset', 'fixed'."),
         ("csn-fixed", dict(embed_dim=2), "3 disjoint parts do not fit into 2 dimensions"),
         (
@@ -376,3 +381,11 @@ def test_what_shares_the_trunk_though_its_source_does_not_says_what_it_is():
         shared = name not in apart
         kept = make(name, freeze="backbone")
         assert bool(INFO[name].system.if_shared) == (kept.shares_trunk and not shared)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in ON_PLACES + CLS_ATTENDS])
+def test_the_attention_of_all_conditions_is_that_of_each(name):
+    model = make(name)
+    tokens = model.encode(pictures())
+    each = [model.attention(tokens, torch.full((B,), condition)) for condition in range(K)]
+    close(model.attention_spaces(tokens), torch.stack(each, dim=1))

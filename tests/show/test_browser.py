@@ -5,15 +5,7 @@ The notebook is a copy; data/ and runs/ are the project's. Screenshots are left 
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,120 +13,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from places import ROOT
-
-SHOTS = ROOT / "runs" / "screenshots"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FOLDERS = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
-WAIT = 180  # seconds, for what takes a few on a machine that has nothing else to do
-BYTES = """async (element) => {
-    const data = new Uint8Array(await (await fetch(element.src)).arrayBuffer());
-    return btoa(Array.from(data, (byte) => String.fromCharCode(byte)).join(""));
-}"""
-RUNNING = (
-    '[...document.querySelectorAll(".jp-InputPrompt")].some((prompt) => prompt.textContent.includes("*"))'
-)
-CUT = """(root) => [...root.querySelectorAll("button, label, .widget-label, .cca-text")]
-    .filter((e) => e.offsetParent && e.scrollWidth > e.clientWidth + 1 && !e.classList.contains("cca-thumb"))
-    .map((e) => e.textContent)"""
+from in_browser import CUT, RUNNING, SHOTS, WAIT, decoded_bytes, jupyterlab, run_all_cells
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator:
-    """Chromium, headless; a skip and a warning where there is none."""
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sync_playwright = None
-    if path is None or sync_playwright is None:
-        missing = f"Chromium ({', '.join(NAMES)}) is" if sync_playwright else "playwright is"
-        missing = f"{missing} not installed"
-        warnings.warn(f"{missing}: the condition switcher is NOT tested in a browser", stacklevel=1)
-        pytest.skip(missing)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[str]:
-    """JupyterLab's address; its folder holds a copy of notebook 07."""
-    home = tmp_path_factory.mktemp("lab")
-    (home / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks/07_attention_heatmaps.ipynb", home / "notebooks")
-    for name in ("data", "runs", "figures"):
-        (ROOT / name).mkdir(exist_ok=True)
-        (home / name).symlink_to(ROOT / name)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    token, log = base64.b16encode(os.urandom(12)).decode(), home / "lab.log"
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        "--no-browser",
-        "--allow-root",
-        f"--port={port}",
-        f"--IdentityProvider.token={token}",
-        "--ServerApp.ip=127.0.0.1",
-        "--ServerApp.port_retries=0",
-        f"--ServerApp.root_dir={home}",
-    ]
-    with log.open("w") as out:
-        server = subprocess.Popen(
-            command, env=_environment(home), stdout=out, stderr=subprocess.STDOUT, cwd=home
-        )
-    try:
-        _wait_for_port(port, server, log)
-        yield f"http://127.0.0.1:{port}/lab/tree/notebooks/07_attention_heatmaps.ipynb?token={token}&reset"
-    finally:
-        _stop(server)
-
-
-def _environment(home: Path) -> dict[str, str]:
-    """The smoke preset, this tree's ccakit, and no settings but our own: no question about news."""
-    settings = home / "settings"
-    news = settings / "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
-    news.parent.mkdir(parents=True)
-    news.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
-    own = {f"JUPYTER_{name}": str(home / name) for name in FOLDERS}
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {
-        **os.environ,
-        **own,
-        "JUPYTERLAB_SETTINGS_DIR": str(settings),
-        "IPYTHONDIR": str(home / "ipython"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
-        "CCAKIT_PRESET": "smoke",
-        "PYTHONPATH": path,
-    }
-
-
-def _wait_for_port(port: int, server: subprocess.Popen, log: Path) -> None:
-    end = time.monotonic() + WAIT
-    while time.monotonic() < end and server.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.2)
-    raise AssertionError(f"JupyterLab does not answer:\n{log.read_text(encoding='utf-8')[-3000:]}")
-
-
-def _stop(server: subprocess.Popen) -> None:
-    """End the server, which ends its kernels."""
-    server.terminate()
-    try:
-        server.wait(30)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait(30)
+    with jupyterlab(tmp_path_factory.mktemp("lab"), "07_attention_heatmaps.ipynb") as address:
+        yield address
 
 
 class Switcher:
@@ -145,10 +32,10 @@ class Switcher:
         self.picture = self.root.locator("img.cca-picture")
 
     def png(self) -> bytes:
-        return base64.b64decode(self.picture.evaluate(BYTES))
+        return decoded_bytes(self.picture)
 
     def near(self) -> list[bytes]:
-        return [base64.b64decode(image.evaluate(BYTES)) for image in self.root.locator("img.cca-near").all()]
+        return [decoded_bytes(image) for image in self.root.locator("img.cca-near").all()]
 
     def text(self) -> str:
         return self.root.inner_text()
@@ -204,7 +91,7 @@ def switcher(browser, lab) -> Iterator[Switcher]:
     page.goto(lab)
     page.locator(".jp-Notebook .jp-Cell").first.wait_for()
     page.get_by_text("(ipykernel) | Idle").first.wait_for()
-    _run_all_cells(page)
+    run_all_cells(page)
     shown = Switcher(page)
     try:
         shown.picture.wait_for(state="attached")
@@ -215,18 +102,6 @@ def switcher(browser, lab) -> Iterator[Switcher]:
     shown.root.scroll_into_view_if_needed()
     yield shown
     page.close()
-
-
-def _run_all_cells(page, tries: int = 10) -> None:
-    """Through the menu; again, where the kernel was not ready: then JupyterLab drops what it was told."""
-    for _ in range(tries):
-        page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
-        page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
-        for _ in range(50):
-            page.wait_for_timeout(100)
-            if page.evaluate(RUNNING):
-                return
-    raise AssertionError("JupyterLab does not run the cells")
 
 
 def _decoded(data: bytes) -> np.ndarray:

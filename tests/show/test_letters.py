@@ -12,6 +12,7 @@ from PIL import Image
 
 from ccakit.attributes import Attributes
 from ccakit.audit.plot import plot
+from ccakit.data.text import CONTROL
 from ccakit.show import letters, plots, style
 
 WORDS = ("$0-$25", "$$", r"a\$b$c$", "$x_1^2$", r"$\frac$", "100 $")  # formulas, and what is no formula
@@ -37,6 +38,17 @@ def test_names_are_no_formulas_in_figures():
     assert literal(grid)[0] >= {"price $in$", *WORDS}
     assert literal(ranking)[0] >= {"price\n$in$", "✓ $0-$25", "✓ $$"}
     assert literal(spaces)[0] >= {"price $in$", *WORDS}
+
+
+def test_names_that_begin_with_a_line_or_hold_tabs_are_shown_too():
+    """Matplotlib leaves names with "_" out of a legend, and draws a box for a tab or the end of a line."""
+    odd = Attributes(("a\tb\r\nc", "tone"), (("_low_", "_nolegend_", "x\ty"), ("袖" * 30, "light", "_")))
+    labels = np.stack([np.arange(9) % 3, np.arange(9) % 3], axis=1)
+    figure = plots.tsne_spaces(np.random.default_rng(0).normal(size=(9, 2, 4)), labels, odd)
+    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    texts = {text.get_text() for text in figure.findobj(Text)}
+    assert texts >= {"_low_", "_nolegend_", "x y", "袖" * 23 + "…", "light", "_", "a b c"}
+    assert not any(CONTROL.search(text.replace("\n", "")) for text in texts)
 
 
 def test_names_are_no_formulas_in_the_audits_plot():

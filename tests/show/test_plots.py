@@ -55,6 +55,15 @@ def test_figures_do_not_pile_up_in_pyplot(pictures):
     assert plt.get_fignums() == []
 
 
+def test_the_colours_of_values_are_seaborns():
+    import seaborn
+
+    for n in (1, 3, 10, 11, 23):
+        assert (
+            style.value_colors(n) == seaborn.color_palette("colorblind" if n <= 10 else "viridis", n).as_hex()
+        )
+
+
 def test_small_png_is_the_figure_in_few_colours():
     figure = plots.training_curve(
         [{"step": 0, "loss": 0.2}, {"step": 9, "loss": 0.1, "valid_map_weighted": 50}]

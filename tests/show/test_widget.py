@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ccakit.attributes import Attributes
-from ccakit.data.drawn import write_garments
+from ccakit.data.drawn import redraw, write_garments
 from ccakit.data.inputs import ImageInputs
 from ccakit.data.layout import read_dataset
 from ccakit.data.transform import ImageTransform
@@ -369,6 +369,15 @@ def test_a_run_gives_gallery_candidates_regions_and_labels(tmp_path):
     np.testing.assert_array_equal(switcher.engine.labels, run.split.label_matrix())
     assert 3 not in [near.id for near in switcher.engine.nearest(switcher.engine.look(0, 0), 11)]
 
+    names = dataset["test"].filenames  # read when they are used
+    names[8], names[9], names[10] = f"./{names[3]}", names[10], names[9]
+    listed_twice = ConditionSwitcher.of_run(run, [8, 9])
+    near = listed_twice.engine.nearest(listed_twice.engine.look(0, 0), 12)
+    assert len(near) == 10 and not {3, 8} & {each.row for each in near}
+    assert listed_twice.engine.image_ids == [3, 9]
+    for image, shown in zip((3, 10), listed_twice.engine.images):  # garments are drawn again by name
+        np.testing.assert_array_equal(shown, redraw(dataset.about, "test", image, 256))
+
 
 def test_wrong_arguments_are_refused(images, candidates):
     for wrong in (
@@ -386,11 +395,16 @@ def test_wrong_arguments_are_refused(images, candidates):
         Candidates(np.zeros((2, 5, 3)), images, [1])
 
 
-@pytest.mark.parametrize("info", list_models(), ids=lambda info: info.name)
-def test_every_system_is_looked_at_as_itself(info, images):
+EACH = [pytest.param(info, dict(head="each"), id=f"{info.name}-each") for info in list_models()[-1:]]
+
+
+@pytest.mark.parametrize(
+    "info,options", [*(pytest.param(info, {}, id=info.name) for info in list_models()), *EACH]
+)
+def test_every_system_is_looked_at_as_itself(info, options, images):
     """Maps and embeddings are those of the model's own methods; of CCA, tokens are not kept but K and V."""
     given = {"values": (2, 3, 2)} if info.system.classifies else {}
-    model = create_model(info.name, conditions=3, pretrained=False, **given).eval()
+    model = create_model(info.name, conditions=3, pretrained=False, **given, **options).eval()
     to_model = ImageTransform(size=tuple(model.trunk.image_size))
     engine = SwitcherEngine(model, images, to_model, Attributes.numbered({"a": 2, "b": 3, "c": 2}))
     with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ from saved_models import change_json, change_tensors, load_state, saved_model, t
 from ccakit.disk import file_digest, write_json
 from ccakit.errors import DataError
 from ccakit.training.checkpoints import FILES, last_good_state, read_state, sealed
-from ccakit.training.run_folder import COLUMNS, keep_rows
+from ccakit.training.run_folder import COLUMNS, add_row, column_of, keep_rows
 
 
 @pytest.fixture(scope="module")
@@ -219,4 +220,27 @@ def test_a_log_that_no_run_has_written_is_one_clear_error(tmp_path, line, end):
     assert (tmp_path / "log.csv").read_text().split() == [",".join(COLUMNS), ROW]
     (tmp_path / "log.csv").write_bytes(b"\xff\xfe\x00\n")
     with pytest.raises(DataError, match="log.csv, line 1: is not a line of a run's log"):
+        keep_rows(tmp_path, 1)
+
+
+def test_a_log_has_a_column_of_each_attribute(tmp_path):
+    names = ("sleeve length", 'a, "b"', "two\nlines", "not asked")
+    keep_rows(tmp_path, 0, names)
+    head, row = COLUMNS, dict(zip(COLUMNS, map(float, ROW.split(","))), step=5, epoch=1)
+    for epoch in (1, 2):
+        add_row(tmp_path, {**row, "epoch": epoch, **{column_of(name): 30.0 + epoch for name in names[:3]}})
+    keep_rows(tmp_path, 1, ("of", "another"))  # a run that goes on keeps its columns
+    with open(tmp_path / "log.csv", encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == [*head, *(f"valid_map:{name}" for name in (*names[:2], "two lines", "not asked"))]
+    assert [row[-4:] for row in rows] == [["31.0", "31.0", "31.0", ""]]
+
+
+def test_a_log_of_0_1_goes_on_without_these_columns(tmp_path):
+    (tmp_path / "log.csv").write_text(f"{','.join(COLUMNS)}\r\n{ROW}\r\n", newline="")
+    keep_rows(tmp_path, 1, ("sleeve",))
+    add_row(tmp_path, {**dict.fromkeys(COLUMNS, 1), "epoch": 2, column_of("sleeve"): 30.0})
+    assert (tmp_path / "log.csv").read_text().splitlines()[1:] == [ROW, "1,2,1,1,1,1,1,1"]
+    (tmp_path / "log.csv").write_text(f"{','.join(COLUMNS)},sleeve\r\n", newline="")
+    with pytest.raises(DataError, match="line 1: is not a line of a run's log"):
         keep_rows(tmp_path, 1)

@@ -9,7 +9,7 @@ import torch
 
 from ccakit.cli import main
 from ccakit.models.saved import load_model
-from ccakit.training.acceleration import create_accelerator
+from ccakit.training.acceleration import SIZES, create_accelerator
 from ccakit.training.config import TrainConfig
 from ccakit.training.trainer import Trainer, train
 
@@ -40,7 +40,8 @@ VARIABLES = [
         "ACCELERATE_USE_DEEPSPEED": "true",
     },
     {"RANK": "1"},
-    {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "1", "PMI_SIZE": "2"},
+    {"RANK": "1", "LOCAL_RANK": "", "WORLD_SIZE": "", "OMPI_COMM_WORLD_SIZE": "2", "PMI_SIZE": "1"},
+    {"SLURM_STEP_NUM_TASKS": "4"},
 ]
 
 
@@ -56,8 +57,9 @@ def test_the_environment_changes_no_weight(garments, alone, tmp_path, monkeypatc
     facts = json.loads(printed.out.splitlines()[-1])
     assert facts == json.loads((out / "train.json").read_text("utf-8")) and facts["steps"] == 3
     asked = [(name, value) for name, value in variables.items() if name.startswith("ACCELERATE_")]
-    assert len(facts["ignored_variables"]) == len(asked)
-    for said, (name, value) in zip(facts["ignored_variables"], asked):
+    said_too = [(name, value) for name, value in variables.items() if name in SIZES and value != "1"]
+    assert len(facts["ignored_variables"]) == len(asked + said_too)
+    for said, (name, value) in zip(facts["ignored_variables"], asked + said_too):
         assert said.startswith(f"{name}={value} is ignored, as settings alone decide; ")
         assert said in caplog.text and said in (out / "train.log").read_text("utf-8")
     environment = json.loads((out / "versions.json").read_text("utf-8"))["environment"]
@@ -93,10 +95,33 @@ def test_the_precision_that_is_written_is_the_one_that_computes(precision, dtype
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
 
+@pytest.mark.parametrize(
+    "variables,says",
+    [
+        ({"WORLD_SIZE": "two"}, "the environment's WORLD_SIZE=two is no whole number; unset it"),
+        ({"LOCAL_RANK": "a"}, "the environment's LOCAL_RANK=a is no whole number; unset it"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "1"},
+            "WORLD_SIZE=2 asks for other processes, without MASTER_ADDR, MASTER_PORT; "
+            "start them with torchrun, or unset it",
+        ),
+    ],
+    ids=["size", "rank", "no launcher"],
+)
+def test_what_no_launcher_sets_is_one_line(garments, tmp_path, monkeypatch, capsys, variables, says):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(["train", *flags(garments, tmp_path / "run")]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"ccakit train: {says}"
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_rank_without_other_processes_prints_and_writes(tmp_path, garments, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")  # by hand: a launcher gives MASTER_ADDR, too
     assert main(["random", "--data", str(garments), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["split"] == "test"
+    monkeypatch.delenv("WORLD_SIZE")
     assert Trainer(
         TrainConfig(data=garments, out=tmp_path / "run", image_size=32)
     ).accelerator.is_main_process

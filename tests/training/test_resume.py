@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from functools import partialmethod
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -169,11 +170,11 @@ def test_a_damaged_last_checkpoint_is_told_and_the_one_before_taken(
 def test_a_full_disk_is_one_clear_error_and_loses_nothing(garments, unbroken, tmp_path, monkeypatch, capsys):
     real, calls = safetensors.torch.save_file, []
 
-    def full(tensors, path):
+    def full(tensors, path, header):
         calls.append(path)
         if len(calls) == 6 and Path(path).write_bytes(b"half"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(tensors, path)
+        return real(tensors, path, header)
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     told = (
@@ -368,9 +369,14 @@ def test_a_loader_that_hangs_or_dies_names_the_batch(garments, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
-def test_a_loader_that_dies_while_it_sends_a_batch_names_it(garments, tmp_path, error):
+def test_a_loader_that_dies_while_it_sends_a_batch_names_it(garments, tmp_path, error, monkeypatch):
+    from ccakit.training import batches
     from ccakit.training.batches import Loader, Steps
 
+    def the_signal_comes(_) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    monkeypatch.setattr(batches, "time", SimpleNamespace(sleep=the_signal_comes))
     made = Trainer(settings(garments, tmp_path / "run"), quiet=True)
     made.open_training()
     steps = Steps(made.objective, 0, made.inputs)

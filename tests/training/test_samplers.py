@@ -10,7 +10,13 @@ import pytest
 
 from ccakit.loss import same_value
 from ccakit.training.objectives import choose_layout
-from ccakit.training.samplers import BalancedBatches, Relations, ShuffledBatches, TripletSampler
+from ccakit.training.samplers import (
+    BalancedBatches,
+    Relations,
+    ShuffledBatches,
+    TripletSampler,
+    repeat_factors,
+)
 
 # condition 0: values 0 (one image), 1 (six), 2 (three); condition 1: values 0 and 1, few labelled
 ROWS = np.array(
@@ -101,6 +107,27 @@ def test_shuffled_batches_visit_every_labelled_image():
     assert all(len(set(e)) == len(e) == 18 for e in epochs)  # full batches; who is left over changes
     assert set(np.concatenate(epochs)) == set(range(0, 40, 2))
     assert ShuffledBatches(rows, batch_size=500).epoch(0).__next__().shape == (20,)
+
+
+def test_rare_attributes_are_oversampled():
+    often, rare = [[i, 0, i % 3] for i in range(100)], [[i, 2, i % 2] for i in range(5)]  # none of 1
+    rows = np.array(often + rare)
+    images, factors = repeat_factors(rows, 0.5)
+    assert images.tolist() == list(range(100))
+    assert factors[:5] == pytest.approx(0.5 / 0.05) and factors[5:] == pytest.approx(1)
+    assert repeat_factors(rows, 0.05)[1] == pytest.approx(1)  # none is rarer than that
+
+    sampler = ShuffledBatches(rows, batch_size=10, oversample=0.5, seed=3)
+    epochs = [list(sampler.epoch(epoch)) for epoch in range(20)]
+    assert all(len(batches) == len(sampler) == 10 for batches in epochs)
+    assert all(len(set(batch)) == len(batch) for batches in epochs for batch in batches)
+    counts = np.bincount(np.concatenate([batch for batches in epochs for batch in batches]), minlength=100)
+    assert counts[:5] == pytest.approx(20 * 10 * 100 / 145, rel=0.1)  # 145 repetitions for the 100 places
+    assert counts[5:].mean() == pytest.approx(20 * 100 / 145, rel=0.1)
+
+    plain, none_rare = (ShuffledBatches(rows, batch_size=10, oversample=share, seed=3) for share in (0, 0.05))
+    assert all((a == b).all() for a, b in zip(plain.epoch(2), none_rare.epoch(2)))
+    assert sampler.repeats and not none_rare.repeats and not plain.repeats
 
 
 def test_balanced_batches_hold_conditions_values_images():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.synchronize
 import resource
 from types import SimpleNamespace
 
@@ -91,6 +92,21 @@ def test_without_any_shared_memory_the_main_process_loads(caplog, monkeypatch, e
     check(Loader(Steps(), 0, 2, timeout=60))
     (said,) = caplog.messages
     assert said.startswith(f"/dev/shm: loader processes cannot be started ({error.strerror}); ")
+
+
+def test_locks_for_some_workers_alone_start_none(caplog, monkeypatch):
+    """torch would start workers until the room ends, and leave those to themselves."""
+    made, locks = [], multiprocessing.synchronize.SemLock.__init__
+
+    def few_locks(self, *given, **named):
+        made.append(self)
+        if len(made) > 12:
+            raise OSError(28, "No space left on device")
+        locks(self, *given, **named)
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", few_locks)
+    check(Loader(Steps(), 0, 8, timeout=60))
+    assert len(caplog.messages) == 1 and multiprocessing.active_children() == []
 
 
 def test_too_few_open_files_are_an_error_that_names_the_batch():

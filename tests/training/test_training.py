@@ -17,6 +17,7 @@ import torch
 from rank_jobs import train_config
 from ranks import run_ranks
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ccakit.cli import main
 from ccakit.data.inputs import FeatureInputs, ImageInputs, keep_features
@@ -91,7 +92,7 @@ def test_every_way_to_train_runs(garments, tmp_path, options):
 
 def test_it_learns(garments, tmp_path):
     """Fitting its few training images, the loss falls well below where it starts."""
-    options = dict(budget="epochs=40", lr=3e-3, mining="all", evaluate_every=5, head_norm="batchnorm")
+    options = dict(budget="epochs=80", lr=3e-3, mining="all", evaluate_every=10, head_norm="batchnorm")
     _, facts = train(settings(garments, tmp_path / "run", **options), quiet=True)
     losses = [float(r["loss"]) for r in rows_of(tmp_path / "run")]
     assert losses[-1] < 0.5 * losses[0] and not facts["collapsed"]
@@ -370,7 +371,13 @@ def test_accumulated_batches_of_triplets_are_one_large_batch(garments, tmp_path)
     A small lr: the gradient of a key's bias is rounding alone, and AdamW makes whole steps of it.
     """
     options = dict(
-        mode="triplets", mining="all", head_norm="none", lr=3e-5, triplets_per_epoch=112, evaluate_every=2
+        mode="triplets",
+        mining="all",
+        pull=0.0,
+        head_norm="none",
+        lr=3e-5,
+        triplets_per_epoch=112,
+        evaluate_every=2,
     )
     large = losses_of(settings(garments, tmp_path / "large", **{**options, "batch_size": 16}))
     small = losses_of(settings(garments, tmp_path / "small", **{**options, "batch_size": 8, "accumulate": 2}))
@@ -496,8 +503,14 @@ def test_commands_from_train_to_embed(garments, tmp_path, capsys):
         "--json",
     ]
     assert main(["train", *map(str, flags)]) == 0
-    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert facts["steps"] == 3
+    printed = capsys.readouterr().out
+    facts, names = json.loads(printed.splitlines()[-1]), read_dataset(garments).attributes.names
+    assert facts["steps"] == 3 and sum(facts["expected_shares"].values()) == pytest.approx(1, abs=1e-3)
+    assert printed.count("expected share of the pull: ") == 1
+    (*_, row), curves = rows_of(out), EventAccumulator(str(out / "tensorboard")).Reload()
+    asked = [name for name in names if row[f"valid_map:{name}"]]
+    assert len(asked) > 4 and all(f"valid_map/{name}" in curves.Tags()["scalars"] for name in asked)
+    assert 0 < max(float(row[f"valid_map:{name}"]) for name in asked) <= 100
     assert main(["evaluate", "--run", str(out), "--json"]) == 0
     metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert metrics == json.loads((out / "metrics_garments_test.json").read_text())

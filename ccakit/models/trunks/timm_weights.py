@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ccakit.errors import first_line
 from ccakit.models.trunks.frozen import TrunkError
+from ccakit.models.trunks.weight_files import FOLDER, find_weights
 
 ENOUGH = 0.5
 FIXED = ("num_classes", "features_only", "out_indices")  # options that are ours, not the user's
@@ -20,24 +21,26 @@ def create_timm(
 ) -> nn.Module:
     """Call `timm.create_model(name, **options)` with the hub's weights, a local file's, or random ones.
 
-    works: what to try instead, for messages. pretrained: load ImageNet weights from timm's hub. weights: a
-    local file instead of that download (.safetensors, or .pth read with weights_only). Raises TrunkError for
+    works: what to try instead, for messages. pretrained: load weights, from data/weights/NAME.safetensors
+    where it is there, else from timm's hub. weights: a local file instead (.safetensors, or .pth read with
+    weights_only), or "hub". The network's `pretrained_cfg` names the file. Raises TrunkError for
     an unknown name, for options that the network does not take, and for weights that cannot be loaded or
     belong to another network.
     """
     if not timm.is_model(name):
         raise TrunkError(f"no trunk {name!r}; what works: {works}")
-    overlay = {}
+    overlay, pretrained = {}, pretrained or weights is not None
+    weights = find_weights(name, pretrained, weights)
     if weights is not None:
         if not Path(weights).is_file():
             raise TrunkError(f"{weights}: no such weights file for {name}")
         overlay["pretrained_cfg_overlay"] = {"file": str(weights), "custom_load": False}
     try:
-        net = timm.create_model(name, pretrained=pretrained or weights is not None, **options, **overlay)
+        net = timm.create_model(name, pretrained=pretrained, **options, **overlay)
     except Exception as error:  # of many types: the hub's, the file's or timm's own
         raise _explain(name, works, weights, options, error) from error
     if weights is not None:
-        _check_weights(name, net, Path(weights))
+        _check_weights(name, net, weights)
     return net
 
 
@@ -49,7 +52,8 @@ def _explain(name: str, works: str, weights, options: dict, error: Exception) ->
         given = ", ".join(f"{key}={value}" for key, value in options.items() if key not in FIXED)
         refused = f"{name} does not take {given or 'the options of this system'}"
         return TrunkError(f"{refused} ({first_line(options_error)}); what works: {works}")
-    remedy = "give a file with --weights, or start from random weights with --no-pretrained"
+    given = f"give a file with --weights, or lay it at {FOLDER / name}.safetensors"
+    remedy = f"{given}, or start from random weights with --no-pretrained"
     source = weights or "timm's hub"
     return TrunkError(f"the weights of {name} cannot be loaded from {source} ({first_line(error)}); {remedy}")
 

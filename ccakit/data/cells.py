@@ -19,13 +19,15 @@ from ccakit.data.text import count
 # pandas' words for a gap (pandas.read_csv, na_values), without "None", which is a value in many tables
 GAPS = ("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A")
 GAPS += ("NA", "NULL", "NaN", "n/a", "nan", "null")
-DOUBTFUL = ("none", "-", "--", "–", "—", "?", "unknown", "undefined", "missing")
+DOUBTFUL = ("none", "-", "--", "–", "—", "?", "unknown", "undefined", "missing", "nil", "NaT", "n.a.", ".")
+DOUBTFUL += ("#DIV/0!", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!")  # Excel's errors
+THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}([,'’][0-9]{3})+(\.[0-9]+)?")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?")
 SHOWN = 5  # groups of values that are alike, in a line
 
 
 def words_of(cell: Any, several: str | None) -> list[str]:
-    """List the words in a cell, of which some may stand for a gap; an empty cell has none.
+    """List the words in a cell, of which some may stand for a gap; one without a visible sign has none.
 
     >>> words_of(" red | blue|", "|"), words_of("a | b", None), words_of(None, None), words_of(3.0, None)
     (['red', 'blue'], ['a | b'], [], ['3'])
@@ -37,7 +39,16 @@ def words_of(cell: Any, several: str | None) -> list[str]:
     text = str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
     text = unicodedata.normalize("NFC", text)
     cells = text.split(several) if several else [text]
-    return [word for word in (each.strip() for each in cells) if word]
+    return [each.strip() for each in cells if visible(each)]
+
+
+def visible(text: str) -> str:
+    """Leave out what nobody sees: spaces, and signs without width.
+
+    >>> visible(" a\\u200b b\\u3000"), visible("\\ufeff")
+    ('ab', '')
+    """
+    return "".join(sign for sign in text if not sign.isspace() and unicodedata.category(sign) != "Cf")
 
 
 def reduced(value: str) -> str | Decimal:
@@ -45,12 +56,13 @@ def reduced(value: str) -> str | Decimal:
 
     >>> reduced("Light Blue") == reduced("lightblue"), reduced("1") == reduced("01,0")
     (True, True)
+    >>> reduced("1,000") == reduced("1000.0") == reduced("1'000"), reduced("−1") == reduced("-1")
+    (True, True)
     >>> reduced("a") == reduced("b")
     False
     """
-    text = unicodedata.normalize("NFKC", value).casefold()
-    text = "".join(sign for sign in text if not sign.isspace() and unicodedata.category(sign) != "Cf")
-    number = text.replace(",", ".")
+    text = visible(unicodedata.normalize("NFKC", value).casefold()).replace("−", "-")
+    number = re.sub("[,'’]", "" if THOUSANDS.fullmatch(text) else ".", text)
     return Decimal(number) if NUMBER.fullmatch(number) else text
 
 

@@ -1,0 +1,93 @@
+"""The columns of a catalogue that its user gives: names, types, and how a new table fits an old one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ccakit.catalogue.store import OWN, OWN_PREFIXES, engine_errors
+from ccakit.data.cells import GAPS, words_of
+from ccakit.data.text import CONTROL, NUMBERS
+from ccakit.errors import DataError
+
+
+def check_column_names(path: Path, names: list[str]) -> None:
+    """Raise DataError for a column's name that is reserved, or that the engine does not take."""
+    for name in names:
+        if name in OWN or name.startswith(OWN_PREFIXES):
+            reserved = f"{', '.join(OWN)}, and what begins with {', '.join(OWN_PREFIXES)}"
+            remedy = f"Rename the column, or give it as --id or --image. Reserved are: {reserved}."
+            raise DataError(path, f"the column {name!r} has a reserved name", remedy, 1)
+        if "." in name or "`" in name or CONTROL.search(name):
+            problem = f"the column {name!r} has a dot, a backtick or a control character in its name"
+            raise DataError(path, problem, "Rename the column.", 1)
+
+
+def make_columns(path: Path, cells: dict[str, list[Any]], lines: list[int]) -> pa.Table:
+    """Make columns of cells: of text, numbers where each cell is one or a gap; others as Parquet has them."""
+    made = {}
+    for name, column in cells.items():
+        try:
+            made[name] = pa.array(_typed(column))
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            problem = f"the column {name!r} holds cells of several kinds ({str(error).splitlines()[0]})"
+            remedy = "Give all its cells one kind, numbers or text."
+            raise DataError(path, problem, remedy, lines[0]) from None
+        if pa.types.is_null(made[name].type):
+            made[name] = made[name].cast(pa.string())
+    return pa.table(made)
+
+
+def _typed(cells: list[Any]) -> list[Any]:
+    """Turn the text of a column into numbers where that loses nothing: "007" stays text, as do long numbers.
+
+    >>> _typed(["1", "", "2.50"]), _typed(["007", "8"]), _typed([" red ", "NA"])
+    ([1.0, None, 2.5], ['007', '8'], ['red', None])
+    """
+    if not all(isinstance(cell, str) for cell in cells):
+        return cells
+    words = [" ".join(words_of(cell, None)) for cell in cells]
+    words = [None if not word or word in GAPS else word for word in words]
+    given = [word for word in words if word is not None]
+    return [word and float(word) for word in words] if given and all(map(_is_number, given)) else words
+
+
+def _is_number(word: str) -> bool:
+    """Whether a word is a number that can be written again as it was, so that it is no code or article."""
+    digits = word.lstrip("+-")
+    code = len(digits) > 15 or (len(digits) > 1 and digits[0] == "0" and digits[1] != ".")
+    return not code and NUMBERS[float][0].fullmatch(word) is not None
+
+
+def add_columns(place: str, table: Any, columns: pa.Table) -> None:
+    """Add the columns that a catalogue lacks; the items that it holds have nothing in them."""
+    new = [field for field in columns.schema if field.name not in table.schema.names]
+    with engine_errors(place):
+        if new:
+            table.add_columns(pa.schema(new))
+
+
+def fit_columns(columns: pa.Table, schema: pa.Schema, path: Path, lines: list[int]) -> pa.Table:
+    """Give a table's columns the types of the catalogue's; DataError names the line of a cell without one."""
+    fitted = {}
+    for name in columns.column_names:
+        kind = schema.field(name).type
+        try:
+            fitted[name] = columns[name].cast(kind)
+        except pa.ArrowException:
+            cells = columns[name].to_pylist()
+            row = next(row for row, cell in enumerate(cells) if not _fits(cell, kind))
+            problem = f"{str(cells[row])[:40]!r} in the column {name!r}, which holds {kind} in the catalogue"
+            remedy = "Write such a value, leave the cell empty, or rename the column."
+            raise DataError(path, problem, remedy, lines[row]) from None
+    return pa.table(fitted)
+
+
+def _fits(cell: Any, kind: pa.DataType) -> bool:
+    try:
+        pa.array([cell]).cast(kind)
+    except pa.ArrowException:
+        return False
+    return True
