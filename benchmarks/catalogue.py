@@ -3,6 +3,7 @@
     python -m benchmarks.catalogue              # 10^4 and 10^5 items; writes results/catalogue.csv
     python -m benchmarks.catalogue --sizes 10000 100000 1000000
     python -m benchmarks.catalogue --only kinds --sizes 100000   # kinds of index, compared
+    python -m benchmarks.catalogue --markdown   # the tables of docs/catalogue.md, from results/catalogue.csv
 
 Indexing: `fill` makes a catalogue of JPEG files of 256 pixels (drawn garments, quality 90) with the demo's
 network, CCA on `lite`; beside it, in turns, the network alone, `encode`, on the same pictures, decoded
@@ -313,6 +314,38 @@ def memory_of(place: str) -> dict:
     return {"mib": peak.bytes / 2**20}
 
 
+SIDES = ("one condition", "one, exact", "three conditions", "one, with a filter")
+SIDES += ("NumPy", "FAISS flat", "FAISS HNSW")
+UPKEEP = ("writing", "compaction and indexes", "size", "memory of a search")
+
+
+def markdown(rows: list[dict]) -> str:
+    """Make two tables by size: what the catalogue costs, and each side's times and recall."""
+    of = {row["what"]: row for row in rows}
+    sizes = sorted({int(what.split(":")[0].replace(",", "")) for what in of if what.endswith("p50")})
+    heads = [f"{size:,}" for size in sizes]
+    lines = [f"| items | {' | '.join(heads)} |", "|---|" + "---|" * len(sizes)]
+    for what in UPKEEP:
+        cells = [of[f"{size}: {what}"] for size in heads]
+        lines.append(f"| {what}, {cells[0]['unit']} | {' | '.join(_short(cell) for cell in cells)} |")
+    lines += ["", f"| search: p50 / p95 in ms, recall@10 | {' | '.join(heads)} |"]
+    lines.append("|---|" + "---|" * len(sizes))
+    for side in SIDES:
+        cells = [
+            " / ".join(_short(of[f"{size}: {side}, {part}"]) for part in ("p50", "p95")) for size in heads
+        ]
+        shares = [of.get(f"{size}: {side}, recall@10") for size in heads]
+        cells = [f"{cell}, {float(s['value']):.2f}" if s else cell for cell, s in zip(cells, shares)]
+        lines.append(f"| {side} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _short(row: dict) -> str:
+    """Write a value with as many digits as say something."""
+    value = float(row["value"])
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
 def keep(rows: list[Row], options) -> None:
     """Write what was measured so far, with machine and load, behind what earlier calls measured of others."""
     if options.quick:
@@ -335,7 +368,11 @@ def main(argv: list[str] | None = None) -> dict:
     parser.add_argument(
         "--memory", metavar="CATALOGUE", help=f"for {__name__} itself: the memory of searches in it"
     )
+    parser.add_argument("--markdown", action="store_true", help="print the tables of the rows, and stop")
     options = begin(parser, argv)
+    if options.markdown:
+        print(markdown(read_csv(RESULTS)))
+        return {}
     if options.memory:
         result = memory_of(options.memory)
         print(json.dumps(result))

@@ -51,6 +51,24 @@ def test_items_that_came_after_the_index_are_found(shop):
     assert frame["id"].tolist() == ["twin.png"] and frame["cosine"][0] == pytest.approx(1, abs=1e-6)
 
 
+def test_items_that_go_missing_after_the_index_are_left_out_and_come_back(shop):
+    catalogue = ccakit.open_catalogue(shop / "catalogue")
+    optimize(catalogue, from_rows=COUNT, queries=0)
+    photo, ids = shop / "photos" / "pic 07.png", {f"pic {n:02d}.png" for n in range(COUNT)}
+    kept = photo.read_bytes()
+    photo.unlink()
+    fill_shop(shop)
+    for exact in (False, True):
+        found = catalogue.search(id="pic 07.png", conditions="tone", k=2 * COUNT, exact=exact)
+        assert set(found["id"]) == ids - {photo.name}
+        other = catalogue.search(id="pic 08.png", conditions="tone", k=2 * COUNT, exact=exact)
+        assert set(other["id"]) == ids - {photo.name, "pic 08.png"}
+    photo.write_bytes(kept)
+    fill_shop(shop)
+    other = catalogue.search(id="pic 08.png", conditions="tone", k=2 * COUNT)
+    assert set(other["id"]) == ids - {"pic 08.png"}
+
+
 def test_export_writes_the_items_to_parquet(shop, capsys):
     (shop / "photos" / "pic 00.png").unlink()
     fill_shop(shop)

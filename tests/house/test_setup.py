@@ -212,6 +212,14 @@ def test_the_table_of_a_real_vit_is_the_results_file():
     assert vit.markdown(read_rows(vit.RESULTS)) in RESULTS
 
 
+def test_the_tables_of_searches_are_the_results_file():
+    sys.path.insert(0, str(ROOT))
+    from benchmarks import catalogue
+
+    page = (ROOT / "docs/catalogue.md").read_text("utf-8")
+    assert catalogue.markdown(catalogue.read_csv(catalogue.RESULTS)) in page
+
+
 def test_the_readmes_seed_table_is_the_results_file():
     import importlib.util
 
