@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ccakit import settings
+from ccakit.commands import speaks
 from ccakit.errors import in_words
 from ccakit.version import __version__
 
@@ -60,9 +61,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ccakit: no command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        launched = "MASTER_ADDR" in os.environ and (os.environ.get("WORLD_SIZE") or "1") != "1"
-        if launched and os.environ.get("RANK", "0") != "0":
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # of several processes, the main one prints
+        if not speaks():
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")
         config = parse(name, flags)
         result = command(name).run(config)
         if config.json:

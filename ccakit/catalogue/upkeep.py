@@ -132,7 +132,7 @@ def id_index():
 
 
 def missing_index():
-    """Make the settings of the index that a search leaves out missing items by, without reading the column."""
+    """Make the settings of the index by which a search leaves out missing items."""
     from lancedb.index import Bitmap
 
     return Bitmap()

@@ -41,12 +41,12 @@ def check_outputs(config: RunConfig, *files: Path) -> None:
 
 def open_for(config: RunConfig):
     """Open the run that a command's settings name, and print what is odd about its data."""
-    from ccakit.commands import print_findings
+    from ccakit.commands import note_findings
     from ccakit.evaluation.run import open_run
 
     options = dict(data=config.data, skip_unreadable=config.skip_unreadable)
     opened = open_run(config.run, config.split, progress=True, **options)
-    print_findings(opened.dataset)
+    note_findings(opened.dataset)
     return opened
 
 

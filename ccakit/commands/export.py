@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -33,6 +32,7 @@ def run(config: Config) -> dict:
 
     ONNX files that an earlier export left there are removed, as they may be of another model.
     """
+    from ccakit.commands import note
     from ccakit.disk import check_output, refuse_existing, write_text
     from ccakit.hub.model_card import read_run_facts
     from ccakit.hub.onnx import PARTS, export_onnx
@@ -57,7 +57,7 @@ def run(config: Config) -> dict:
         card.unlink()
     remarks = read_run_facts(config.run).remarks
     for remark in remarks:
-        print(f"note: {remark}", file=sys.stderr)
+        note(f"note: {remark}")
     system, conditions = model.saved.recipe["name"], list(model.conditions)
     differences = "".join(f"; {part}.onnx differs from torch by {value:.1e}" for part, value in onnx.items())
     print(f"{system} with {len(conditions)} conditions in {config.out}{differences}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Optional
@@ -63,6 +62,7 @@ def run(config: Config) -> dict:
 
 def print_report(out: str, report) -> None:
     """Print what was done, and on stderr each picture that cannot be read."""
+    from ccakit.commands import note
     from ccakit.data.text import count
 
     print(
@@ -70,6 +70,6 @@ def print_report(out: str, report) -> None:
         f"{report.updated} with a new row, {report.missing} missing, {report.pruned} removed"
     )
     for path, reason in report.unreadable.items():
-        print(f"unreadable: {path}: {reason}", file=sys.stderr)
+        note(f"unreadable: {path}: {reason}")
     if report.unreadable:
         print(f"unreadable: {count(len(report.unreadable), 'picture')}, left out")

@@ -28,12 +28,12 @@ def run(config: Config) -> dict:
     import pandas as pd
 
     from ccakit.audit.tables import paper_rows
-    from ccakit.commands import print_findings
+    from ccakit.commands import note_findings
     from ccakit.data.layout import read_dataset
     from ccakit.metrics import random_aps, random_map
 
     dataset = read_dataset(config.data, splits=(config.split,))
-    print_findings(dataset)
+    note_findings(dataset)
     split, seeds = dataset[config.split], range(config.seed, config.seed + config.repeats)
     lists = (*split.sides(), split.attributes)
     drawn = [random_aps(*lists, seed=seed).to_dict(repeats=1) for seed in seeds]

@@ -21,12 +21,12 @@ class Config(TrainConfig):
 
 
 def run(config: Config) -> dict:
-    from ccakit.commands import print_findings
+    from ccakit.commands import note_findings
     from ccakit.data.layout import read_dataset
     from ccakit.training.trainer import train
 
     dataset = read_dataset(config.data)
-    print_findings(dataset)
+    note_findings(dataset)
     if config.check:
         return check_training(config.training(), dataset)
     _, facts = train(config.training(), dataset)

@@ -11,7 +11,7 @@ import lancedb
 import pyarrow as pa
 import pytest
 from catalogue_shop import COUNT, fill_alone, fill_and_die, fill_on_a_full_disk, fill_shop, make_shop, rows_of
-from ranks import run_ranks
+from ranks import run_ranks, torchrun
 
 import ccakit
 from ccakit.catalogue.explain import explain
@@ -54,6 +54,19 @@ def test_there_are_twenty_points():
 def test_two_processes_write_the_rows_of_one(new_shop, filled):
     run_ranks(2, fill_alone, str(new_shop))
     assert rows_of(new_shop) == rows_of(filled)
+
+
+@pytest.mark.slow
+def test_torchrun_indexes_the_rows_of_one(new_shop, filled):
+    (new_shop / "photos" / "torn.png").write_bytes(b"no picture")
+    with open(new_shop / "shop.csv", "a", encoding="utf-8") as table:
+        table.write("torn.png,1,x,dark,1\n")
+    options = dict(run="run", images="photos", table="shop.csv", out="catalogue")
+    words = [word for name, value in options.items() for word in (f"--{name}", new_shop / value)]
+    ended = torchrun(2, "command", "index", *words, "--batch-size", "4", "--commit", "8")
+    assert rows_of(new_shop) == rows_of(filled)
+    assert ended.stdout.count(f"{COUNT} items; {COUNT} embedded") == 1, "one process speaks"
+    assert ended.stderr.count("unreadable: torn.png") == 1
 
 
 def test_two_writers_at_once_add_each_item_once(new_shop, filled):

@@ -103,13 +103,17 @@ def _rank(place: tuple, job: Callable, arguments: tuple) -> None:
 def torchrun(
     world_size: int, *arguments, flags: tuple = (), check: bool = True, timeout: float = 600
 ) -> Ended:
-    """Run a job of rank_jobs.py by its name and arguments, or `-m` a module, in torchrun's interpreters."""
+    """Run a job of rank_jobs.py by its name and arguments, or `-m` a module, in torchrun's interpreters.
+
+    Behind "--" nothing is torchrun's: it takes --run for the beginning of its own --run-path.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", world_size, *flags]
-    script = [] if arguments[0] == "-m" else [rank_jobs.__file__]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, *script, *arguments]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint]
+    module = arguments[0] == "-m"
+    command += ["-m", "--", *arguments[1:]] if module else ["--", rank_jobs.__file__, *arguments]
     return run_command(command, check, timeout)
 
 

@@ -139,7 +139,7 @@ def test_torchrun_evaluates_with_the_same_numbers(single, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(single("spaces-lite"), run)
     for world_size in (1, 2):
-        torchrun(world_size, "-m", "--", "ccakit", "evaluate", "--run", run, "--batch-size", "8")
+        torchrun(world_size, "-m", "ccakit", "evaluate", "--run", run, "--batch-size", "8")
         (run / "metrics_garments_test.json").rename(tmp_path / f"{world_size}.json")
     assert (tmp_path / "1.json").read_text() == (tmp_path / "2.json").read_text()
 
