@@ -126,10 +126,11 @@ class FrozenStem(nn.Module):
         digest = hashlib.sha256(str(self.grid_size).encode())
         for module in self.frozen_modules()[:stages]:
             digest.update(repr(module).encode())
-            for name, tensor in module.state_dict().items():
+            kept = module.state_dict()
+            for name, tensor in kept.items():
                 digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
             for name, buffer in module.named_buffers():
-                if name not in module.state_dict():  # rotary positions
+                if name not in kept:  # rotary positions
                     digest.update(name.encode() + buffer.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
