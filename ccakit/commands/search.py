@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Annotated, Optional
+
+from tyro.conf import arg
 
 from ccakit.settings import CommandConfig, Positive
 
@@ -25,7 +27,7 @@ class Config(CommandConfig):
     """What results shall not be like: FILE:CONDITION=WEIGHT, whose weighted cosine is subtracted."""
     where: Optional[str] = None
     """A filter in SQL on the columns: "price < 50 AND brand = 'x'"; a name with spaces in backticks."""
-    k: Positive = 10
+    k: Annotated[Positive, arg(aliases=["-k"])] = 10
     """Results to give."""
     explain: Optional[Path] = None
     """Draw query and results, and where the model looks, into this file (.png, .pdf or .svg)."""

@@ -147,7 +147,7 @@ def test_the_command_prints_json_and_draws(shop, capsys):
         "--not-like",
         f"{shop / 'photos' / 'pic 09.png'}:tone=0.5",
     ]
-    words += ["--where", "price < 40", "--k", "4", "--explain", str(out), "--json"]
+    words += ["--where", "price < 40", "-k", "4", "--explain", str(out), "--json"]
     assert main(words) == 0
     lines = capsys.readouterr().out.splitlines()
     result = json.loads(lines[-1])
