@@ -212,6 +212,13 @@ def test_the_table_of_a_real_vit_is_the_results_file():
     assert vit.markdown(read_rows(vit.RESULTS)) in RESULTS
 
 
+def test_the_table_of_heatmaps_of_a_real_vit_is_the_results_file():
+    sys.path.insert(0, str(ROOT))
+    from benchmarks import heatmaps
+
+    assert heatmaps.markdown(heatmaps.read_csv(heatmaps.RESULTS)) in RESULTS
+
+
 def test_the_tables_of_searches_are_the_results_file():
     sys.path.insert(0, str(ROOT))
     from benchmarks import catalogue
