@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from argparse import ArgumentError, ArgumentParser
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
@@ -102,6 +103,12 @@ def parse(name: str, argv: list[str]):
     config = settings.from_preset(kind, given.preset)
     if given.config is not None:
         config = settings.from_yaml(config, given.config.expanduser())
+    for name in (field.name for field in fields(kind) if isinstance(getattr(config, field.name), tuple)):
+        flag = f"--{name.replace('_', '-')}"
+        if sum(word.split("=")[0].replace("_", "-") == flag for word in argv) > 1:
+            raise ValueError(
+                f"{flag} is given twice, and only the last would count; give all its values behind one"
+            )
     options = dict(default=config, prog=f"ccakit {name}", use_underscores=False)
     if short := getattr(
         kind, "positional", None

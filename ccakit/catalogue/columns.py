@@ -16,7 +16,7 @@ from ccakit.errors import DataError
 def check_column_names(path: Path, names: list[str]) -> None:
     """Raise DataError for a column's name that is reserved, or that the engine does not take."""
     for name in names:
-        if name in OWN or name.startswith(OWN_PREFIXES):
+        if name.casefold() in OWN or name.casefold().startswith(OWN_PREFIXES):
             reserved = f"{', '.join(OWN)}, and what begins with {', '.join(OWN_PREFIXES)}"
             remedy = f"Rename the column, or give it as --id or --image. Reserved are: {reserved}."
             raise DataError(path, f"the column {name!r} has a reserved name", remedy, 1)
@@ -31,7 +31,7 @@ def make_columns(path: Path, cells: dict[str, list[Any]], lines: list[int]) -> p
     for name, column in cells.items():
         try:
             made[name] = pa.array(_typed(column))
-        except (pa.ArrowException, ValueError, TypeError) as error:
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
             problem = f"the column {name!r} holds cells of several kinds ({str(error).splitlines()[0]})"
             remedy = "Give all its cells one kind, numbers or text."
             raise DataError(path, problem, remedy, lines[0]) from None

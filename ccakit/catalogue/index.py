@@ -7,6 +7,7 @@ and commits its share of the batches.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from tqdm import tqdm
 
@@ -31,6 +33,7 @@ from ccakit.catalogue.store import (
     merge,
     open_table,
     space_columns,
+    table_columns,
     write_about,
 )
 from ccakit.data.images import decode_image, read_bytes
@@ -49,7 +52,8 @@ class Report:
     """What `fill` did, in counts of items, and why pictures are unreadable, by path.
 
     updated: their picture is the same, but their row of the table changed, or they came back. missing: items
-    of the catalogue that are not listed any more, or whose picture cannot be read any more.
+    of the catalogue that are not listed any more, or whose picture cannot be read any more. kept_columns:
+    those of the catalogue that no table gave, so that their cells stay as they were.
     """
 
     items: int = 0
@@ -59,6 +63,7 @@ class Report:
     missing: int = 0
     pruned: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
+    kept_columns: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -100,10 +105,12 @@ def fill(
     """Make the catalogue at `place` hold `items`, embedded by `model`; all processes have to call this.
 
     run: the model's folder or name, by which searches load it. commit: images in a commit, which is what a
-    kill can lose. prune: remove missing items instead of marking them. DataError where the catalogue is of
-    another model, where columns do not fit, and where it cannot be written.
+    kill can lose. prune: remove items that are not listed any more, instead of marking them. DataError where
+    the catalogue is of another model, where no item has a file or columns do not fit, and where it cannot be
+    written.
     """
     processes.start()
+    processes.run_on_main(lambda: _check_pictures(items))
     processes.run_on_main(lambda: _open_or_create(place, model, run, items))
     with processes.raise_in_all():
         filling = Filling(place, model, items, progress and processes.is_main())
@@ -114,6 +121,14 @@ def fill(
     embedded = sum(processes.gather_objects(embedded))
     filling.work = filling.work.joined()
     return processes.run_on_main(lambda: filling.finish(embedded, prune))
+
+
+def _check_pictures(items: Items) -> None:
+    """Raise DataError where no item has a file: by a wrong folder all of them would be missing."""
+    if not any(os.path.lexists(items.file(item)) for item in range(len(items))):
+        problem = f"names {items.paths[0]!r} and other files, none of which is in {items.root}"
+        remedy = "Give the folder that the paths start from, --images, or the column of the paths, --image."
+        raise DataError(items.table or items.root, problem, remedy)
 
 
 def _open_or_create(place: str, model: PretrainedModel, run: str, items: Items) -> None:
@@ -203,7 +218,18 @@ class Filling:
             before.result()
         if not any(batch.items for batch in batches):
             return None
-        return writer.submit(merge, self.place, self.table, self._rows(batches))
+        return writer.submit(self._write, batches)
+
+    def _write(self, batches: list[Batch]) -> None:
+        """Merge rows of embedded batches: whole ones of new items, of known ones what is given."""
+        rows = self._rows(batches)
+        known = pa.array([name in self.known for name in rows["id"].to_pylist()])
+        new, again = rows.filter(pc.invert(known)), rows.filter(known)
+        if len(new):
+            given = {name: new[name] for name in new.column_names}
+            merge(self.place, self.table, self._table(given, len(new), self.table.schema.names))
+        if len(again):
+            merge(self.place, self.table, again, insert=False)
 
     def finish(self, embedded: int, prune: bool) -> Report:
         """Merge the rows that changed alone, mark what is missing, or remove it; return what was done."""
@@ -217,13 +243,16 @@ class Filling:
         with engine_errors(self.place):
             gone = self.table.count_rows("missing")
             if prune and gone:
-                self.table.delete("missing")
-                gone, pruned = 0, gone
+                self.table.delete(_but("missing", {items.ids[item] for item in work.unreadable}))
+                left = self.table.count_rows("missing")
+                gone, pruned = left, gone - left
             count = self.table.count_rows("NOT missing")
         unreadable = {items.paths[item]: why for item, why in sorted(work.unreadable.items())}
         unchanged = len(items) - embedded - len(work.update) - len(unreadable)
         unreadable = {**items.refused, **unreadable}
-        return Report(count, embedded, unchanged, len(work.update), gone, pruned, unreadable)
+        given = [] if self.columns is None else self.columns.column_names
+        kept = [name for name in table_columns(self.table.schema) if name not in given]
+        return Report(count, embedded, unchanged, len(work.update), gone, pruned, unreadable, kept)
 
     # --- one item, one batch
 
@@ -272,7 +301,7 @@ class Filling:
         for k, name in enumerate(self.about.spaces):
             vectors = pa.array(np.ascontiguousarray(spaces[:, k]).reshape(-1))
             rows[name] = pa.FixedSizeListArray.from_arrays(vectors, spaces.shape[2])
-        return self._table(rows, len(taken), self.table.schema.names)
+        return self._table(rows, len(taken), list(rows))
 
     def _updates(self, items: list[int]) -> pa.Table:
         """Make the part of rows that does not come from the picture."""
@@ -308,6 +337,12 @@ class Filling:
         hidden = not (self.progress and total)
         seconds = 0.1 if sys.stderr.isatty() else 60
         return tqdm(desc=name, total=total, unit="img", disable=hidden, mininterval=seconds)
+
+
+def _but(condition: str, ids: set[str]) -> str:
+    """Write a condition in SQL that leaves some items out."""
+    names = ", ".join(f"'{name.replace(chr(39), 2 * chr(39))}'" for name in sorted(ids))
+    return f"{condition} AND id NOT IN ({names})" if ids else condition
 
 
 def _ahead(pool: Executor, work: Callable, tasks: Iterable, depth: int) -> Iterator:

@@ -57,17 +57,21 @@ def items_of_folder(root: Path) -> Items:
     """List the pictures below a folder, by their endings, in order of their paths; an id is the path."""
     if not root.is_dir():
         raise DataError(root, "is not a folder", "Give the folder of the pictures.")
-    paths = []
+    paths, links = [], {}
     for folder, below, files in os.walk(root):
         below.sort()
         here = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        followed = "is a link to a folder, which is not followed"
+        links |= {
+            ascii(str(here / name))[1:-1]: followed for name in below if os.path.islink(Path(folder, name))
+        }
         paths += [str(here / name) for name in files if name.lower().endswith(ENDINGS)]
     if not paths:
         endings = ", ".join(ending[1:] for ending in ENDINGS)
         raise DataError(root, "holds no picture", f"Give the folder of the pictures ({endings}).")
     good = sorted(path for path in paths if not NOT_TEXT.search(path))
     refused = {ascii(path): "has a name that is no text" for path in paths if NOT_TEXT.search(path)}
-    return Items(root, good, good, refused=refused)
+    return Items(root, good, good, refused=refused | links)
 
 
 def items_of_table(
@@ -87,8 +91,9 @@ def items_of_table(
         raise DataError(root, "is not a folder", "Give the folder that the images' paths start from.")
     header, rows = read_table(path, delimiter)
     header = column_names(header)
-    if not all(header) or len(set(header)) != len(header):
-        raise DataError(path, "has columns without a name, or two of one name", "Name each column.", 1)
+    if not all(header) or len({name.casefold() for name in header}) != len(header):
+        problem = "has columns without a name, or two of one name, capitals apart"
+        raise DataError(path, problem, "Name each column.", 1)
     [image] = column_names([image or header[0]])
     [id_column] = column_names([id_column or image])
     for name in (image, id_column):

@@ -78,6 +78,9 @@ class Catalogue:
         from ccakit.hub.pretrained import load
         from ccakit.models.saved import model_digest
 
+        if Path(self.run).is_absolute() and not Path(self.run).exists():
+            problem = f"is not there any more; it is the model that embedded {self.place}"
+            raise DataError(self.run, problem, "Say where it lies now: --run (run= in Python).")
         model = load(self.run)
         if (digest := model_digest(model.saved)) != self.about.digest:
             problem = (
@@ -90,6 +93,8 @@ class Catalogue:
         """Find the index of a condition by its name, as "neck design" or "neck_design", or by its index."""
         from ccakit.hub.pretrained import find_condition
 
+        if not isinstance(condition, str | int | np.integer):
+            raise ValueError(f"a condition is a name or an index, not {condition!r}")
         return find_condition(self.conditions, condition)
 
     def embed(self, picture: Picture) -> np.ndarray:
@@ -157,6 +162,7 @@ class Catalogue:
             c = self.condition(condition)
             parts.append(Part(self.about.spaces[c], self._vectors(other)[c], -_positive(weight)))
         where = self.check_where(where)
+        k = min(_whole(k), max(1, self.table.count_rows()))
         size = (max(pool, k) if len(parts) > 1 else k) + (id is not None)
         columns = self.columns
         found = self._candidates(parts, where, ["id", "path", *columns], size, exact)
@@ -168,13 +174,17 @@ class Catalogue:
 
     def check_where(self, where: str | None) -> str | None:
         """Check a condition in SQL, alone and whole; ValueError names the columns that there are."""
-        if where is None or not where.strip():
+        if where is None or (isinstance(where, str) and not where.strip()):
             return None
+        if not isinstance(where, str):
+            raise ValueError(f"where is a condition in SQL, not {where!r}")
         problem = self._parse_problem(where)
         # The engine's parser stops where an expression may end, and leaves the rest unread: with an AND
         # behind it, a text that was read whole is an error.
         if problem is None and self._parse_problem(where + "\nAND") is None:
             problem = "it is no single condition: something behind its end was left unread"
+        if problem is None:
+            problem = self._parse_problem(_passes(where))
         if problem is None:
             return where
         columns = ", ".join(_quoted(name) for name in ["id", "path", *self.columns])
@@ -192,25 +202,34 @@ class Catalogue:
         """Give the weight of each condition, by its index."""
         if isinstance(conditions, str | int):
             conditions = [conditions]
-        if not isinstance(conditions, Mapping):
-            conditions = dict.fromkeys(conditions, 1.0)
-        if not conditions and len(self.conditions) == 1:
-            conditions = {0: 1.0}
-        if not conditions:
+        pairs = (
+            conditions.items() if isinstance(conditions, Mapping) else [(c, 1.0) for c in conditions or ()]
+        )
+        if not pairs and len(self.conditions) == 1:
+            pairs = [(0, 1.0)]
+        if not pairs:
             raise ValueError(f"give a condition; there are: {', '.join(self.conditions)}")
-        return {self.condition(name): _positive(weight) for name, weight in conditions.items()}
+        weights: dict[int, float] = {}
+        for name, weight in pairs:
+            if (condition := self.condition(name)) in weights:
+                raise ValueError(f"the condition {self.conditions[condition]!r} is given twice")
+            weights[condition] = _positive(weight)
+        return weights
 
     def _vectors(self, picture: Any, id: str | None = None) -> np.ndarray:
         """Give the (K, E) embeddings of a picture, of an item, or those that are given."""
         if (picture is None) == (id is None):
             raise ValueError("give a picture, or the id of an item")
         if id is not None:
+            if not isinstance(id, str):
+                raise ValueError(f"an id is text, not {id!r}")
             return self.spaces(id)
         if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
-            if picture.ndim != 2 or len(picture) != len(self.conditions):
-                raise ValueError(
-                    f"embeddings {picture.shape} are not (K, E) of {len(self.conditions)} conditions"
-                )
+            shape = len(self.conditions), self.table.schema.field(self.about.spaces[0]).type.list_size
+            if picture.shape != shape:
+                raise ValueError(f"embeddings {picture.shape} are not (K, E) = {shape} of this catalogue")
+            if not np.isfinite(picture).all() or not picture.any(axis=1).all():
+                raise ValueError("embeddings with NaN, infinity, or nothing but zeros have no direction")
             return np.stack([_unit(vector) for vector in picture])
         return self.embed(picture)
 
@@ -221,7 +240,7 @@ class Catalogue:
         import pyarrow as pa
 
         columns = [*columns, *dict.fromkeys(part.space for part in parts)]
-        condition = "NOT missing" if where is None else f"NOT missing AND ({where}\n)"
+        condition = "NOT missing" if where is None else _passes(where)
         found = [
             self._near(part.space, part.vector, condition, columns, size, exact)
             for part in parts
@@ -292,10 +311,27 @@ def _unit(vector: Sequence[float]) -> np.ndarray:
     return vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
+def _passes(where: str) -> str:
+    """Write the condition that an item is there, and meets the user's."""
+    return f"NOT missing AND ({where}\n)"
+
+
 def _positive(weight: float) -> float:
-    if not 0 < float(weight) < float("inf"):
-        raise ValueError(f"a weight is more than 0, not {weight}; --not-like moves items down")
+    try:
+        fits = 0 < float(weight) <= 1e6
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"a weight is more than 0 and at most 1000000, not {weight}; --not-like moves items down"
+        )
     return float(weight)
+
+
+def _whole(k: int) -> int:
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise ValueError(f"k is a whole number from 1 on, not {k!r}")
+    return int(k)
 
 
 def _quoted(name: str) -> str:
@@ -325,4 +361,5 @@ def _cosines(rows: pa.Table, part: Part) -> np.ndarray:
     vectors = (
         vectors.values.to_numpy(zero_copy_only=False).reshape(len(rows), len(part.vector)).astype(np.float64)
     )
-    return vectors @ part.vector / np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
+    cosines = vectors @ part.vector / np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
+    return np.clip(cosines, -1, 1)  # float32's last digits

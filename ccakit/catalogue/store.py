@@ -28,6 +28,7 @@ KEY = "lance-schema:unenforced-primary-key:position"  # with it, two writers nev
 INDEX_CACHE, METADATA_CACHE = 192 << 20, 64 << 20  # bytes that the engine keeps in memory
 SOURCE_LINE = re.compile(r",? ?/\S+\.rs:\d+:\d+")  # where in the engine's code an error was raised
 REMEDY = "Make it again, into another folder: ccakit index."
+IF_DAMAGED = "Where it is damaged, make it again, into another folder: ccakit index."
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def engine():
 
 
 @contextmanager
-def engine_errors(place: str, remedy: str = REMEDY) -> Iterator[None]:
+def engine_errors(place: str, remedy: str = IF_DAMAGED) -> Iterator[None]:
     """Raise the engine's errors, of many types, as DataError: the catalogue, one line, and the remedy."""
     try:
         yield
@@ -96,9 +97,13 @@ def space_columns(conditions: tuple[str, ...]) -> tuple[str, ...]:
 
 def connect(place: str):
     """Connect to the engine in a folder, or at an address such as s3://bucket/folder, with bounded caches."""
+    if not place.strip():
+        raise ValueError(
+            "the catalogue's place is empty; give a folder, or an address such as s3://bucket/folder"
+        )
     lancedb = engine()
     session = lancedb.Session(INDEX_CACHE, METADATA_CACHE)
-    with engine_errors(place):
+    with engine_errors(place, "Give a folder, or an address such as s3://bucket/folder."):
         return lancedb.connect(place, read_consistency_interval=timedelta(0), session=session)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Le
 
 from ccakit.settings import CommandConfig, NotNegative, Positive
 
@@ -21,7 +23,7 @@ class Config(CommandConfig):
     """What index wrote: a folder, or an address such as s3://bucket/folder."""
     from_rows: Positive = 50_000
     """optimize: items from which on each space gets an index; fewer are searched exactly, one by one."""
-    keep_days: NotNegative = 7.0
+    keep_days: Annotated[NotNegative, Le(36_500)] = 7.0
     """optimize: remove versions older than this; 0 while others read the catalogue makes them fail."""
     to: Path = Path("catalogue.parquet")
     """export: the Parquet file to write."""
@@ -68,6 +70,8 @@ def _export(config: Config, catalogue) -> dict:
     from ccakit.catalogue.upkeep import export
     from ccakit.disk import check_output, refuse_existing
 
+    if config.to.suffix != ".parquet":
+        raise ValueError(f"--to {config.to}: what is written is Parquet; name a file that ends in .parquet")
     if not config.overwrite:
         refuse_existing(config.to)
     check_output(config.to)

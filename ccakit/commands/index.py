@@ -21,12 +21,14 @@ class Config(CommandConfig):
     """A CSV or Parquet table with a row for each picture; its columns go into the catalogue."""
     image: Optional[str] = None
     """The table's column of paths, relative to --images; the first by default."""
+    delimiter: Optional[str] = None
+    """The character between a CSV table's cells, if it cannot be told."""
     id: Optional[str] = None
     """The table's column of the items' ids; by default an item's id is its path."""
     out: str = "catalogue"
     """The catalogue: a folder, or an address such as s3://bucket/folder."""
     prune: bool = False
-    """Remove items whose pictures are gone, instead of marking them as missing."""
+    """Remove items that are not listed any more, instead of marking them as missing; unreadable ones stay."""
     batch_size: Positive = 64
     """Images in a forward pass."""
     commit: Positive = 1024
@@ -49,7 +51,7 @@ def run(config: Config) -> dict:
     def list_items():
         if config.table is None:
             return items_of_folder(config.images)
-        return items_of_table(config.table, config.images, config.image, config.id)
+        return items_of_table(config.table, config.images, config.image, config.id, config.delimiter)
 
     items = processes.run_on_main(list_items)
     model = load(config.run)
@@ -69,6 +71,8 @@ def print_report(out: str, report) -> None:
         f"{out}: {count(report.items, 'item')}; {report.embedded} embedded, {report.unchanged} unchanged, "
         f"{report.updated} with a new row, {report.missing} missing, {report.pruned} removed"
     )
+    if report.kept_columns:
+        print(f"columns that were not given and keep their cells: {', '.join(report.kept_columns)}")
     for path, reason in report.unreadable.items():
         note(f"unreadable: {path}: {reason}")
     if report.unreadable:

@@ -46,7 +46,10 @@ def run(config: Config) -> dict:
     if config.explain is not None:
         check_picture(config.explain)
     catalogue = open_catalogue(config.catalogue, run=config.run, images=config.images)
-    weights = dict(_weighted(text) for text in config.condition)
+    pairs = [_weighted(text) for text in config.condition]
+    weights = dict(pairs)
+    if len(weights) < len(pairs):
+        raise ValueError(f"--condition {' '.join(config.condition)}: a condition is given twice")
     unlike = []
     for text in config.not_like:
         file, separator, condition = text.rpartition(":")
@@ -95,7 +98,7 @@ def table(found, names: list[str]) -> str:
             if len(names) > 1:
                 cells.append(f"{row[f'cosine_{name}']:.3f}")
         rows.append(cells)
-    return text_table(rows, left=(0, *range(2, len(head), 2))) if len(found) else "no item passes the filter"
+    return text_table(rows, left=(0, *range(2, len(head), 2))) if len(found) else "no item found"
 
 
 def results(found, columns: list[str]) -> list[dict]:

@@ -11,6 +11,7 @@ from PIL import Image
 from saved_models import saved_model
 
 import ccakit
+from ccakit.catalogue.index import fill
 from ccakit.catalogue.items import items_of_folder, items_of_table
 from ccakit.catalogue.store import open_table
 from ccakit.cli import main
@@ -67,6 +68,28 @@ def test_a_row_alone_is_updated_without_the_model(shop, monkeypatch):
     assert after["price"] == 99.0 and after["space_tone"] == before["space_tone"]
 
 
+@pytest.mark.parametrize("column", ["file", "brand"])
+@pytest.mark.parametrize("prune", [False, True])
+def test_where_no_picture_is_there_nothing_is_marked_or_removed(shop, column, prune):
+    (shop / "empty").mkdir()
+    text = "file,brand\n" + "".join(f"pic {n:02d}.png,acme {n}\n" for n in range(COUNT))
+    (shop / "t.csv").write_text(text, encoding="utf-8")
+    photos, before = shop / ("empty" if column == "file" else "photos"), rows_of(shop)
+    items = items_of_table(shop / "t.csv", photos, column)
+    model, run = ccakit.load(shop / "run"), str(shop / "run")
+    for place in ("catalogue", "another"):
+        with pytest.raises(DataError, match="t.csv: names .* none of which is in .* --images, or .* --image"):
+            fill(str(shop / place), model, run, items, prune=prune)
+    assert rows_of(shop) == before and not (shop / "another").exists()
+
+
+def test_a_link_to_a_folder_is_listed(filled, tmp_path):
+    (tmp_path / "photos").symlink_to(filled / "photos")
+    picture(1).save(tmp_path / "own.png")
+    items = items_of_folder(tmp_path)
+    assert items.paths == ["own.png"] and "is a link to a folder" in items.refused["photos"]
+
+
 def test_an_item_that_comes_back_is_not_embedded_again(shop):
     text = (shop / "shop.csv").read_text(encoding="utf-8")
     (shop / "shop.csv").write_text(text.replace(row(5), ""), encoding="utf-8")
@@ -97,7 +120,7 @@ def test_text_in_a_column_of_numbers_is_refused_with_its_line(shop):
 
 
 @pytest.mark.parametrize(
-    "name", ["id", "path", "missing", "space_tone", "_distance", "label_x", "image_hash"]
+    "name", ["id", "path", "missing", "space_tone", "_distance", "label_x", "image_hash", "ID", "Label_x"]
 )
 def test_a_reserved_column_is_refused(filled, tmp_path, name):
     file = tmp_path / "t.csv"
@@ -116,6 +139,7 @@ def test_a_reserved_column_is_refused(filled, tmp_path, name):
         ("file,a\n,1\n", "line 2: the line is empty"),
         ("file,a\npic 00.png,1\npic 01.png,2\npic 00.png,3\n", "line 4: the item 'pic 00.png' is in line 2"),
         ("file,a,a\npic 00.png,1,2\n", "line 1: has columns without a name, or two of one name"),
+        ("file,a,A\npic 00.png,1,2\n", "line 1: has columns without a name, or two of one name, capitals"),
         ("file,a\n", "has no row"),
     ],
 )

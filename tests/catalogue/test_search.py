@@ -101,13 +101,17 @@ def test_filters(catalogue, where, passes):
         ("1 = 1) OR (1 = 1", "left unread"),
         ("price < 3 banana", "the columns are"),
         ("price IN (SELECT price FROM items)", "not supported"),
+        ("price < 50 LIMIT 1", "Error parsing"),
+        ("price < 50 ORDER BY price", "Error parsing"),
+        (5, "is a condition in SQL"),
     ],
 )
 def test_a_filter_that_is_none_is_one_line(catalogue, where, problem):
     with pytest.raises(ValueError) as caught:
         catalogue.search(id="pic 00.png", conditions="tone", where=where)
     text = str(caught.value)
-    assert problem in text and "the columns are: id, path, price" in text and "\n" not in text
+    assert problem in text and "\n" not in text and "Make it again" not in text
+    assert "the columns are: id, path, price" in text or where == 5
     assert "/" not in text  # no place in the engine's own code
 
 
@@ -130,11 +134,43 @@ def test_labels_are_the_tables_and_tagged_ones_are_marked(catalogue):
         (dict(conditions={"tone": 0}, id="pic 00.png"), "a weight is more than 0"),
         (dict(conditions={"tone": float("nan")}, id="pic 00.png"), "a weight is more than 0"),
         (dict(conditions="tone", id="it's"), 'has no item "it\'s"'),
+        (dict(conditions={"tone": 1e308}, id="pic 00.png"), "at most 1000000"),
+        (dict(conditions={"tone": "much"}, id="pic 00.png"), "a weight is more than 0"),
+        (dict(conditions=["tone", "tone"], id="pic 00.png"), "the condition 'tone' is given twice"),
+        (dict(conditions={"tone": 1, 1: 2}, id="pic 00.png"), "the condition 'tone' is given twice"),
+        (dict(conditions=[("tone", 2)], id="pic 00.png"), "a condition is a name or an index"),
+        (dict(conditions="tone", id=3), "an id is text"),
+        (dict(conditions="tone", id="pic 00.png", k=0), "k is a whole number from 1 on, not 0"),
+        (dict(conditions="tone", id="pic 00.png", k=-1), "k is a whole number from 1 on, not -1"),
+        (dict(conditions="tone", id="pic 00.png", k=2.5), "k is a whole number"),
+        (dict(conditions="tone", id="pic 00.png", k="3"), "k is a whole number"),
+        (dict(conditions="tone", picture=np.full((2, 32), np.nan)), "have no direction"),
+        (dict(conditions="tone", picture=np.zeros((2, 32))), "have no direction"),
+        (dict(conditions="tone", picture=np.ones((2, 5))), "are not \\(K, E\\) = \\(2, 32\\)"),
     ],
 )
 def test_other_errors_are_one_line(catalogue, options, problem):
     with pytest.raises(ValueError, match=problem):
         catalogue.search(**options)
+
+
+@pytest.mark.parametrize("conditions", ["tone", {"tone": 1, "neck_design": 1}])
+def test_more_results_than_there_are_items_are_all_items(catalogue, conditions):
+    assert len(catalogue.search(id="pic 00.png", conditions=conditions, k=10**12)) == COUNT - 1
+
+
+def test_a_model_that_is_not_there_any_more_is_told(filled, tmp_path):
+    catalogue = ccakit.open_catalogue(filled / "catalogue", run=tmp_path / "gone")
+    with pytest.raises(DataError, match="gone: is not there any more; .* Say where it lies now: --run"):
+        catalogue.search(filled / "photos" / "pic 11.png", "tone")
+
+
+def test_conditions_that_are_given_twice_are_refused(filled, capsys):
+    words = ["search", "--catalogue", str(filled / "catalogue"), "--id", "pic 00.png"]
+    for twice in (["--condition", "tone", "--condition", "neck_design"], ["--condition", "tone=1", "tone=2"]):
+        assert main([*words, *twice]) == 1
+        error = capsys.readouterr().err
+        assert "given twice" in error and error.count("\n") == 1
 
 
 def test_the_command_prints_json_and_draws(shop, capsys):
