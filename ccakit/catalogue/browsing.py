@@ -25,7 +25,7 @@ SHOWN = 360  # pixels: the longer side of a picture as it is shown
 KEPT = 400  # pictures of which maps and a small copy are kept in memory
 SAMPLE = 10_000  # rows that are read for the filters
 MOST_VALUES = 30  # of a column of text, up to which it becomes a choice
-MOST_FILTERS = 8
+MOST_FILTERS = 16
 HIDDEN = ("_confidence", "_nearest")  # what `ccakit tag` adds to a column
 
 
@@ -121,7 +121,7 @@ class Browsing:
     # ---- filters
 
     def filters(self) -> list[Filter]:
-        """List the columns to filter by: numbers, and text of 2 to 30 different values; at most 8.
+        """List the columns to filter by: numbers, and text of 2 to 30 different values; at most 16.
 
         Values and limits are those of the first 10,000 items.
         """

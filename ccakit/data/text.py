@@ -96,6 +96,8 @@ def check_filenames(path: Path, names: list[str]) -> None:
 
 def check_name(path: Path, name: str, line: int) -> None:
     """Raise DataError with the line of `path` if an image's name is empty, too long, or leaves the folder."""
+    if not name:
+        raise DataError(path, "the image's path is empty", "Write the path, or take the row out.", line)
     sizes = [len(part.encode("utf-8", "replace")) for part in name.split("/")]
     if sum(sizes) > 1000 or max(sizes) > 255:
         raise DataError(path, f"{name[:80]!r}... is too long for a file's name", "Shorten it.", line)

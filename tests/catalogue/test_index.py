@@ -136,7 +136,7 @@ def test_a_reserved_column_is_refused(filled, tmp_path, name):
         ("file,a\n../x.png,1\n", "line 2: '../x.png' is an absolute path, or points outside"),
         ("file,a\n/etc/passwd,1\n", "line 2: '/etc/passwd' is an absolute path, or points outside"),
         ("file,a\nC:\\\\x.png,1\n", "line 2: .* is an absolute path, or points outside"),
-        ("file,a\n,1\n", "line 2: the line is empty"),
+        ("file,a\n,1\n", "line 2: the image's path is empty. Write the path"),
         ("file,a\npic 00.png,1\npic 01.png,2\npic 00.png,3\n", "line 4: the item 'pic 00.png' is in line 2"),
         ("file,a,a\npic 00.png,1,2\n", "line 1: has columns without a name, or two of one name"),
         ("file,a,A\npic 00.png,1,2\n", "line 1: has columns without a name, or two of one name, capitals"),
