@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ccakit.catalogue.store import engine_errors
+from ccakit.catalogue.store import engine_errors, sql_text
 from ccakit.data.images import read_image
 from ccakit.disk import content_digest, leads_out
 from ccakit.errors import DataError
@@ -66,7 +66,7 @@ class Filter:
         """Write the condition for a chosen value, or for a chosen (low, high); "" where all is chosen."""
         name = f"`{self.column}`"
         if self.values:
-            return f"{name} = '{chosen.replace(chr(39), 2 * chr(39))}'" if chosen is not None else ""
+            return f"{name} = {sql_text(chosen)}" if chosen is not None else ""
         low, high = chosen
         parts = [f"{name} >= {low}"] * (low > self.low) + [f"{name} <= {high}"] * (high < self.high)
         return " AND ".join(parts)

@@ -33,6 +33,7 @@ from ccakit.catalogue.store import (
     merge,
     open_table,
     space_columns,
+    sql_text,
     table_columns,
     write_about,
 )
@@ -341,7 +342,7 @@ class Filling:
 
 def _but(condition: str, ids: set[str]) -> str:
     """Write a condition in SQL that leaves some items out."""
-    names = ", ".join(f"'{name.replace(chr(39), 2 * chr(39))}'" for name in sorted(ids))
+    names = ", ".join(map(sql_text, sorted(ids)))
     return f"{condition} AND id NOT IN ({names})" if ids else condition
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ccakit.catalogue.store import engine_errors, in_short, open_table, table_columns
+from ccakit.catalogue.store import engine_errors, in_short, open_table, sql_text, table_columns
 from ccakit.disk import leads_out
 from ccakit.errors import DataError
 
@@ -122,7 +122,7 @@ class Catalogue:
         return self.images / path
 
     def _row(self, id: str, columns: list[str]) -> dict[str, Any]:
-        named = f"id = '{id.replace(chr(39), 2 * chr(39))}'"
+        named = f"id = {sql_text(id)}"
         with engine_errors(self.place):
             rows = self.table.search().where(named).select(columns).limit(1).to_list()
         if not rows:

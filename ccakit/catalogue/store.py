@@ -95,6 +95,15 @@ def space_columns(conditions: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def sql_text(text: str) -> str:
+    """Write a text as SQL does.
+
+    >>> sql_text("it's")
+    "'it''s'"
+    """
+    return "'" + text.replace("'", "''") + "'"
+
+
 def connect(place: str):
     """Connect to the engine in a folder, or at an address such as s3://bucket/folder, with bounded caches."""
     if not place.strip():
