@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ccakit.catalogue.store import OWN, OWN_PREFIXES, engine_errors
+from ccakit.catalogue.store import OWN, OWN_PREFIXES, change
 from ccakit.data.cells import GAPS, words_of
 from ccakit.data.text import CONTROL, NUMBERS
 from ccakit.errors import DataError
@@ -63,10 +63,13 @@ def _is_number(word: str) -> bool:
 
 def add_columns(place: str, table: Any, columns: pa.Table) -> None:
     """Add the columns that a catalogue lacks; the items that it holds have nothing in them."""
-    new = [field for field in columns.schema if field.name not in table.schema.names]
-    with engine_errors(place):
+
+    def add() -> None:
+        new = [field for field in columns.schema if field.name not in table.schema.names]
         if new:
             table.add_columns(pa.schema(new))
+
+    change(place, add)
 
 
 def fit_columns(columns: pa.Table, schema: pa.Schema, path: Path, lines: list[int]) -> pa.Table:

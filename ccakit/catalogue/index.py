@@ -144,8 +144,7 @@ def _open_or_create(place: str, model: PretrainedModel, run: str, items: Items) 
         problem = f"holds the vectors of another model ({about.digest} of {about.run}; {run} is {digest})"
         raise DataError(place, problem, "Give that model, or another folder.")
     if (about.images, about.run) != (images, run):
-        with engine_errors(place):
-            write_about(table, replace(about, images=images, run=run))
+        write_about(place, table, replace(about, images=images, run=run))
     if items.columns is not None:
         add_columns(place, table, items.columns)
 

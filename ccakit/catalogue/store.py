@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -26,6 +28,8 @@ OWN_PREFIXES = ("space_", "cosine_", "label_", "_")
 ABOUT = "ccakit"  # the key, in the metadata of the column "id", of what the catalogue says of itself
 KEY = "lance-schema:unenforced-primary-key:position"  # with it, two writers never add the same item twice
 INDEX_CACHE, METADATA_CACHE = 192 << 20, 64 << 20  # bytes that the engine keeps in memory
+ATTEMPTS = 10  # at a change of the table, while other writers' commits come between
+CONFLICTS = ("commit conflict", "Incompatible transaction", "already exists in the dataset")
 SOURCE_LINE = re.compile(r",? ?/\S+\.rs:\d+:\d+")  # where in the engine's code an error was raised
 REMEDY = "Make it again, into another folder: ccakit index."
 IF_DAMAGED = "Where it is damaged, make it again, into another folder: ccakit index."
@@ -169,9 +173,25 @@ def create_table(place: str, about: About, embed_dim: int) -> None:
                 raise
 
 
-def write_about(table: Table, about: About) -> None:
+def change(place: str, work: Callable[[], None], remedy: str = IF_DAMAGED) -> None:
+    """Change a table's columns, metadata or indexes: call `work` again where another writer came between.
+
+    The engine itself does so for rows alone. work: reads the table as it is now, and does what is left to do.
+    """
+    with engine_errors(place, remedy):
+        for attempt in range(ATTEMPTS):
+            try:
+                return work()
+            except (ValueError, OSError, RuntimeError) as error:
+                if attempt == ATTEMPTS - 1 or not any(sign in str(error) for sign in CONFLICTS):
+                    raise
+                time.sleep(random.uniform(0, 0.05 * 2**attempt))  # two writers do not meet again
+
+
+def write_about(place: str, table: Table, about: About) -> None:
     """Keep in the table what the catalogue says of itself."""
-    table.update_field_metadata({"path": "id", "metadata": {ABOUT: json.dumps(asdict(about))}})
+    values = {"path": "id", "metadata": {ABOUT: json.dumps(asdict(about))}}
+    change(place, lambda: table.update_field_metadata(values))
 
 
 def merge(place: str, table: Table, rows: pa.Table, insert: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 import warnings
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ccakit.catalogue.search import Catalogue
-from ccakit.catalogue.store import engine_errors, is_remote
+from ccakit.catalogue.store import change, engine_errors, is_remote
 from ccakit.disk import atomic_write
 
 FROM_ROWS = 50_000  # items from which on an index is built: below, an exact search takes some 0.1 s
@@ -100,16 +101,18 @@ def optimize(
     versions are removed, and with them the files that only they need. queries: items, drawn by seed, by which
     each index is measured.
     """
-    table = catalogue.table
-    with engine_errors(catalogue.place, ROOM):
+    table, place = catalogue.table, catalogue.place
+    with engine_errors(place, ROOM):
         if table.count_rows() >= from_rows:
-            for space in catalogue.about.spaces:
-                table.create_index(space, config=space_index(), replace=True)
-            table.create_index("id", config=id_index(), replace=True)
-            table.create_index("missing", config=missing_index(), replace=True)
+            wanted = dict.fromkeys(catalogue.about.spaces, space_index())
+            wanted |= {"id": id_index(), "missing": missing_index()}
+            for column, config in wanted.items():
+                build = functools.partial(table.create_index, column, config=config, replace=True)
+                change(place, build, ROOM)
+        compact = functools.partial(table.optimize, cleanup_older_than=timedelta(days=keep_days))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of 0 days, which --help explains
-            table.optimize(cleanup_older_than=timedelta(days=keep_days))
+            change(place, compact, ROOM)
     found = indexes(catalogue)
     sample = catalogue.sample(queries, seed) if found else []
     for index in found if sample else ():

@@ -14,8 +14,11 @@ from catalogue_shop import COUNT, fill_alone, fill_and_die, fill_on_a_full_disk,
 from ranks import run_ranks, torchrun
 
 import ccakit
+from ccakit.catalogue import store
+from ccakit.catalogue.columns import add_columns
 from ccakit.catalogue.explain import explain
 from ccakit.catalogue.store import create_table, exists, open_table, write_about
+from ccakit.catalogue.upkeep import optimize
 from ccakit.cli import main
 from ccakit.errors import DataError
 
@@ -84,6 +87,48 @@ def test_two_writers_at_once_add_each_item_once(new_shop, filled):
     assert table.count_rows() == COUNT and rows_of(new_shop) == rows_of(filled)
 
 
+@pytest.mark.parametrize("what", ["the same column", "a column each", "what it says", "indexes"])
+def test_writers_that_change_the_table_at_once_all_get_through(shop, what):
+    """The engine lets one of them through; the others have to look again, and go on."""
+    place, writers = str(shop / "catalogue"), 3
+    together = threading.Barrier(writers, timeout=60)
+
+    def write(number: int) -> None:
+        table, about = open_table(place)
+        for turn in range(3):
+            column = f"new {turn}" + (f" of {number}" if what == "a column each" else "")
+            together.wait()
+            if what == "what it says":
+                write_about(place, table, replace(about, run=f"run {number}"))
+            elif what == "indexes":
+                optimize(ccakit.open_catalogue(place), from_rows=COUNT, queries=0)
+            else:
+                add_columns(place, table, pa.table({column: pa.array([1.0])}))
+
+    with ThreadPoolExecutor(writers) as pool:
+        for writer in [pool.submit(write, number) for number in range(writers)]:
+            writer.result()  # raises what went wrong in it
+    table, about = open_table(place)
+    new = [name for name in table.schema.names if name.startswith("new")]
+    assert len(new) == {"the same column": 3, "a column each": 9}.get(what, 0)
+    assert table.count_rows() == COUNT
+    assert about.run.startswith("run ") == (what == "what it says")
+    assert len(table.list_indices()) == (len(about.spaces) + 2) * (what == "indexes")
+
+
+def test_an_engine_that_never_lets_a_writer_through_is_one_error(monkeypatch):
+    tries = []
+
+    def work() -> None:
+        tries.append(1)
+        raise RuntimeError("Retryable commit conflict for version 3: preempted. Please retry.")
+
+    monkeypatch.setattr(store.time, "sleep", lambda seconds: None)
+    with pytest.raises(DataError, match="shop: the engine says: Retryable commit conflict"):
+        store.change("shop", work)
+    assert len(tries) == store.ATTEMPTS
+
+
 def test_a_catalogue_that_is_there_already_is_not_made_again(filled):
     place = str(filled / "catalogue")
     table, about = open_table(place)
@@ -130,7 +175,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(shop):
 
 def test_a_catalogue_of_another_version_is_refused(shop, capsys):
     table, about = open_table(str(shop / "catalogue"))
-    write_about(table, replace(about, format=0, ccakit="0.1.0"))
+    write_about(str(shop / "catalogue"), table, replace(about, format=0, ccakit="0.1.0"))
     problem = "was written by ccakit 0.1.0 in format 0; this one reads 1. Make it again"
     with pytest.raises(DataError, match=problem):
         ccakit.open_catalogue(shop / "catalogue")
