@@ -42,8 +42,13 @@ def variant(block: int) -> str:
 
 def block_of(row: dict) -> int | None:
     """Give the block that a row's run read; None for `lite`."""
-    name = row["variant"] or ""
-    return int(name.removeprefix("read_block=")) if name.startswith("read_block=") else None
+    first, *_ = (row["variant"] or "").split() or [""]
+    return int(first.removeprefix("read_block=")) if first.startswith("read_block=") else None
+
+
+def changed(row: dict) -> str:
+    """Say what a row's run changed beside the block."""
+    return " ".join((row["variant"] or "").split()[1:])
 
 
 def train(options, models: str, blocks: list[int], seeds: str, variants: tuple[str, ...] = ()) -> list[dict]:
@@ -66,6 +71,7 @@ def train(options, models: str, blocks: list[int], seeds: str, variants: tuple[s
 def best_block(rows: list[dict]) -> int:
     """Choose the block that reads best on valid, of seed 0."""
     curve = [row for row in rows if row["model"] == "cca-type2" and row["seed"] == 0 and block_of(row)]
+    curve = [row for row in curve if not changed(row)]
     return block_of(max(curve, key=lambda row: row["best_valid_map_weighted"]))
 
 
@@ -121,12 +127,13 @@ def markdown(rows: list[dict]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     ours = [row for row in rows if row["model"] == "cca-type2"]
-    for block in sorted({block_of(row) for row in ours} - {None}):
-        runs = [row for row in ours if block_of(row) == block]
+    for block, more in sorted({(block_of(row), changed(row)) for row in ours if block_of(row)}):
+        runs = [row for row in ours if (block_of(row), changed(row)) == (block, more)]
         means = [_mean(runs, name) for name in ("best_valid_map_weighted", "map_weighted", "pointing_game")]
         shares = [runs[0].get(name) for name in ("spaces_time", "spaces_operations")]
         shares = ["" if share is None else f"{share:.2f}" for share in shares]
-        lines.append(f"| {block} | {len(runs)} | {' | '.join(means)} | {' | '.join(shares)} |")
+        place = f"{block}, `{more}`" if more else str(block)
+        lines.append(f"| {place} | {len(runs)} | {' | '.join(means)} | {' | '.join(shares)} |")
     if lite := [row for row in ours if block_of(row) is None]:
         means = [_mean(lite, name) for name in ("best_valid_map_weighted", "map_weighted", "pointing_game")]
         lines.append(f"| (`lite`, 128 px) | {len(lite)} | {' | '.join(means)} | | |")

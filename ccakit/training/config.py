@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Optional
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from ccakit.settings import CommandConfig, NotNegative, Positive, Share, to_dict
 
@@ -125,6 +125,9 @@ class TrainConfig(CommandConfig):
     """How long to train: epochs=N, steps=N, or a time such as 90s or 4m."""
     lr: NotNegative = 1e-3
     """AdamW's learning rate after warm-up; cosine to 0 after it."""
+    layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Each block of the trunk learns at so much of the rate of the block behind it, from the one that is read
+    back; 1: all alike."""
     weight_decay: NotNegative = 0.05
     """AdamW's weight decay."""
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.05

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from functools import partial
 
 from timm.optim import param_groups_weight_decay
+from torch import nn
 
 from ccakit.attributes import Attributes
 from ccakit.data.inputs import FeatureInputs, ImageInputs, inputs_for
@@ -13,6 +15,7 @@ from ccakit.data.split import Split
 from ccakit.models.base import ConditionalModel
 from ccakit.models.registry import model_info
 from ccakit.models.saved import SavedModel
+from ccakit.models.trunks.frozen import FrozenStem
 from ccakit.models.trunks.lite import LITE
 from ccakit.training.config import TrainConfig
 
@@ -61,16 +64,30 @@ def inputs_of(
     return inputs_for(saved.model, split, saved.transform, **options)
 
 
-def parameter_groups(model: ConditionalModel, weight_decay: float) -> list[dict]:
-    """Make AdamW's groups: with and without weight decay, and for each the model's slow parameters first."""
+def parameter_groups(model: ConditionalModel, weight_decay: float, layer_decay: float = 1.0) -> list[dict]:
+    """Make AdamW's groups: with and without weight decay, and for each the parameters that learn alike.
+
+    slow: whether they are the model's slow parameters. lr_scale: 1 in the system itself; in the trunk,
+    `layer_decay` to the power of 1 in its last block, of 2 in the one before, and so on.
+    """
     slow = {id(parameter) for parameter in model.slow_parameters()[0]}
+    trunks = [module for module in model.modules() if isinstance(module, FrozenStem)]  # K in K networks
+    stages = [found for trunk in trunks for found in _depths(trunk)]
+    scale = {id(p): layer_decay**depth for depth, stage in stages for p in stage.parameters()}
     groups = []
     for group in param_groups_weight_decay(model, weight_decay):
-        for is_slow in (True, False):
-            params = [p for p in group["params"] if (id(p) in slow) == is_slow]
-            if params:
-                groups.append({**group, "params": params, "slow": is_slow})
+        alike = defaultdict(list)
+        for p in group["params"]:
+            alike[id(p) not in slow, scale.get(id(p), 1.0)].append(p)
+        for (fast, lr_scale), params in sorted(alike.items(), key=lambda item: item[0]):
+            groups.append({**group, "params": params, "slow": not fast, "lr_scale": lr_scale})
     return groups
+
+
+def _depths(trunk: FrozenStem) -> list[tuple[int, nn.Module]]:
+    """Number a trunk's stages from the system back, the last block as 1; all that is before blocks alike."""
+    stages, blocks = trunk.stages(), len(getattr(trunk, "blocks", ()))
+    return [(min(len(stages) - index, blocks + 1), stage) for index, stage in enumerate(stages)]
 
 
 def checkpoint_activations(model: ConditionalModel) -> None:

@@ -103,7 +103,8 @@ class Trainer:
             checkpoint_activations(model)
         if config.compile:
             model.compile()
-        optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr)
+        groups = parameter_groups(model, config.weight_decay, config.layer_decay)
+        optimizer = torch.optim.AdamW(groups, lr=config.lr)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
 
     def open_inputs(self, split: Split) -> ImageInputs | FeatureInputs:
@@ -208,9 +209,9 @@ class Trainer:
         self._group_size = self.progress.group_size(self.budget, steps_per_epoch, config.accumulate)
         self._left_in_group = self._group_size
         model.advance(share)
-        slow = model.slow_parameters()[1]
+        rate, slow = learning_rate(share, config.lr, config.warmup), model.slow_parameters()[1]
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(share, config.lr, config.warmup) * (slow if group["slow"] else 1)
+            group["lr"] = rate * group["lr_scale"] * (slow if group["slow"] else 1)
         self.progress.learning_rate = self.optimizer.param_groups[-1]["lr"]
         self._mining = config.mining
         if config.mining == "all-then-active":

@@ -38,9 +38,12 @@ def test_the_best_block_is_chosen_on_valid_of_seed_0():
         return made | dict(best_valid_map_weighted=valid, pointing_game=0.5, spaces_time=0.5)
 
     rows = [row(4, 60, 90), row(8, 80, 70), row(12, 70, 95), row(12, 99, 99, seed=1), row(None, 99, 99)]
-    assert vit.best_block(rows) == 8
+    tuned = row(4, 99, 98) | dict(variant="read_block=4 freeze=1 layer_decay=0.7")
+    rows.append(tuned)
+    assert vit.best_block(rows) == 8, "of the frozen ones"
     table = vit.markdown([*rows, {**row(8, 1, 50), "model": "triplet"}])
     assert "| 12 | 2 | 84.5 ± 20.5 | 97.0 ± 2.8 | 50.0 ± 0.0 | 0.50 |  |" in table
+    assert "| 4, `freeze=1 layer_decay=0.7` | 1 | 99.0 | 98.0 | 50.0 | 0.50 |  |" in table
     assert "| (`lite`, 128 px) | 1 | 99.0 | 99.0 | 50.0 | | |" in table
     assert table.endswith("| seed 0 | block 8 |\n|---|---|\n| cca-type2 | 70.0 |\n| triplet | 50.0 |")
 
