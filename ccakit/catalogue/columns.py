@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from ccakit.catalogue.store import OWN, OWN_PREFIXES, change
 from ccakit.data.cells import GAPS, words_of
 from ccakit.data.text import CONTROL, NUMBERS
 from ccakit.errors import DataError
+
+CODE = re.compile(r"0[^.]|.{16}")  # what digits of a code or article look like: 007, or very many
+LIKE_NUMBER = re.compile(r"[^\w\s]? ?[+-]?\d[\d.,' ]* ?[^\w\s]?")  # 12,5  $5  1,200.00  20 %
 
 
 def check_column_names(path: Path, names: list[str]) -> None:
@@ -46,7 +50,7 @@ def _typed(cells: list[Any]) -> list[Any]:
     >>> _typed(["1", "", "2.50"]), _typed(["007", "8"]), _typed([" red ", "NA"])
     ([1.0, None, 2.5], ['007', '8'], ['red', None])
     """
-    if not all(isinstance(cell, str) for cell in cells):
+    if not all(cell is None or isinstance(cell, str) for cell in cells):
         return cells
     words = [" ".join(words_of(cell, None)) for cell in cells]
     words = [None if not word or word in GAPS else word for word in words]
@@ -54,11 +58,30 @@ def _typed(cells: list[Any]) -> list[Any]:
     return [word and float(word) for word in words] if given and all(map(_is_number, given)) else words
 
 
+def kept_as_text(name: str, cells: list[Any], lines: list[int]) -> str | None:
+    """Say of a column of text that half of its cells, or more, look like numbers, and which one is none.
+
+    >>> kept_as_text("price", ["10", "$5", ""], [2, 3, 4])
+    "the column 'price' is text: '$5' in line 3 is no number, although 2 of 2 cells look like one"
+    >>> kept_as_text("price", ["10", "5"], [2, 3]), kept_as_text("code", ["007", "red"], [2, 3])
+    (None, None)
+    """
+    typed = _typed(cells)
+    given = [(cell, line) for cell, line in zip(typed, lines) if cell is not None]
+    if not given or not all(isinstance(cell, str) for cell, _ in given):
+        return None
+    like = sum(LIKE_NUMBER.fullmatch(cell) is not None and not CODE.match(cell) for cell, _ in given)
+    other = next(((cell, line) for cell, line in given if not _is_number(cell)), None)
+    if other is None or 2 * like < len(given):
+        return None
+    problem = f"the column {name!r} is text: {other[0][:40]!r} in line {other[1]} is no number"
+    return f"{problem}, although {like} of {len(given)} cells look like one"
+
+
 def _is_number(word: str) -> bool:
     """Whether a word is a number that can be written again as it was, so that it is no code or article."""
     digits = word.lstrip("+-")
-    code = len(digits) > 15 or (len(digits) > 1 and digits[0] == "0" and digits[1] != ".")
-    return not code and NUMBERS[float][0].fullmatch(word) is not None
+    return not CODE.match(digits) and NUMBERS[float][0].fullmatch(word) is not None
 
 
 def add_columns(place: str, table: Any, columns: pa.Table) -> None:
@@ -70,6 +93,16 @@ def add_columns(place: str, table: Any, columns: pa.Table) -> None:
             table.add_columns(pa.schema(new))
 
     change(place, add)
+
+
+def numbers_as_text(columns: pa.Table, schema: pa.Schema) -> list[str]:
+    """Name the columns of numbers that are text in the catalogue, as an earlier table gave them so."""
+    found = []
+    for given in columns.schema:
+        if pa.types.is_floating(given.type) and pa.types.is_string(schema.field(given.name).type):
+            remedy = "for numbers, index into another folder"
+            found.append(f"the column {given.name!r} is text in the catalogue, as it was at first; {remedy}")
+    return found
 
 
 def fit_columns(columns: pa.Table, schema: pa.Schema, path: Path, lines: list[int]) -> pa.Table:

@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from ccakit import processes
-from ccakit.catalogue.columns import add_columns, fit_columns
+from ccakit.catalogue.columns import add_columns, fit_columns, numbers_as_text
 from ccakit.catalogue.items import Items
 from ccakit.catalogue.store import (
     About,
@@ -54,7 +54,8 @@ class Report:
 
     updated: their picture is the same, but their row of the table changed, or they came back. missing: items
     of the catalogue that are not listed any more, or whose picture cannot be read any more. kept_columns:
-    those of the catalogue that no table gave, so that their cells stay as they were.
+    those of the catalogue that no table gave, so that their cells stay as they were. findings: what may be
+    wrong with the columns that were given.
     """
 
     items: int = 0
@@ -65,6 +66,7 @@ class Report:
     pruned: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
     kept_columns: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -155,8 +157,9 @@ class Filling:
     def __init__(self, place: str, model: PretrainedModel, items: Items, progress: bool) -> None:
         self.place, self.model, self.items, self.progress = place, model, items, progress
         self.table, self.about = open_table(place)
-        self.columns = None
+        self.columns, self.findings = None, list(items.findings)
         if items.columns is not None:
+            self.findings += numbers_as_text(items.columns, self.table.schema)
             self.columns = fit_columns(items.columns, self.table.schema, items.table, items.lines)
         self.row_hashes = items.row_hashes()
         with engine_errors(place):
@@ -252,7 +255,8 @@ class Filling:
         unreadable = {**items.refused, **unreadable}
         given = [] if self.columns is None else self.columns.column_names
         kept = [name for name in table_columns(self.table.schema) if name not in given]
-        return Report(count, embedded, unchanged, len(work.update), gone, pruned, unreadable, kept)
+        done = (count, embedded, unchanged, len(work.update), gone, pruned)
+        return Report(*done, unreadable, kept, self.findings)
 
     # --- one item, one batch
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ccakit.catalogue.columns import check_column_names, make_columns
+from ccakit.catalogue.columns import check_column_names, kept_as_text, make_columns
 from ccakit.data.cells import words_of
 from ccakit.data.table_files import column_names, read_table
 from ccakit.data.text import CONTROL, NOT_TEXT, check_name
@@ -26,7 +26,7 @@ class Items:
 
     root: the folder of the pictures. ids, paths: of each; a path is relative to root. columns: the table's
     others, (n rows), None where there is no table. table, lines: where an item is named, for messages.
-    refused: files that cannot be items, and why.
+    refused: files that cannot be items, and why. findings: what may be wrong with the columns.
     """
 
     root: Path
@@ -36,6 +36,7 @@ class Items:
     table: Path | None = None
     lines: list[int] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -122,6 +123,8 @@ def items_of_table(
     if not items.ids:
         raise DataError(path, "has no row", "Give a table with a row for each picture.")
     items.columns = make_columns(path, cells, items.lines)
+    found = (kept_as_text(name, column, items.lines) for name, column in cells.items())
+    items.findings = [text for text in found if text]
     return items
 
 

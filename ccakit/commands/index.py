@@ -63,7 +63,7 @@ def run(config: Config) -> dict:
 
 
 def print_report(out: str, report) -> None:
-    """Print what was done, and on stderr each picture that cannot be read."""
+    """Print what was done, and on stderr what may be wrong, and each picture that cannot be read."""
     from ccakit.commands import note
     from ccakit.data.text import count
 
@@ -73,6 +73,8 @@ def print_report(out: str, report) -> None:
     )
     if report.kept_columns:
         print(f"columns that were not given and keep their cells: {', '.join(report.kept_columns)}")
+    for finding in report.findings:
+        note(f"note: {finding}")
     for path, reason in report.unreadable.items():
         note(f"unreadable: {path}: {reason}")
     if report.unreadable:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from catalogue_shop import COUNT, HEADER, fill_shop, picture, row, rows_of
 from PIL import Image
@@ -66,6 +68,61 @@ def test_a_row_alone_is_updated_without_the_model(shop, monkeypatch):
     after = rows_of(shop)["pic 02.png"]
     assert (report.embedded, report.updated) == (0, 1)
     assert after["price"] == 99.0 and after["space_tone"] == before["space_tone"]
+
+
+PRICES = {
+    "a currency": ("$10", "$12.50", "€ 3"),
+    "a decimal comma": ("10,5", "12,50", "3"),
+    "thousands": ("1,200", "980", "1 100.5"),
+    "percent": ("10%", "12.5 %", "3"),
+    "one word": ("10", "12.50", "ask"),
+    "one code": ("10", "12.50", "007"),
+}
+
+
+@pytest.mark.parametrize("cells", PRICES.values(), ids=PRICES)
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_text_that_looks_like_numbers_is_told(tmp_path, filled, cells, kind):
+    table = pa.table({"file": [row(i).split(",")[0] for i in range(4)], "price": [*cells, None]})
+    if kind == "csv":
+        table.to_pandas().to_csv(tmp_path / "shop.csv", index=False)
+    else:
+        pq.write_table(table, tmp_path / "shop.parquet")
+    items = items_of_table(tmp_path / f"shop.{kind}", filled / "photos")
+    assert items.columns.schema.field("price").type == pa.string()
+    [finding] = items.findings
+    first = next(cell for cell in cells if cell.startswith("0") or not cell.replace(".", "").isdigit())
+    assert f"the column 'price' is text: {first!r} in line" in finding
+    assert finding.endswith("of 3 cells look like one")
+
+
+@pytest.mark.parametrize(
+    "cells", [("007", "012", "100"), ("red", "blue", "3"), ("2024-01-02",) * 3, ("38/40",) * 3, ("", "", "")]
+)
+def test_other_text_is_not(tmp_path, filled, cells):
+    lines = [f'{row(i).split(",")[0]},"{cell}"\n' for i, cell in enumerate(cells)]
+    (tmp_path / "shop.csv").write_text("file,price\n" + "".join(lines), encoding="utf-8")
+    assert items_of_table(tmp_path / "shop.csv", filled / "photos").findings == []
+
+
+def test_numbers_with_a_gap_are_numbers_in_every_kind_of_table(tmp_path, filled):
+    names = [row(i).split(",")[0] for i in range(3)]
+    pq.write_table(pa.table({"file": names, "price": ["10", None, "5"]}), tmp_path / "shop.parquet")
+    items = items_of_table(tmp_path / "shop.parquet", filled / "photos")
+    assert items.columns["price"].to_pylist() == [10.0, None, 5.0] and items.findings == []
+
+
+def test_a_column_that_began_as_text_stays_text_and_this_is_told(shop, capsys):
+    table, flags = shop / "shop.csv", ["--images", str(shop / "photos"), "--out", str(shop / "catalogue")]
+    flags += ["--run", str(shop / "run"), "--table", str(table)]
+    lines = table.read_text("utf-8").splitlines()
+    for cell, told in (("$5", "'$5' in line 2 is no number"), ("5", "is text in the catalogue")):
+        end = [f"{line},{7 if index else cell}" for index, line in enumerate(lines[1:])]
+        table.write_text("\n".join([lines[0] + ",fee", *end]), encoding="utf-8")
+        assert main(["index", *flags]) == 0
+        [note] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+        assert "the column 'fee'" in note and told in note
+    assert rows_of(shop)["pic 00.png"]["fee"] == "5"
 
 
 @pytest.mark.parametrize("column", ["file", "brand"])
