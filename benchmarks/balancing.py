@@ -4,9 +4,9 @@
     python -m benchmarks.balancing --markdown       # the table of docs/results.md, from results/balancing.csv
 
 Every run trains CCA Type-2 in mode `spaces` with a head of each condition, 8 heads and equal epochs; only the
-way to balance differs. `plain` is Eq. 9 over all triplets of a batch; `oversample` and `pull` are the options
-of `ccakit train`. The others begin with a loss a condition, the mean over its triplets, and a batch that is
-drawn as in `oversample`. A way that works on gradients computes one a condition, of all weights, each step.
+way to balance differs. `oversample` and `pull` are the options of `ccakit train`; `neither` has none of them.
+The others begin with a loss a condition, the mean over its triplets, and a batch that is drawn as in
+`oversample`. A way that works on gradients computes one a condition, of all weights, each step.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMNS = (
     "train_seconds",
 )
 OPTIONS = {
-    "plain": {},
+    "neither": {},
     "oversample": dict(oversample=0.25),
     "pull": dict(pull=1.0),
     "pull and oversample": dict(pull=1.0, oversample=0.25),

@@ -152,7 +152,7 @@ def draw_vectors(base: np.ndarray, count: int, rng: np.random.Generator) -> np.n
     return vectors / np.linalg.norm(vectors, axis=2, keepdims=True)
 
 
-def write_catalogue(place: str, base: np.ndarray, count: int) -> np.ndarray:
+def write_catalogue(uri: str, base: np.ndarray, count: int) -> np.ndarray:
     """Write a catalogue of so many drawn items; return the vectors of its first space, as they lie there."""
     import pyarrow as pa
 
@@ -161,10 +161,10 @@ def write_catalogue(place: str, base: np.ndarray, count: int) -> np.ndarray:
 
     rng, kept = np.random.default_rng(1), []
     names = tuple(f"attribute {k}" for k in range(SPACES))
-    create_table(place, About("0" * 16, names, space_columns(names), "photos", "demo"), WIDTH)
-    table, about = open_table(place)
+    create_table(uri, About("0" * 16, names, space_columns(names), "photos", "demo"), WIDTH)
+    table, about = open_table(uri)
     add_columns(
-        place, table, pa.table({"price": pa.array([], pa.float64()), "brand": pa.array([], pa.string())})
+        uri, table, pa.table({"price": pa.array([], pa.float64()), "brand": pa.array([], pa.string())})
     )
     schema = pa.schema([field.remove_metadata() for field in table.schema])
     for start in range(0, count, 20_000):
@@ -219,11 +219,11 @@ def searches(options, folder: Path, count: int, base: np.ndarray) -> list[Row]:
     from ccakit.catalogue.search import open_catalogue
     from ccakit.catalogue.upkeep import FROM_ROWS, folder_bytes, optimize
 
-    place, name = str(folder / f"items {count}"), f"{count:,}"
+    uri, name = str(folder / f"items {count}"), f"{count:,}"
     started = time.perf_counter()
-    stored = write_catalogue(place, base, count)
+    stored = write_catalogue(uri, base, count)
     written = time.perf_counter() - started
-    catalogue = open_catalogue(place)
+    catalogue = open_catalogue(uri)
     started = time.perf_counter()
     optimize(catalogue, keep_days=0, queries=0)
     built = time.perf_counter() - started
@@ -231,7 +231,7 @@ def searches(options, folder: Path, count: int, base: np.ndarray) -> list[Row]:
         Row(f"{name}: writing", written, "s", note="10 columns, 20,000 rows a commit"),
         Row(
             f"{name}: size",
-            folder_bytes(Path(place)) / 2**20,
+            folder_bytes(Path(uri)) / 2**20,
             "MiB",
             floor=count * SPACES * WIDTH * 2 / 2**20,
         ),
@@ -267,7 +267,7 @@ def searches(options, folder: Path, count: int, base: np.ndarray) -> list[Row]:
         if side not in ("NumPy", "three conditions", "one, with a filter"):
             shares = [len(mine & true) / 10 for mine, true in zip(hits[side], hits["NumPy"])]
             rows.append(Row(f"{name}: {side}, recall@10", float(np.mean(shares)), "of NumPy's ten"))
-    memory = in_process("catalogue", "--memory", place, threads=options.threads)["mib"]
+    memory = in_process("catalogue", "--memory", uri, threads=options.threads)["mib"]
     return [*rows, Row(f"{name}: memory of a search", memory, "MiB", note="30 searches in one space")]
 
 
@@ -278,10 +278,10 @@ def kinds(options, folder: Path, count: int, base: np.ndarray) -> list[Row]:
     from ccakit.catalogue.search import PROBES, REFINE
     from ccakit.catalogue.store import open_table
 
-    place = str(folder / "kinds")
-    vectors = write_catalogue(place, base, count).astype(np.float32)
+    uri = str(folder / "kinds")
+    vectors = write_catalogue(uri, base, count).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    table, about = open_table(place)
+    table, about = open_table(uri)
     space, rows = about.spaces[0], []
     queries = draw_vectors(base, options.queries, np.random.default_rng(2))[:, 0]
     for kind in (IvfSq, HnswSq, IvfRq):
@@ -300,11 +300,11 @@ def kinds(options, folder: Path, count: int, base: np.ndarray) -> list[Row]:
     return rows
 
 
-def memory_of(place: str) -> dict:
+def memory_of(uri: str) -> dict:
     """Measure, in this process, the memory of 30 searches in one space."""
     from ccakit.catalogue.search import open_catalogue
 
-    catalogue = open_catalogue(place)
+    catalogue = open_catalogue(uri)
     _, spaces = catalogue.sample(1)[0]
     rng = np.random.default_rng(3)
     with Peak() as peak:
@@ -378,8 +378,8 @@ def main(argv: list[str] | None = None) -> dict:
         print(json.dumps(result))
         return result
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as uri:
+        folder = Path(uri)
         if options.only in (None, "indexing"):
             rows += indexing(options, folder)
             keep(rows, options)

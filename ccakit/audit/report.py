@@ -110,7 +110,7 @@ def _pull_findings(pull: dict | None) -> list[dict]:
     if not pull or not pull["starving"]:
         return []
     text = f"train: {count(len(pull['starving']), 'attribute')} may starve, by the share of the pull"
-    text += f" (an equal one is {100 / len(pull['shares']):.1f}%; --pull and --oversample share it otherwise)"
+    text += f" (an equal one is {100 / len(pull['shares']):.1f}%; --pull and --oversample change it)"
     starving = [f"{name} {100 * pull['shares'][name]:.2f}%" for name in pull["starving"]]
     return [_finding("starving", False, text, starving)]
 

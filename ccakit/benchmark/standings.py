@@ -214,7 +214,7 @@ def ablations_markdown(rows: list[dict]) -> str:
     unchanged = {_changed_from(x): x["mean"]["map_weighted"] for x in lines if not changed(x)}
     systems = list(dict.fromkeys(map(_changed_from, lines)))
     table = [["mode", "system", "training", "changed", "weighted mAP", "", "seeds", "trained parameters"]]
-    for line in sorted(lines, key=lambda line: systems.index(_changed_from(line))):
+    for line in sorted(lines, key=lambda line: (systems.index(_changed_from(line)), changed(line) != "")):
         system, gain = _changed_from(line), ""
         if changed(line) and system in unchanged:
             gain = f"{line['mean']['map_weighted'] - unchanged[system]:+.1f}"

@@ -42,7 +42,7 @@ def check_port(address: str, port: int) -> None:
         raise DataError(f"{address}:{port}", problem, "Give another --port or --address.") from None
 
 
-def serve(place: str, *, run: str | None, images: str | None, address: str, port: int, token: str) -> None:
+def serve(uri: str, *, run: str | None, images: str | None, address: str, port: int, token: str) -> None:
     """Serve the browser of a catalogue until the process is interrupted.
 
     Each page that is opened has a process of its own, which ends an hour after the page was closed.
@@ -50,7 +50,7 @@ def serve(place: str, *, run: str | None, images: str | None, address: str, port
     from traitlets.config import Config
     from voila.app import Voila
 
-    os.environ[SETTINGS] = json.dumps({"place": place, "run": run, "images": images})
+    os.environ[SETTINGS] = json.dumps({"uri": uri, "run": run, "images": images})
     with TemporaryDirectory(prefix="ccakit-app-") as folder:
         notebook = Path(folder) / "catalogue.ipynb"
         notebook.write_text(json.dumps(_notebook()), encoding="utf-8")
@@ -82,7 +82,7 @@ def page() -> None:
 
     settings = json.loads(os.environ[SETTINGS])
     try:
-        catalogue = open_catalogue(settings["place"], run=settings["run"], images=settings["images"])
+        catalogue = open_catalogue(settings["uri"], run=settings["run"], images=settings["images"])
         display(CatalogueBrowser(catalogue))
     except (ValueError, OSError) as error:
         text = html.escape(in_words(error))

@@ -60,10 +60,10 @@ class Filter:
     values: tuple[str, ...] = ()
     low: float = 0
     high: float = 0
-    whole: bool = False
+    is_integer: bool = False
 
     def sql(self, chosen: Any) -> str:
-        """Write the condition for a chosen value, or for a chosen (low, high); "" where all is chosen."""
+        """Write the filter for a chosen value, or for a chosen (low, high); "" where all is chosen."""
         name = f"`{self.column}`"
         if self.values:
             return f"{name} = {sql_text(chosen)}" if chosen is not None else ""
@@ -104,8 +104,8 @@ class Browsing:
         """Search by one of the items, by a number of any size; ValueError for an empty catalogue."""
         total = len(self.catalogue)
         if not total:
-            raise ValueError(f"{self.catalogue.place} holds no item")
-        with engine_errors(self.catalogue.place):
+            raise ValueError(f"{self.catalogue.uri} holds no item")
+        with engine_errors(self.catalogue.uri):
             rows = self.catalogue.table.search().where("NOT missing").select(["id"])
             [row] = rows.offset(number % total).limit(1).to_list()
         return self.by_id(row["id"])
@@ -129,7 +129,7 @@ class Browsing:
         names = [name for name in columns if not name.endswith(HIDDEN)]
         if not names:
             return []
-        with engine_errors(self.catalogue.place):
+        with engine_errors(self.catalogue.uri):
             rows = self.catalogue.table.search().where("NOT missing").select(names).limit(SAMPLE).to_pandas()
         found = [_filter_of(name, rows[name]) for name in names]
         return [each for each in found if each is not None][:MOST_FILTERS]
@@ -196,8 +196,8 @@ def _filter_of(name: str, cells: pd.Series) -> Filter | None:
     known = cells.dropna()
     kind = known.infer_objects().dtype.kind if len(known) else ""
     if kind in "iuf" and known.min() < known.max():
-        whole = bool((known == known.round()).all())
-        return Filter(name, low=float(known.min()), high=float(known.max()), whole=whole)
+        is_integer = bool((known == known.round()).all())
+        return Filter(name, low=float(known.min()), high=float(known.max()), is_integer=is_integer)
     if kind in "OUT" and all(isinstance(cell, str) for cell in known):
         values = tuple(sorted(set(known)))
         if 1 < len(values) <= MOST_VALUES:

@@ -84,7 +84,7 @@ def _is_number(word: str) -> bool:
     return not CODE.match(digits) and NUMBERS[float][0].fullmatch(word) is not None
 
 
-def add_columns(place: str, table: Any, columns: pa.Table) -> None:
+def add_columns(uri: str, table: Any, columns: pa.Table) -> None:
     """Add the columns that a catalogue lacks; the items that it holds have nothing in them."""
 
     def add() -> None:
@@ -92,7 +92,7 @@ def add_columns(place: str, table: Any, columns: pa.Table) -> None:
         if new:
             table.add_columns(pa.schema(new))
 
-    change(place, add)
+    change(uri, add)
 
 
 def numbers_as_text(columns: pa.Table, schema: pa.Schema) -> list[str]:

@@ -95,7 +95,7 @@ class Batch(NamedTuple):
 
 
 def fill(
-    place: str,
+    uri: str,
     model: PretrainedModel,
     run: str,
     items: Items,
@@ -105,7 +105,7 @@ def fill(
     prune: bool = False,
     progress: bool = False,
 ) -> Report:
-    """Make the catalogue at `place` hold `items`, embedded by `model`; all processes have to call this.
+    """Make the catalogue at `uri` hold `items`, embedded by `model`; all processes have to call this.
 
     run: the model's folder or name, by which searches load it. commit: images in a commit, which is what a
     kill can lose. prune: remove items that are not listed any more, instead of marking them. DataError where
@@ -114,9 +114,9 @@ def fill(
     """
     processes.start()
     processes.run_on_main(lambda: _check_pictures(items))
-    processes.run_on_main(lambda: _open_or_create(place, model, run, items))
+    processes.run_on_main(lambda: _open_or_create(uri, model, run, items))
     with processes.raise_in_all():
-        filling = Filling(place, model, items, progress and processes.is_main())
+        filling = Filling(uri, model, items, progress and processes.is_main())
         filling.compare()
     filling.work = filling.work.joined()
     with processes.raise_in_all():
@@ -134,35 +134,35 @@ def _check_pictures(items: Items) -> None:
         raise DataError(items.table or items.root, problem, remedy)
 
 
-def _open_or_create(place: str, model: PretrainedModel, run: str, items: Items) -> None:
+def _open_or_create(uri: str, model: PretrainedModel, run: str, items: Items) -> None:
     """Make the catalogue where there is none; check that it takes this model and these columns."""
     digest, images = model_digest(model.saved), str(items.root.absolute())
     run = str(Path(run).absolute()) if Path(run).is_dir() else run
-    if not exists(place):
+    if not exists(uri):
         about = About(digest, model.conditions, space_columns(model.conditions), images, run)
-        create_table(place, about, model.model.embed_dim)
-    table, about = open_table(place)
+        create_table(uri, about, model.model.embed_dim)
+    table, about = open_table(uri)
     if about.digest != digest:
         problem = f"holds the vectors of another model ({about.digest} of {about.run}; {run} is {digest})"
-        raise DataError(place, problem, "Give that model, or another folder.")
+        raise DataError(uri, problem, "Give that model, or another folder.")
     if (about.images, about.run) != (images, run):
-        write_about(place, table, replace(about, images=images, run=run))
+        write_about(uri, table, replace(about, images=images, run=run))
     if items.columns is not None:
-        add_columns(place, table, items.columns)
+        add_columns(uri, table, items.columns)
 
 
 class Filling:
     """One filling of a catalogue: the engine's table, what it knows of each item, and what there is to do."""
 
-    def __init__(self, place: str, model: PretrainedModel, items: Items, progress: bool) -> None:
-        self.place, self.model, self.items, self.progress = place, model, items, progress
-        self.table, self.about = open_table(place)
+    def __init__(self, uri: str, model: PretrainedModel, items: Items, progress: bool) -> None:
+        self.uri, self.model, self.items, self.progress = uri, model, items, progress
+        self.table, self.about = open_table(uri)
         self.columns, self.findings = None, list(items.findings)
         if items.columns is not None:
             self.findings += numbers_as_text(items.columns, self.table.schema)
             self.columns = fit_columns(items.columns, self.table.schema, items.table, items.lines)
         self.row_hashes = items.row_hashes()
-        with engine_errors(place):
+        with engine_errors(uri):
             facts = self.table.search().select(["id", "image_hash", "row_hash", "missing"]).to_arrow()
         ids, *facts = (facts[name].to_pylist() for name in ("id", "image_hash", "row_hash", "missing"))
         self.known = dict(zip(ids, zip(*facts)))
@@ -230,9 +230,9 @@ class Filling:
         new, again = rows.filter(pc.invert(known)), rows.filter(known)
         if len(new):
             given = {name: new[name] for name in new.column_names}
-            merge(self.place, self.table, self._table(given, len(new), self.table.schema.names))
+            merge(self.uri, self.table, self._table(given, len(new), self.table.schema.names))
         if len(again):
-            merge(self.place, self.table, again, insert=False)
+            merge(self.uri, self.table, again, insert=False)
 
     def finish(self, embedded: int, prune: bool) -> Report:
         """Merge the rows that changed alone, mark what is missing, or remove it; return what was done."""
@@ -243,7 +243,7 @@ class Filling:
         marks = {"id": missing, "missing": [True] * len(missing)}
         self._merge_parts(self._table(marks, len(missing), list(marks)))
         pruned = 0
-        with engine_errors(self.place):
+        with engine_errors(self.uri):
             gone = self.table.count_rows("missing")
             if prune and gone:
                 self.table.delete(_but("missing", {items.ids[item] for item in work.unreadable}))
@@ -334,7 +334,7 @@ class Filling:
     def _merge_parts(self, rows: pa.Table) -> None:
         """Merge parts of the rows of known items, so many in a commit."""
         for start in range(0, len(rows), MARKED):
-            merge(self.place, self.table, rows.slice(start, MARKED), insert=False)
+            merge(self.uri, self.table, rows.slice(start, MARKED), insert=False)
 
     def _bar(self, name: str, total: int) -> tqdm:
         """Show rate and time left: on a terminal at each moment, in a log once a minute."""
@@ -344,7 +344,7 @@ class Filling:
 
 
 def _but(condition: str, ids: set[str]) -> str:
-    """Write a condition in SQL that leaves some items out."""
+    """Write a filter in SQL that leaves some items out."""
     names = ", ".join(map(sql_text, sorted(ids)))
     return f"{condition} AND id NOT IN ({names})" if ids else condition
 

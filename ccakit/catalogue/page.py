@@ -55,7 +55,7 @@ class CatalogueBrowser(widgets.VBox):
     """Search a catalogue by a picture, see why each result was found, and go on from one.
 
     Each condition has a slider for its weight; filters are made of the catalogue's columns, and a line takes
-    any condition in SQL. All is reached by Tab; arrow keys move sliders; Enter or Space on a result goes on
+    any filter in SQL. All is reached by Tab; arrow keys move sliders; Enter or Space on a result goes on
     from it. Errors are shown in place, and what was there before stays.
 
     catalogue: what `ccakit.open_catalogue` gives. start: the id of the first item; one of the items by
@@ -102,7 +102,7 @@ class CatalogueBrowser(widgets.VBox):
             description="SQL",
             continuous_update=False,
             layout={"width": "auto", "min_width": "220px"},
-            tooltip="a condition on the columns, as in SQL; Enter applies it",
+            tooltip="a filter on the columns, as in SQL; Enter applies it",
         )
 
     def _slider(self, title: str, value: float) -> widgets.FloatSlider:
@@ -172,7 +172,7 @@ class CatalogueBrowser(widgets.VBox):
         self._search()
 
     def _go(self, query: Callable[[], Query]) -> None:
-        with show_errors(self.message, "This cannot be searched by."):
+        with show_errors(self.message, "Cannot search by this picture."):
             self.go_to(query())
 
     def _follow(self, number: int) -> None:
@@ -331,10 +331,10 @@ def _filter_widget(each: Filter) -> widgets.Widget:
     if each.values:
         options = [("any", None), *((value, value) for value in each.values)]
         return widgets.Dropdown(options=options, index=0, description=title, style=style, layout=layout)
-    kind = widgets.IntRangeSlider if each.whole else widgets.FloatRangeSlider
-    low, high = (int(each.low), int(each.high)) if each.whole else (each.low, each.high)
-    step = 1 if each.whole else (high - low) / 100
-    options = {} if each.whole else {"readout_format": ".4g"}
+    kind = widgets.IntRangeSlider if each.is_integer else widgets.FloatRangeSlider
+    low, high = (int(each.low), int(each.high)) if each.is_integer else (each.low, each.high)
+    step = 1 if each.is_integer else (high - low) / 100
+    options = {} if each.is_integer else {"readout_format": ".4g"}
     return kind(
         value=(low, high),
         min=low,

@@ -38,38 +38,38 @@ class Part(NamedTuple):
 
 
 def open_catalogue(
-    place: str | Path, *, run: str | Path | None = None, images: str | Path | None = None
+    uri: str | Path, *, run: str | Path | None = None, images: str | Path | None = None
 ) -> Catalogue:
     """Open a catalogue that `ccakit index` wrote: a folder, or an address such as s3://bucket/folder.
 
-    run: the model, where it does not lie any more where the catalogue says; images: likewise the folder of
+    run: the model, where it is not any more where the catalogue says; images: likewise the folder of
     the pictures. DataError where there is no catalogue, or it is damaged or of another version.
     """
-    return Catalogue(str(place), run, images)
+    return Catalogue(str(uri), run, images)
 
 
 class Catalogue:
     """Items, each with its embedding under every condition, and the columns of the table they came with.
 
-    place: where it lies. conditions: their names. columns: the names of the user's columns. images: the
+    uri: its folder or address. conditions: their names. columns: the names of the user's columns. images: the
     folder of the pictures. len(catalogue): its items, without those that are missing.
     """
 
-    def __init__(self, place: str, run: str | Path | None = None, images: str | Path | None = None) -> None:
-        self.place = place
-        self.table, self.about = open_table(place)
+    def __init__(self, uri: str, run: str | Path | None = None, images: str | Path | None = None) -> None:
+        self.uri = uri
+        self.table, self.about = open_table(uri)
         self.conditions = self.about.conditions
         self.run = str(run or self.about.run)
         self.images = Path(images or self.about.images)
 
     def __len__(self) -> int:
-        with engine_errors(self.place):
+        with engine_errors(self.uri):
             return self.table.count_rows("NOT missing")
 
     @property
     def columns(self) -> list[str]:
         """List the names of the user's columns, which `where` may name, beside id and path."""
-        with engine_errors(self.place):
+        with engine_errors(self.uri):
             return table_columns(self.table.schema)
 
     @cached_property
@@ -79,12 +79,12 @@ class Catalogue:
         from ccakit.models.saved import model_digest
 
         if Path(self.run).is_absolute() and not Path(self.run).exists():
-            problem = f"is not there any more; it is the model that embedded {self.place}"
+            problem = f"is not there any more; it is the model that embedded {self.uri}"
             raise DataError(self.run, problem, "Say where it lies now: --run (run= in Python).")
         model = load(self.run)
         if (digest := model_digest(model.saved)) != self.about.digest:
             problem = (
-                f"is another model ({digest}) than the one that embedded {self.place} ({self.about.digest})"
+                f"is another model ({digest}) than the one that embedded {self.uri} ({self.about.digest})"
             )
             raise DataError(self.run, problem, "Give that model: --run.")
         return model
@@ -118,15 +118,15 @@ class Catalogue:
         """Name the file of a picture by its path; DataError where it lies outside the pictures' folder."""
         if leads_out(self.images, path):
             problem = f"the picture {path[:80]!r} lies outside the folder {self.images}"
-            raise DataError(self.place, problem, "Index that folder again.")
+            raise DataError(self.uri, problem, "Index that folder again.")
         return self.images / path
 
     def _row(self, id: str, columns: list[str]) -> dict[str, Any]:
         named = f"id = {sql_text(id)}"
-        with engine_errors(self.place):
+        with engine_errors(self.uri):
             rows = self.table.search().where(named).select(columns).limit(1).to_list()
         if not rows:
-            raise ValueError(f"{self.place} has no item {id!r}")
+            raise ValueError(f"{self.uri} has no item {id!r}")
         return rows[0]
 
     def search(
@@ -173,16 +173,16 @@ class Catalogue:
         return self._frame(found.take(best), score[best], dict(zip(weights, cosines[:, best])), columns)
 
     def check_where(self, where: str | None) -> str | None:
-        """Check a condition in SQL, alone and whole; ValueError names the columns that there are."""
+        """Check that a text is one filter in SQL, no more; ValueError names the columns that there are."""
         if where is None or (isinstance(where, str) and not where.strip()):
             return None
         if not isinstance(where, str):
-            raise ValueError(f"where is a condition in SQL, not {where!r}")
+            raise ValueError(f"where is a filter in SQL, not {where!r}")
         problem = self._parse_problem(where)
         # The engine's parser stops where an expression may end, and leaves the rest unread: with an AND
-        # behind it, a text that was read whole is an error.
+        # after it, a text that was read to its end is an error.
         if problem is None and self._parse_problem(where + "\nAND") is None:
-            problem = "it is no single condition: something behind its end was left unread"
+            problem = "it is not one filter: something after its end was left unread"
         if problem is None:
             problem = self._parse_problem(_passes(where))
         if problem is None:
@@ -191,7 +191,7 @@ class Catalogue:
         raise ValueError(f"--where {where!r}: {problem}; the columns are: {columns}")
 
     def _parse_problem(self, where: str) -> str | None:
-        """Say why the engine's parser does not take a condition; None where it does."""
+        """Say why the engine's parser does not take a filter; None where it does."""
         try:
             self.table.search().where(where).explain_plan()
         except (ValueError, RuntimeError) as error:
@@ -240,21 +240,21 @@ class Catalogue:
         import pyarrow as pa
 
         columns = [*columns, *dict.fromkeys(part.space for part in parts)]
-        condition = "NOT missing" if where is None else _passes(where)
+        where = "NOT missing" if where is None else _passes(where)
         found = [
-            self._near(part.space, part.vector, condition, columns, size, exact)
+            self._near(part.space, part.vector, where, columns, size, exact)
             for part in parts
             if part.weight > 0
         ]
         return _distinct(pa.concat_tables(found))
 
     def _near(
-        self, space: str, vector: np.ndarray, condition: str, columns: list[str], size: int, exact: bool
+        self, space: str, vector: np.ndarray, where: str, columns: list[str], size: int, exact: bool
     ) -> pa.Table:
-        """Ask the engine for the rows nearest to a vector in a space, among those that meet a condition."""
-        with engine_errors(self.place):
+        """Ask the engine for the rows nearest to a vector in a space, among those that pass a filter."""
+        with engine_errors(self.uri):
             query = self.table.search(vector, vector_column_name=space).distance_type("cosine")
-            query = query.where(condition, prefilter=True).select([*columns, "_distance"]).limit(size)
+            query = query.where(where, prefilter=True).select([*columns, "_distance"]).limit(size)
             query = query.bypass_vector_index() if exact else query.nprobes(PROBES).refine_factor(REFINE)
             return query.to_arrow().drop_columns("_distance")
 
@@ -266,7 +266,7 @@ class Catalogue:
 
     def sample(self, count: int, seed: int = 0) -> list[tuple[str, np.ndarray]]:
         """Draw items at random: the id and the embeddings (K, E) of each."""
-        with engine_errors(self.place):
+        with engine_errors(self.uri):
             rows = self.table.count_rows()
             drawn = np.random.default_rng(seed).choice(rows, min(count, rows), replace=False)
             taken = self.table.take_offsets(np.sort(drawn).tolist())
@@ -312,7 +312,7 @@ def _unit(vector: Sequence[float]) -> np.ndarray:
 
 
 def _passes(where: str) -> str:
-    """Write the condition that an item is there, and meets the user's."""
+    """Write the filter of items that are there, and pass the user's."""
     return f"NOT missing AND ({where}\n)"
 
 

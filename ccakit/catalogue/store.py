@@ -62,14 +62,14 @@ def engine():
 
 
 @contextmanager
-def engine_errors(place: str, remedy: str = IF_DAMAGED) -> Iterator[None]:
+def engine_errors(uri: str, remedy: str = IF_DAMAGED) -> Iterator[None]:
     """Raise the engine's errors, of many types, as DataError: the catalogue, one line, and the remedy."""
     try:
         yield
     except DataError:
         raise
     except (ValueError, OSError, RuntimeError) as error:
-        raise DataError(place, _problem(error), remedy) from error
+        raise DataError(uri, _problem(error), remedy) from error
 
 
 def in_short(error: Exception) -> str:
@@ -108,55 +108,55 @@ def sql_text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def connect(place: str):
+def connect(uri: str):
     """Connect to the engine in a folder, or at an address such as s3://bucket/folder, with bounded caches."""
-    if not place.strip():
+    if not uri.strip():
         raise ValueError(
-            "the catalogue's place is empty; give a folder, or an address such as s3://bucket/folder"
+            "the catalogue's name is empty; give a folder, or an address such as s3://bucket/folder"
         )
     lancedb = engine()
     session = lancedb.Session(INDEX_CACHE, METADATA_CACHE)
-    with engine_errors(place, "Give a folder, or an address such as s3://bucket/folder."):
-        return lancedb.connect(place, read_consistency_interval=timedelta(0), session=session)
+    with engine_errors(uri, "Give a folder, or an address such as s3://bucket/folder."):
+        return lancedb.connect(uri, read_consistency_interval=timedelta(0), session=session)
 
 
-def is_remote(place: str) -> bool:
-    """Whether a place is an address, and no folder of this machine."""
-    return "://" in place
+def is_remote(uri: str) -> bool:
+    """Whether a catalogue has an address, and no folder of this machine."""
+    return "://" in uri
 
 
-def exists(place: str) -> bool:
+def exists(uri: str) -> bool:
     """Whether there is a catalogue, or what looks like one."""
-    if is_remote(place):
-        return ITEMS in connect(place).table_names()
-    return (Path(place) / f"{ITEMS}.lance").is_dir()
+    if is_remote(uri):
+        return ITEMS in connect(uri).table_names()
+    return (Path(uri) / f"{ITEMS}.lance").is_dir()
 
 
-def open_table(place: str) -> tuple[Table, About]:
+def open_table(uri: str) -> tuple[Table, About]:
     """Open a catalogue's table, and read what it says of itself; DataError where this is none of ours."""
-    if not exists(place):
-        remedy = f"Make one: ccakit index --run RUN --images FOLDER --out {place}"
-        raise DataError(place, "is no catalogue", remedy)
-    with engine_errors(place):
-        table = connect(place).open_table(ITEMS)
+    if not exists(uri):
+        remedy = f"Make one: ccakit index --run RUN --images FOLDER --out {uri}"
+        raise DataError(uri, "is no catalogue", remedy)
+    with engine_errors(uri):
+        table = connect(uri).open_table(ITEMS)
         metadata = table.schema.field("id").metadata or {} if "id" in table.schema.names else {}
     try:
         values = json.loads(metadata.get(ABOUT.encode(), b"null"))
     except ValueError:
         values = None
     if not isinstance(values, dict):
-        raise DataError(place, "is a LanceDB table, but no catalogue of ccakit", REMEDY)
+        raise DataError(uri, "is a LanceDB table, but no catalogue of ccakit", REMEDY)
     if values.get("format") != FORMAT:
         writer = f"ccakit {values.get('ccakit', 'of another version')}"
         problem = f"was written by {writer} in format {values.get('format')}; this one reads {FORMAT}"
-        raise DataError(place, problem, REMEDY)
+        raise DataError(uri, problem, REMEDY)
     try:
         return table, from_dict(About, values)
     except ValueError as error:
-        raise DataError(place, f"does not say what it is ({error})", REMEDY) from None
+        raise DataError(uri, f"does not say what it is ({error})", REMEDY) from None
 
 
-def create_table(place: str, about: About, embed_dim: int) -> None:
+def create_table(uri: str, about: About, embed_dim: int) -> None:
     """Make an empty catalogue; where another process makes one at this moment, leave it at that one."""
     import pyarrow as pa
 
@@ -165,20 +165,20 @@ def create_table(place: str, about: About, embed_dim: int) -> None:
     own = [pa.field(name, pa.string()) for name in ("path", "image_hash", "row_hash")]
     spaces = [pa.field(name, vector) for name in about.spaces]
     schema = pa.schema([key, *own, pa.field("missing", pa.bool_()), *spaces])
-    with engine_errors(place, "Make room there, or make it writable; then give the command again."):
+    with engine_errors(uri, "Make room there, or make it writable; then give the command again."):
         try:
-            connect(place).create_table(ITEMS, schema=schema)
+            connect(uri).create_table(ITEMS, schema=schema)
         except (ValueError, OSError, RuntimeError):
-            if not exists(place):
+            if not exists(uri):
                 raise
 
 
-def change(place: str, work: Callable[[], None], remedy: str = IF_DAMAGED) -> None:
+def change(uri: str, work: Callable[[], None], remedy: str = IF_DAMAGED) -> None:
     """Change a table's columns, metadata or indexes: call `work` again where another writer came between.
 
     The engine itself does so for rows alone. work: reads the table as it is now, and does what is left to do.
     """
-    with engine_errors(place, remedy):
+    with engine_errors(uri, remedy):
         for attempt in range(ATTEMPTS):
             try:
                 return work()
@@ -188,19 +188,19 @@ def change(place: str, work: Callable[[], None], remedy: str = IF_DAMAGED) -> No
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))  # two writers do not meet again
 
 
-def write_about(place: str, table: Table, about: About) -> None:
+def write_about(uri: str, table: Table, about: About) -> None:
     """Keep in the table what the catalogue says of itself."""
     values = {"path": "id", "metadata": {ABOUT: json.dumps(asdict(about))}}
-    change(place, lambda: table.update_field_metadata(values))
+    change(uri, lambda: table.update_field_metadata(values))
 
 
-def merge(place: str, table: Table, rows: pa.Table, insert: bool = True) -> None:
+def merge(uri: str, table: Table, rows: pa.Table, insert: bool = True) -> None:
     """Merge rows by id in one commit: all of them, or none.
 
     rows: with all columns, or with some of those of items that are there (insert=False).
     """
     remedy = "Make room there; what was committed is kept, and the same command goes on."
-    with engine_errors(place, remedy):
+    with engine_errors(uri, remedy):
         merging = table.merge_insert("id").when_matched_update_all()
         if insert:
             merging = merging.when_not_matched_insert_all()

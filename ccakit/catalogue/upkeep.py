@@ -17,7 +17,7 @@ from ccakit.catalogue.search import Catalogue
 from ccakit.catalogue.store import change, engine_errors, is_remote
 from ccakit.disk import atomic_write
 
-FROM_ROWS = 50_000  # items from which on an index is built: below, an exact search takes some 0.1 s
+FROM_ROWS = 50_000  # items from which on an index is built: below, an exact search takes less than 0.05 s
 ROOM = "Make room there, or make it writable; the catalogue is as it was."
 
 
@@ -41,19 +41,19 @@ class SpaceIndex:
 def info(catalogue: Catalogue) -> dict[str, Any]:
     """Count a catalogue's items, bytes, versions and columns, and list its indexes; for JSON."""
     table, about = catalogue.table, catalogue.about
-    with engine_errors(catalogue.place):
+    with engine_errors(catalogue.uri):
         stats = table.stats()
         missing = table.count_rows("missing")
         facts = {
             "items": stats["num_rows"] - missing,
             "missing": missing,
             "bytes": stats["total_bytes"],
-            "bytes_on_disk": None if is_remote(catalogue.place) else folder_bytes(Path(catalogue.place)),
+            "bytes_on_disk": None if is_remote(catalogue.uri) else folder_bytes(Path(catalogue.uri)),
             "fragments": stats["fragment_stats"]["num_fragments"],
             "versions": len(table.list_versions()),
         }
     return {
-        "catalogue": catalogue.place,
+        "catalogue": catalogue.uri,
         **facts,
         "conditions": list(catalogue.conditions),
         "columns": catalogue.columns,
@@ -76,7 +76,7 @@ def folder_bytes(folder: Path) -> int:
 def indexes(catalogue: Catalogue) -> list[SpaceIndex]:
     """List the indexes of a catalogue's spaces."""
     found = []
-    with engine_errors(catalogue.place):
+    with engine_errors(catalogue.uri):
         for each in catalogue.table.list_indices():
             [column] = each.columns
             if column in catalogue.about.spaces:
@@ -101,18 +101,18 @@ def optimize(
     versions are removed, and with them the files that only they need. queries: items, drawn by seed, by which
     each index is measured.
     """
-    table, place = catalogue.table, catalogue.place
-    with engine_errors(place, ROOM):
+    table, uri = catalogue.table, catalogue.uri
+    with engine_errors(uri, ROOM):
         if table.count_rows() >= from_rows:
             wanted = dict.fromkeys(catalogue.about.spaces, space_index())
             wanted |= {"id": id_index(), "missing": missing_index()}
             for column, config in wanted.items():
                 build = functools.partial(table.create_index, column, config=config, replace=True)
-                change(place, build, ROOM)
+                change(uri, build, ROOM)
         compact = functools.partial(table.optimize, cleanup_older_than=timedelta(days=keep_days))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of 0 days, which --help explains
-            change(place, compact, ROOM)
+            change(uri, compact, ROOM)
     found = indexes(catalogue)
     sample = catalogue.sample(queries, seed) if found else []
     for index in found if sample else ():
@@ -164,7 +164,7 @@ def export(catalogue: Catalogue, out: Path, vectors: bool = True) -> int:
     columns = ["id", "path", *catalogue.columns, "image_hash", *(catalogue.about.spaces if vectors else ())]
     out.parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    with engine_errors(catalogue.place, "Make room, or give another --to."), atomic_write(out) as partial:
+    with engine_errors(catalogue.uri, "Make room, or give another --to."), atomic_write(out) as partial:
         reader = catalogue.table.search().where("NOT missing").select(columns).to_batches()
         with parquet.ParquetWriter(partial, reader.schema.remove_metadata()) as writer:
             for batch in reader:

@@ -20,9 +20,9 @@ class Config(CommandConfig):
     catalogue: str = "catalogue"
     """What index wrote: a folder, or an address such as s3://bucket/folder."""
     run: Optional[str] = None
-    """The model, if it does not lie any more where it was when index ran."""
+    """The model, if it has moved since `index` ran."""
     images: Optional[Path] = None
-    """The folder of the catalogue's pictures, likewise."""
+    """The folder of the catalogue's pictures, if it has moved."""
     address: str = "127.0.0.1"
     """The address to listen on: by default this machine's own, for its users alone. With another, such as
     0.0.0.0, all who can reach the machine and have the token see the catalogue, and nothing is encrypted."""
@@ -54,10 +54,10 @@ def run(config: Config) -> dict:
         )
     print(f"{len(catalogue)} items of {config.catalogue}: open {url}\nCtrl-C ends the page", flush=True)
     images = None if config.images is None else str(config.images.absolute())
-    place = config.catalogue if "://" in config.catalogue else str(Path(config.catalogue).absolute())
+    uri = config.catalogue if "://" in config.catalogue else str(Path(config.catalogue).absolute())
     model = _absolute(config.run or str(catalogue.run))
     where = dict(run=model, images=images or str(catalogue.images.absolute()))
-    app.serve(place, **where, address=config.address, port=config.port, token=token)
+    app.serve(uri, **where, address=config.address, port=config.port, token=token)
     return {"catalogue": config.catalogue, "url": url}
 
 

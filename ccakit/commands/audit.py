@@ -29,7 +29,7 @@ class Config(CommandConfig):
     mode: Literal["triplets", "spaces"] = TrainConfig.mode
     """The mode of the training that is planned, for the expected shares of the pull (`ccakit train`)."""
     pull: Share = TrainConfig.pull
-    """Its --pull."""
+    """The --pull of that training."""
     oversample: Share = TrainConfig.oversample
     """Its --oversample."""
     plot: Optional[Path] = None

@@ -42,7 +42,7 @@ class Config(CommandConfig):
     budget: str = "epochs=15"
     """How long to train: epochs=N, steps=N, or a time such as 4m."""
     labels: Literal["all", "one", "rare"] = "all"
-    """Give an image all its labels; one, as in FashionAI; or, in train, some attributes to few images."""
+    """Labels of an image: all; one, as in FashionAI; or rare: in train, few images carry some attributes."""
     pictures: bool = True
     """Draw heatmaps, t-SNE and rankings."""
     seed: int = 0

@@ -63,7 +63,7 @@ class Config(RunConfig):
     tagging: bool = True
     """Measure tagging, too: values named by neighbours. It embeds valid, where confidence is calibrated."""
     precision: Share = 0.9
-    """The share that is wanted right of the values that tagging gives."""
+    """The precision that tagging should reach: the share of its values that is right."""
 
 
 def run(config: Config) -> dict:

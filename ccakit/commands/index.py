@@ -69,7 +69,7 @@ def print_report(out: str, report) -> None:
 
     print(
         f"{out}: {count(report.items, 'item')}; {report.embedded} embedded, {report.unchanged} unchanged, "
-        f"{report.updated} with a new row, {report.missing} missing, {report.pruned} removed"
+        f"{report.updated} with a changed row, {report.missing} missing, {report.pruned} removed"
     )
     if report.kept_columns:
         print(f"columns that were not given and keep their cells: {', '.join(report.kept_columns)}")

@@ -32,9 +32,9 @@ class Config(CommandConfig):
     explain: Optional[Path] = None
     """Draw query and results, and where the model looks, into this file (.png, .pdf or .svg)."""
     run: Optional[str] = None
-    """The model, if it does not lie any more where it was when index ran."""
+    """The model, if it has moved since `index` ran."""
     images: Optional[Path] = None
-    """The folder of the catalogue's pictures, likewise."""
+    """The folder of the catalogue's pictures, if it has moved."""
 
 
 def run(config: Config) -> dict:

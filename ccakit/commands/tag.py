@@ -29,7 +29,8 @@ class Config(RunConfig):
     reference: Optional[Path] = None
     """A run whose training images answer, too."""
     precision: Share = 0.9
-    """The share that is wanted right of the values given; where it cannot be had, cells stay empty."""
+    """The precision to reach: at least so much of the filled cells should be right. Where it cannot be
+    reached, cells stay empty."""
     calibrate: Literal["valid", "table"] = "valid"
     """What confidences are fitted to: the run's valid split, or the table's own filled cells."""
     plot: Optional[Path] = None
@@ -74,13 +75,13 @@ def run(config: Config) -> dict:
     with writing(config.out, "then give the command again"):
         config.out.parent.mkdir(parents=True, exist_ok=True)
         write_gap_table(table, config.out, config.delimiter)
-    told = summary(filled, tagger, saved.attributes.names)
+    summaries = summary(filled, tagger, saved.attributes.names)
     if config.plot is not None:
         _plot(config, tagger, saved.attributes)
     names = [saved.attributes.title(condition) for condition in filled]
     print(f"{config.table}: {len(table.rows)} rows, {len(table.images)} images, {', '.join(names)}")
     print(_choices(tagger, config.calibrate, text_table))
-    print(summary_table(told))
+    print(summary_table(summaries))
     print(f"known cells: each answered without its own image; the table is {config.out}")
     unreadable = [{"file": table.images[i], "reason": why} for i, why in sorted(pictures.unreadable.items())]
     for each in unreadable:
@@ -93,7 +94,7 @@ def run(config: Config) -> dict:
         "unreadable": unreadable,
         "calibrated_on": config.calibrate,
         **describe(tagger),
-        "attributes": told,
+        "attributes": summaries,
     }
 
 

@@ -29,7 +29,7 @@ def run(config: Config) -> dict:
         rows += [[family.name, family.reads, ", ".join(family.tested)] for family in FAMILIES]
         refused = [f"  a {name}, {reason}" for name, reason in OTHERS.items()]
         print(text_table(rows, left=(0, 1, 2)), "", "refused:", *refused, sep="\n")
-        print("  and blocks that norm behind themselves, are gated, or share keys between heads")
+        print("  and blocks that normalise after themselves, are gated, or share keys between heads")
         print("one name, or many: ccakit trunks --find dinov3")
         return {"families": {family.name: list(family.tested) for family in FAMILIES}, "refused": OTHERS}
     names = timm.list_models(f"*{config.find}*")

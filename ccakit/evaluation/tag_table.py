@@ -212,10 +212,10 @@ def summary(filled: dict[int, Filled], tagger: Tagger, names: tuple[str, ...]) -
 
     error and accuracy, in percent, are of filled cells, each answered without its own image.
     """
-    told = {}
+    summaries = {}
     for condition, each in filled.items():
         _, right = each.known.by_k[tagger.k]
-        told[names[condition]] = {
+        summaries[names[condition]] = {
             "empty": each.empty,
             "given": len(each.given),
             "left_empty": each.empty - len(each.given),
@@ -225,14 +225,14 @@ def summary(filled: dict[int, Filled], tagger: Tagger, names: tuple[str, ...]) -
             "accuracy": 100 * float(right.mean()) if len(right) else None,
             "error": 100 * each.error if len(right) else None,
         }
-    return told
+    return summaries
 
 
-def summary_table(told: dict[str, dict]) -> str:
+def summary_table(summaries: dict[str, dict]) -> str:
     """Print the summary as text: a line an attribute."""
     head = "attribute,empty,filled,left empty,mean confidence,known cells,accuracy,calibration error"
     rows = [head.split(",")]
-    for name, each in told.items():
+    for name, each in summaries.items():
         counts = [str(each[key]) for key in ("empty", "given", "left_empty")]
         mean = "" if each["mean_confidence"] is None else f"{each['mean_confidence']:.2f}"
         scores = ["" if each[key] is None else f"{each[key]:.1f}" for key in ("accuracy", "error")]

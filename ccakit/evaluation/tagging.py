@@ -249,9 +249,7 @@ def tagging_table(tagging: dict, title: str) -> str:
     """Print what `score_tagging` measured as text: a line an attribute, then their mean."""
     if "problem" in tagging:
         return f"tagging is not measured, as its confidence is calibrated on valid: {tagging['problem']}"
-    head = (
-        "attribute,queries,accuracy,most frequent,error of shares,of confidence,if perfect,precision,coverage"
-    )
+    head = "attribute,queries,accuracy,most frequent,ECE of shares,ECE,ECE if perfect,precision,coverage"
     rows = [head.split(",")]
     keys = ("accuracy", "most_frequent", "share_error", "error", "error_if_perfect", "precision", "coverage")
     for name, each in {**tagging["per_attribute"], "all": tagging["all"]}.items():
@@ -259,7 +257,7 @@ def tagging_table(tagging: dict, title: str) -> str:
         rows.append([name.replace("_", " "), str(each["queries"]), *cells])
     how = (
         f"{title}: tagging by {tagging['k']} neighbours, confidence by {tagging['calibration']}, chosen on "
-        f"valid\nin percent; precision and coverage of what is given, where {tagging['wanted_precision']:g} "
-        "are wanted right"
+        "valid\nin percent; ECE: the calibration error; precision and coverage of what is given, "
+        f"for a precision of {tagging['wanted_precision']:g}"
     )
     return f"{how}\n{text_table(rows, rules=[len(rows) - 1])}"

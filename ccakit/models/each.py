@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SHARING = ("shared", "each")  # one for all conditions, or one of each
+SHARING = ("shared", "each")  # one for all conditions, or one for each
 
 
 class LinearEach(nn.Module):
@@ -34,8 +34,8 @@ class Adapter(nn.Module):
     """A small MLP of each condition beside a block's FFN: (B, R, D), conditions (B, R) -> (B, R, D).
 
     A parallel adapter (He et al., "Towards a Unified View of Parameter-Efficient Transfer Learning", ICLR
-    2022), one of each condition, as Rebuffi et al. ("Learning multiple visual domains with residual
-    adapters", NeurIPS 2017) have one of each domain. hidden: its width between the two FCs.
+    2022), one for each condition, as Rebuffi et al. ("Learning multiple visual domains with residual
+    adapters", NeurIPS 2017) have one for each domain. hidden: its width between the two FCs.
     """
 
     def __init__(self, conditions: int, width: int, hidden: int) -> None:

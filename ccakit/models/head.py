@@ -1,4 +1,4 @@
-"""Eq. 7, from what a system reads of an image to its embedding: a head for all conditions, or one of each."""
+"""Eq. 7, from what a system reads of an image to its embedding: one head for all conditions, or for each."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class BatchNormEach(nn.Module):
 def head_norm_layer(kind: str, width: int, conditions: int | None = None) -> nn.Module:
     """Create the layer between the FC and the L2 of a head: nothing, as in the paper, or a BatchNorm.
 
-    The BatchNorm keeps a training from scratch from collapsing. conditions: K, for one of each condition.
+    The BatchNorm keeps a training from scratch from collapsing. conditions: K, for one for each condition.
     Raises ValueError for another kind.
     """
     if kind not in HEAD_NORMS:

@@ -15,7 +15,7 @@ from ccakit.settings import CommandConfig, NotNegative, Positive, Share, to_dict
 EARLIER = {"pull": 0.0, "oversample": 0.0, "head": "shared", "wv": "shared", "adapter": 0, "read_block": None}
 """What runs did whose version lacked these settings, whatever the defaults are today."""
 PLAIN = {**EARLIER, "lite_heads": 4}
-"""The defaults before attributes were balanced: the mean of Eq. 9 over all triplets, one head of Eq. 7."""
+"""The defaults before attributes were balanced: one W_v and one head that all conditions share."""
 
 
 @dataclass
@@ -76,8 +76,8 @@ class TrainConfig(CommandConfig):
     embed_dim: Optional[Positive] = None
     """E of Eq. 7; D by default."""
     head: Literal["shared", "each"] = "each"
-    """The FC of Eq. 7 and the normalisation behind it: shared by all conditions, as in the paper, or one of
-    each. (triplet ignores the condition; networks and adde have one of each anyway.)"""
+    """The FC of Eq. 7 and the normalisation after it: shared by all conditions, as in the paper, or one for
+    each. (triplet ignores the condition; networks and adde have one for each anyway.)"""
     head_norm: Literal["none", "batchnorm"] = "batchnorm"
     """A normalisation between the FC and the L2 of Eq. 7, which the paper does not have: blocks that start
     from random weights learn faster with it, and do not collapse."""
@@ -86,9 +86,9 @@ class TrainConfig(CommandConfig):
     residual: bool = True
     """CCA: keep x_[CLS] beside the attention's output."""
     wv: Literal["shared", "each"] = "each"
-    """CCA: the last block's W_v, shared by all conditions, as in the paper, or one of each."""
+    """CCA: the W_v of the block that is read, shared by all conditions, as in the paper, or one for each."""
     adapter: Annotated[int, Ge(0)] = 128
-    """CCA: the width of an MLP of each condition beside the last block's FFN; 0: none, as in the paper."""
+    """CCA: the width of an MLP for each condition beside that block's FFN; 0: none, as in the paper."""
     without: tuple[str, ...] = ()
     """Losses of the system's own to leave out: embedding_norm, mask_norm (csn, tf-csn), classify (m2fashion,
     adde), local, align (asen-pp)."""
@@ -126,8 +126,8 @@ class TrainConfig(CommandConfig):
     lr: NotNegative = 1e-3
     """AdamW's learning rate after warm-up; cosine to 0 after it."""
     layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0
-    """Each block of the trunk learns at so much of the rate of the block behind it, from the one that is read
-    back; 1: all alike."""
+    """Multiply the learning rate by this for each block of the trunk, back from the one that is read; 1: the
+    same rate for all."""
     weight_decay: NotNegative = 0.05
     """AdamW's weight decay."""
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.05
@@ -135,7 +135,7 @@ class TrainConfig(CommandConfig):
     evaluate_every: Positive = 1
     """Epochs between evaluations on the valid split, whose best weighted mAP is kept."""
     flip: bool = False
-    """Flip images left to right at random (not with cached features)."""
+    """Flip images left to right at random (not with kept features)."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     """For GPUs."""
     accumulate: Positive = 1
@@ -156,8 +156,8 @@ class TrainConfig(CommandConfig):
     """How many checkpoints to keep."""
     max_unreadable: Share = 0.01
     """The share of training images that may be unreadable. They are looked for before the first epoch, left
-    out, and listed in the run's unreadable.json; more of them end the run. 0: no look; the first one that is
-    met ends it."""
+    out, and listed in the run's unreadable.json; more of them end the run. 0: do not look beforehand;
+    the first unreadable image ends the run."""
     skip_unreadable: bool = False
     """Leave out unreadable images of the valid split instead of ending the run."""
     resume: bool = False

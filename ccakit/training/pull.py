@@ -20,7 +20,7 @@ STARVING = 0.2  # of an equal share, below which a condition is said to starve
 
 
 def share_pull(embedding: Tensor, condition: Tensor, power: float) -> Tensor:
-    """Return the embeddings as they are; on the way back, `weigh_conditions` weighs their gradient.
+    """Return the embeddings as they are; in the backward pass, `weigh_conditions` weighs their gradient.
 
     embedding: (..., E), those of all processes. condition: (...). power: 0 leaves the gradient as it is.
     """

@@ -61,7 +61,7 @@ def test_weights_follow_uncertainty_and_norms():
 def test_each_run_is_a_row(draw, tmp_path, capsys):
     data = draw(128, 20, 40)
     results = tmp_path / "balancing.csv"
-    ways = ["plain", "pull and oversample", "PCGrad"]
+    ways = ["neither", "pull and oversample", "PCGrad"]
     argv = [
         "--ways",
         *ways,

@@ -90,25 +90,25 @@ def test_two_writers_at_once_add_each_item_once(new_shop, filled):
 @pytest.mark.parametrize("what", ["the same column", "a column each", "what it says", "indexes"])
 def test_writers_that_change_the_table_at_once_all_get_through(shop, what):
     """The engine lets one of them through; the others have to look again, and go on."""
-    place, writers = str(shop / "catalogue"), 3
+    uri, writers = str(shop / "catalogue"), 3
     together = threading.Barrier(writers, timeout=60)
 
     def write(number: int) -> None:
-        table, about = open_table(place)
+        table, about = open_table(uri)
         for turn in range(3):
             column = f"new {turn}" + (f" of {number}" if what == "a column each" else "")
             together.wait()
             if what == "what it says":
-                write_about(place, table, replace(about, run=f"run {number}"))
+                write_about(uri, table, replace(about, run=f"run {number}"))
             elif what == "indexes":
-                optimize(ccakit.open_catalogue(place), from_rows=COUNT, queries=0)
+                optimize(ccakit.open_catalogue(uri), from_rows=COUNT, queries=0)
             else:
-                add_columns(place, table, pa.table({column: pa.array([1.0])}))
+                add_columns(uri, table, pa.table({column: pa.array([1.0])}))
 
     with ThreadPoolExecutor(writers) as pool:
         for writer in [pool.submit(write, number) for number in range(writers)]:
             writer.result()  # raises what went wrong in it
-    table, about = open_table(place)
+    table, about = open_table(uri)
     new = [name for name in table.schema.names if name.startswith("new")]
     assert len(new) == {"the same column": 3, "a column each": 9}.get(what, 0)
     assert table.count_rows() == COUNT
@@ -130,10 +130,10 @@ def test_an_engine_that_never_lets_a_writer_through_is_one_error(monkeypatch):
 
 
 def test_a_catalogue_that_is_there_already_is_not_made_again(filled):
-    place = str(filled / "catalogue")
-    table, about = open_table(place)
-    create_table(place, about, embed_dim=8)  # as the second of two writers does
-    assert open_table(place)[0].count_rows() == table.count_rows() == COUNT
+    uri = str(filled / "catalogue")
+    table, about = open_table(uri)
+    create_table(uri, about, embed_dim=8)  # as the second of two writers does
+    assert open_table(uri)[0].count_rows() == table.count_rows() == COUNT
 
 
 def test_a_reader_during_a_write_sees_whole_commits(new_shop):

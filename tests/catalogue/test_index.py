@@ -134,9 +134,9 @@ def test_where_no_picture_is_there_nothing_is_marked_or_removed(shop, column, pr
     photos, before = shop / ("empty" if column == "file" else "photos"), rows_of(shop)
     items = items_of_table(shop / "t.csv", photos, column)
     model, run = ccakit.load(shop / "run"), str(shop / "run")
-    for place in ("catalogue", "another"):
+    for uri in ("catalogue", "another"):
         with pytest.raises(DataError, match="t.csv: names .* none of which is in .* --images, or .* --image"):
-            fill(str(shop / place), model, run, items, prune=prune)
+            fill(str(shop / uri), model, run, items, prune=prune)
     assert rows_of(shop) == before and not (shop / "another").exists()
 
 

@@ -103,7 +103,7 @@ def test_filters(catalogue, where, passes):
         ("price IN (SELECT price FROM items)", "not supported"),
         ("price < 50 LIMIT 1", "Error parsing"),
         ("price < 50 ORDER BY price", "Error parsing"),
-        (5, "is a condition in SQL"),
+        (5, "is a filter in SQL"),
     ],
 )
 def test_a_filter_that_is_none_is_one_line(catalogue, where, problem):
