@@ -58,13 +58,13 @@ def _typed(cells: list[Any]) -> list[Any]:
     return [word and float(word) for word in words] if given and all(map(_is_number, given)) else words
 
 
-def kept_as_text(name: str, cells: list[Any], lines: list[int]) -> str | None:
+def find_text_like_numbers(name: str, cells: list[Any], lines: list[int]) -> str | None:
     """Say of a column of text that half of its cells, or more, look like numbers, and which one is none.
 
-    >>> kept_as_text("price", ["10", "$5", ""], [2, 3, 4])
+    >>> find_text_like_numbers("price", ["10", "$5", ""], [2, 3, 4])
     "the column 'price' is text: '$5' in line 3 is no number, although 2 of 2 cells look like one"
-    >>> kept_as_text("price", ["10", "5"], [2, 3]), kept_as_text("code", ["007", "red"], [2, 3])
-    (None, None)
+    >>> [find_text_like_numbers("code", cells, [2, 3]) for cells in (["10", "5"], ["007", "red"])]
+    [None, None]
     """
     typed = _typed(cells)
     given = [(cell, line) for cell, line in zip(typed, lines) if cell is not None]
@@ -95,7 +95,7 @@ def add_columns(uri: str, table: Any, columns: pa.Table) -> None:
     change(uri, add)
 
 
-def numbers_as_text(columns: pa.Table, schema: pa.Schema) -> list[str]:
+def find_numbers_stored_as_text(columns: pa.Table, schema: pa.Schema) -> list[str]:
     """Name the columns of numbers that are text in the catalogue, as an earlier table gave them so."""
     found = []
     for given in columns.schema:

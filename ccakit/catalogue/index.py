@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from ccakit import processes
-from ccakit.catalogue.columns import add_columns, fit_columns, numbers_as_text
+from ccakit.catalogue.columns import add_columns, find_numbers_stored_as_text, fit_columns
 from ccakit.catalogue.items import Items
 from ccakit.catalogue.store import (
     About,
@@ -159,7 +159,7 @@ class Filling:
         self.table, self.about = open_table(uri)
         self.columns, self.findings = None, list(items.findings)
         if items.columns is not None:
-            self.findings += numbers_as_text(items.columns, self.table.schema)
+            self.findings += find_numbers_stored_as_text(items.columns, self.table.schema)
             self.columns = fit_columns(items.columns, self.table.schema, items.table, items.lines)
         self.row_hashes = items.row_hashes()
         with engine_errors(uri):

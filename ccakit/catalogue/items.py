@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ccakit.catalogue.columns import check_column_names, kept_as_text, make_columns
+from ccakit.catalogue.columns import check_column_names, find_text_like_numbers, make_columns
 from ccakit.data.cells import words_of
 from ccakit.data.table_files import column_names, read_table
 from ccakit.data.text import CONTROL, NOT_TEXT, check_name
@@ -123,7 +123,7 @@ def items_of_table(
     if not items.ids:
         raise DataError(path, "has no row", "Give a table with a row for each picture.")
     items.columns = make_columns(path, cells, items.lines)
-    found = (kept_as_text(name, column, items.lines) for name, column in cells.items())
+    found = (find_text_like_numbers(name, column, items.lines) for name, column in cells.items())
     items.findings = [text for text in found if text]
     return items
 

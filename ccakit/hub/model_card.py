@@ -21,7 +21,7 @@ from ccakit.models.base import ConditionalModel
 from ccakit.models.registry import model_info
 from ccakit.models.saved import SavedModel
 from ccakit.models.trunks.lite import LITE, WEIGHTS_PACKAGE
-from ccakit.models.trunks.weight_files import HUB, is_found
+from ccakit.models.trunks.weight_files import HUB, in_weights_folder
 from ccakit.settings import to_dict
 from ccakit.text_table import in_markdown
 from ccakit.training.config import EARLIER, TrainConfig
@@ -127,7 +127,7 @@ def trunk_weights(saved: SavedModel, run: RunFacts) -> tuple[str, str | None]:
     if given and Path(given) != HUB:
         own = [each for each in files if Path(each["file"]).name == Path(given).name]
         return _describe_file(*(own or [{"file": given}])), None
-    if found := [each for each in files if is_found(each["file"])]:
+    if found := [each for each in files if in_weights_folder(each["file"])]:
         return "; ".join(map(_describe_file, found)), None
     if not config:
         return f"{UNKNOWN}, as the model was saved without its run", None

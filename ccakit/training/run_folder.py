@@ -20,7 +20,7 @@ from ccakit.data.split import Dataset
 from ccakit.disk import named, read_json, write_json, write_lines, write_text, writing
 from ccakit.errors import DataError
 from ccakit.evaluation.provenance import TRAIN_IMAGES, data_record, differences
-from ccakit.models.trunks.weight_files import is_found
+from ccakit.models.trunks.weight_files import in_weights_folder
 from ccakit.settings import to_dict
 from ccakit.training.checkpoints import newest_first, remove_leftovers
 from ccakit.training.config import TrainConfig, setting_changes
@@ -113,7 +113,7 @@ def _check_weights(out: Path, config: TrainConfig, now: Sequence[dict]) -> None:
     if file.exists():
         before = read_json(file, remedy).get("files", [])
     elif config.weights is None:  # earlier versions took no file by themselves
-        before, now = [], [each for each in now if is_found(each["file"])]
+        before, now = [], [each for each in now if in_weights_folder(each["file"])]
     else:
         return
     if sorted(each["sha256"] for each in before) != sorted(each["sha256"] for each in now):

@@ -20,7 +20,7 @@ from ccakit.disk import check_output, write_json
 from ccakit.evaluation.embedding import rank, readable
 from ccakit.models.registry import create_model
 from ccakit.models.saved import SavedModel, load_model, save_model
-from ccakit.models.trunks.weight_files import is_found, weights_record
+from ccakit.models.trunks.weight_files import in_weights_folder, weights_record
 from ccakit.training import batchnorm
 from ccakit.training.acceleration import create_accelerator, ignored_variables
 from ccakit.training.batches import Loader, Steps
@@ -132,7 +132,7 @@ class Trainer:
             self.reporter = Reporter(self.out, self.quiet)
         self.reporter.note(self.objective.sampling)
         for each in weights:
-            tell = self.reporter.say if is_found(each["file"]) else self.reporter.note
+            tell = self.reporter.say if in_weights_folder(each["file"]) else self.reporter.note
             tell(f"the trunk starts from {each['file']} (SHA-256 {each['sha256']})")
         self.shares = expected_shares(self.objective, self.config.pull)
         self.reporter.say(describe_shares(names, self.shares))

@@ -34,7 +34,7 @@ def find_weights(trunk: str, pretrained: bool, weights: str | Path | None) -> Pa
     return found
 
 
-def is_found(file: str | Path) -> bool:
+def in_weights_folder(file: str | Path) -> bool:
     """Say whether a file is one that `find_weights` takes where none is given."""
     return Path(file).parts[-3:-1] == FOLDER.parts
 
