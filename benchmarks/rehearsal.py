@@ -84,6 +84,7 @@ def markdown(rows: list[dict]) -> str:
     lines += ["|---|" + "---|" * (len(looks) + 2)]
     for name, run in runs.items():
         maps = [f"{float(row['valid_map_weighted']):.1f}" for row in run]
+        maps += [""] * (len(looks) - len(maps))
         lines.append(f"| {name} | {' | '.join(maps)} | {run[-1]['step']} | {float(run[-1]['minutes']):.0f} |")
     return "\n".join(lines)
 
