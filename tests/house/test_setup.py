@@ -221,6 +221,14 @@ def test_the_table_of_heatmaps_of_a_real_vit_is_the_results_file():
     assert heatmaps.markdown(heatmaps.read_csv(heatmaps.RESULTS)) in RESULTS
 
 
+def test_the_table_of_the_rehearsal_is_the_results_file():
+    sys.path.insert(0, str(ROOT))
+    from benchmarks import rehearsal
+
+    page = (ROOT / "docs/reproduce.md").read_text("utf-8")
+    assert rehearsal.markdown(rehearsal.read(rehearsal.RESULTS)) in page
+
+
 def test_the_tables_of_searches_are_the_results_file():
     sys.path.insert(0, str(ROOT))
     from benchmarks import catalogue
