@@ -13,7 +13,7 @@ from ccakit.data.cells import GAPS, words_of
 from ccakit.data.text import CONTROL, NUMBERS
 from ccakit.errors import DataError
 
-CODE = re.compile(r"0[^.]|.{16}")  # what digits of a code or article look like: 007, or very many
+CODE = re.compile(r"0\w|.{16}")  # what digits of a code or article look like: 007, or very many
 LIKE_NUMBER = re.compile(r"[^\w\s]? ?[+-]?\d[\d.,' ]* ?[^\w\s]?")  # 12,5  $5  1,200.00  20 %
 
 
