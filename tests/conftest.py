@@ -29,6 +29,10 @@ timm.create_model = built_once(timm.create_model)
 def _seeded():
     torch.manual_seed(0)
     np.random.seed(0)
+    yield
+    left = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert left == 1, f"{left} threads are left to the tests after this one: their runs get other last digits"
 
 
 @pytest.fixture(scope="session")

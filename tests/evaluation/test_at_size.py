@@ -74,7 +74,8 @@ def test_other_weights_and_tuned_trunks_are_refused(runs, draw, tmp_path):
 def test_the_benchmark_scores_each_head_at_both_sizes(found, tmp_path, capsys):
     results = tmp_path / "heatmaps.csv"
     named = [f"block {block}={folder}" for block, folder in found.items()]
-    heatmaps.main(["--runs", *named, "--image-size", "64", "--images", "6", "--results", str(results)])
+    flags = ["--image-size", "64", "--images", "6", "--results", str(results), "--threads", "1"]
+    heatmaps.main(["--runs", *named, *flags])
     rows = heatmaps.read_csv(results)
     assert [(row["run"], row["px"], row["head"]) for row in rows[:3]] == [
         ("block 1", "32", "mean"), ("block 1", "32", "0"), ("block 1", "32", "1")
