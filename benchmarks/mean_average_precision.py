@@ -90,7 +90,7 @@ def make(size: str, quick: bool) -> dict:
     for side, name in enumerate(("queries", "candidates")):
         labels = [pair[side] for pair in pairs]
         conditions = np.repeat(np.arange(len(pairs)), list(map(len, labels)))
-        images = np.arange(len(conditions)) + 10**6 * side  # queries are no candidates
+        images = np.arange(len(conditions)) + 10**6 * side  # queries are not candidates
         found[name] = np.stack([images, conditions, np.concatenate(labels)], axis=1)
         flat = centres.reshape(-1, width)
         found[f"{name}_embeddings"] = embeddings(conditions * 64 + found[name][:, 2], flat, side)

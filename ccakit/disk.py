@@ -109,7 +109,7 @@ def check_output(path: Path) -> None:
         if os.path.isdir(os.path.abspath(path)):
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
         if path.exists() and not path.is_file():  # /dev/null, which a file would replace
-            raise OSError(errno.EINVAL, "it is no ordinary file")
+            raise OSError(errno.EINVAL, "it is not an ordinary file")
         for name in (path.name, partial_of(path).name):
             if not os.path.lexists(parent / name):
                 (parent / name).touch()

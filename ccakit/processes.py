@@ -36,7 +36,7 @@ def variable(name: str, default: int = 0) -> int:
     try:
         return int(value)
     except ValueError:
-        raise ValueError(f"the environment's {name}={value} is no whole number; unset it") from None
+        raise ValueError(f"the environment's {name}={value} is not a whole number; unset it") from None
 
 
 def launched() -> bool:

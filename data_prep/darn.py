@@ -130,7 +130,7 @@ def given_splits(splits: Path, out: Path) -> tuple[Dataset, Prepared]:
 
 
 def read_labels(path: Path, attributes: Attributes = ATTRIBUTES) -> tuple[list[str], np.ndarray]:
-    """Read lines `path v1 ... v9` as names and (R, 3) rows; -1 is no label. DataError with the line."""
+    """Read lines `path v1 ... v9` as names and (R, 3) rows; -1 is not a label. DataError with the line."""
     names, rows, lines = [], [], read_lines(path).lines
     for number, line in enumerate(lines, 1):
         if not (cells := line.split()):

@@ -161,7 +161,7 @@ def read_images(path: Path, order: np.ndarray, findings: list[str]) -> tuple[lis
 
 def _refuse(path: Path, number: int, cells: list[str], n: int) -> None:
     wrong = [cell for cell in cells if cell not in ("-1", "0", "1")]
-    problem = f"has {len(cells):,} values" if len(cells) != n else f"{wrong[0][:40]!r} is no value"
+    problem = f"has {len(cells):,} values" if len(cells) != n else f"{wrong[0][:40]!r} is not a value"
     raise DataError(path, problem, f"A line is: image, {n:,} values of -1, 0 or 1. {AGAIN}", number)
 
 
@@ -171,7 +171,7 @@ def read_partition(path: Path, names: Sequence[str], findings: list[str]) -> np.
     for number, cells in lines_of(path, findings):
         if len(cells) != 2 or cells[1] not in PARTITION:
             raise DataError(
-                path, f"{' '.join(cells)[:80]!r} is no line: image, train/val/test", AGAIN, number
+                path, f"{' '.join(cells)[:80]!r} is not a line: image, train/val/test", AGAIN, number
             )
         unknown += cells[0] not in index
         part[index[cells[0]] if cells[0] in index else []] = PARTITION[cells[1]]

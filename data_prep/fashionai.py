@@ -147,12 +147,12 @@ def read_labels(path: Path, prefix: str, release: Release) -> None:
         attribute = key.removesuffix("_labels")
         if attribute not in ATTRIBUTES.names:
             remedy = f"The keys are {', '.join(f'{each}_labels' for each in ATTRIBUTES.names)}."
-            raise DataError(path, f"{key[:60]!r} is no attribute key", remedy, number)
+            raise DataError(path, f"{key[:60]!r} is not an attribute key", remedy, number)
         condition = ATTRIBUTES.condition(attribute)
         size = ATTRIBUTES.sizes[condition]
         if len(string) != size or set(string) - set("nmy"):
             remedy = f"{key} has {size} letters, each n, m or y."
-            raise DataError(path, f"{string[:60]!r} is no label string", remedy, number)
+            raise DataError(path, f"{string[:60]!r} is not a label string", remedy, number)
         check_name(path, name, number)
         release.add(f"{prefix}{name}", condition, string)
 

@@ -75,7 +75,7 @@ class Source:
 def bring(names: Sequence[str], source: Source, out: Path, link: bool = False) -> tuple[int, list[str]]:
     """Copy or link the named files of a folder to `out`; return how many were new, and notes.
 
-    DataError if it is no folder, if a name is a link that leads out of it, and if no name is there.
+    DataError if it is not a folder, if a name is a link that leads out of it, and if no name is there.
     """
     root = source.folder
     if not root.is_dir():

@@ -158,7 +158,7 @@ class Table:
             return -1
         said = str(cells[self.at[self.split[0]]] or "").strip().lower()
         if said not in PARTS:
-            raise DataError(self.path, f"{said[:40]!r} is no split", "Write train, valid or test.", line)
+            raise DataError(self.path, f"{said[:40]!r} is not a split", "Write train, valid or test.", line)
         return PARTS[said]
 
     def labels(self) -> tuple[Attributes, np.ndarray, list[str]]:

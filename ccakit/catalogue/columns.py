@@ -62,7 +62,7 @@ def find_text_like_numbers(name: str, cells: list[Any], lines: list[int]) -> str
     """Say of a column of text that half of its cells, or more, look like numbers, and which one is none.
 
     >>> find_text_like_numbers("price", ["10", "$5", ""], [2, 3, 4])
-    "the column 'price' is text: '$5' in line 3 is no number, although 2 of 2 cells look like one"
+    "the column 'price' is text: '$5' in line 3 is not a number, although 2 of 2 cells look like one"
     >>> [find_text_like_numbers("code", cells, [2, 3]) for cells in (["10", "5"], ["007", "red"])]
     [None, None]
     """
@@ -74,12 +74,12 @@ def find_text_like_numbers(name: str, cells: list[Any], lines: list[int]) -> str
     other = next(((cell, line) for cell, line in given if not _is_number(cell)), None)
     if other is None or 2 * like < len(given):
         return None
-    problem = f"the column {name!r} is text: {other[0][:40]!r} in line {other[1]} is no number"
+    problem = f"the column {name!r} is text: {other[0][:40]!r} in line {other[1]} is not a number"
     return f"{problem}, although {like} of {len(given)} cells look like one"
 
 
 def _is_number(word: str) -> bool:
-    """Whether a word is a number that can be written again as it was, so that it is no code or article."""
+    """Whether a word is a number that can be written again as it was, so that it is not a code or article."""
     digits = word.lstrip("+-")
     return not CODE.match(digits) and NUMBERS[float][0].fullmatch(word) is not None
 

@@ -71,7 +71,7 @@ def items_of_folder(root: Path) -> Items:
         endings = ", ".join(ending[1:] for ending in ENDINGS)
         raise DataError(root, "holds no picture", f"Give the folder of the pictures ({endings}).")
     good = sorted(path for path in paths if not NOT_TEXT.search(path))
-    refused = {ascii(path): "has a name that is no text" for path in paths if NOT_TEXT.search(path)}
+    refused = {ascii(path): "has a name that is not text" for path in paths if NOT_TEXT.search(path)}
     return Items(root, good, good, refused=refused | links)
 
 
@@ -111,7 +111,7 @@ def items_of_table(
         item = name if id_column == image else item
         if not item or CONTROL.search(item) or item in seen:
             twice = f"the item {item[:80]!r} is in line {seen.get(item)}, too"
-            problem = twice if item in seen else f"{item[:80]!r} is no id"
+            problem = twice if item in seen else f"{item[:80]!r} is not an id"
             remedy = "An item has one row and one picture: give each an id of its own, and --id its column."
             raise DataError(path, problem, remedy, line)
         seen[item] = line

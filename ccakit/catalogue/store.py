@@ -136,7 +136,7 @@ def open_table(uri: str) -> tuple[Table, About]:
     """Open a catalogue's table, and read what it says of itself; DataError where this is none of ours."""
     if not exists(uri):
         remedy = f"Make one: ccakit index --run RUN --images FOLDER --out {uri}"
-        raise DataError(uri, "is no catalogue", remedy)
+        raise DataError(uri, "is not a catalogue", remedy)
     with engine_errors(uri):
         table = connect(uri).open_table(ITEMS)
         metadata = table.schema.field("id").metadata or {} if "id" in table.schema.names else {}

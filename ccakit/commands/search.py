@@ -80,7 +80,8 @@ def _weighted(text: str) -> tuple[str, float]:
     try:
         return name, float(weight)
     except ValueError:
-        raise ValueError(f"{text}: {weight!r} is no weight; write CONDITION=WEIGHT, such as tone=2") from None
+        problem = f"{text}: {weight!r} is not a weight"
+        raise ValueError(f"{problem}; write CONDITION=WEIGHT, such as tone=2") from None
 
 
 def table(found, names: list[str]) -> str:

@@ -106,7 +106,7 @@ def _is_present(root: Path, about: dict) -> bool:
         found = None
     if found == about:
         return True
-    problem = f"holds other data ({json.dumps(found)})" if found else "holds files that are no drawn data set"
+    problem = f"holds other data ({json.dumps(found)})" if found else "holds files, and not drawn data"
     raise DataError(root, problem, f"Give another folder, or delete this one to draw {json.dumps(about)}.")
 
 

@@ -66,7 +66,7 @@ def read_image(
     turns the picture. Of several frames of a file, the first is read. An array is RGB already, (H, W, 3)
     uint8; a tensor, too, (3, H, W) uint8. at_least: (h, w); a JPEG file may be decoded smaller, by 2, 4 or 8,
     but not below this size (see the module). Raises DataError, which names the file, if it is missing, empty,
-    cut short, not an image, or has more than `max_pixels`; ValueError for what is no picture.
+    cut short, not an image, or has more than `max_pixels`; ValueError for what is not a picture.
     """
     if isinstance(picture, str | os.PathLike):
         return decode_image(picture, read_bytes(picture), at_least=at_least, max_pixels=max_pixels)
@@ -82,7 +82,8 @@ def read_image(
         return picture
     if dtype == "torch.uint8" and len(shape) == 3 and shape[0] == 3 and 0 not in shape:
         return picture.cpu().numpy().transpose(1, 2, 0)
-    raise ValueError(f"{type(picture).__name__} of {dtype} and shape {shape} is no picture: give {PICTURES}")
+    given = f"{type(picture).__name__} of {dtype} and shape {shape}"
+    raise ValueError(f"{given} is not a picture: give {PICTURES}")
 
 
 def _from_pillow(image: Image.Image, max_pixels: int) -> np.ndarray:
@@ -144,7 +145,7 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def _read_header(path: str | Path, data: bytes) -> Image.Image:
-    """Open a picture in Pillow, which reads its header only; DataError if it is no image, or is a bomb."""
+    """Open a picture in Pillow, which reads its header only; DataError if it is none, or is a bomb."""
     if not data:
         raise DataError(path, "is empty", REMEDY)
     Image.init()

@@ -298,7 +298,7 @@ def _is_whole(file: Path, count: int) -> bool:
 def _key(inputs: ImageInputs, stem: str = "") -> str:
     """Digest what the inputs depend on: the stem, the transform, each file's name and content.
 
-    Also which images are known to be unreadable: features of fewer images are no features of all.
+    Also which images are known to be unreadable: features of fewer images are not features of all.
     """
     digest = hashlib.sha256(f"{stem}{sorted(inputs.unreadable)}".encode())
     digest.update(json.dumps(inputs.transform.to_dict(), sort_keys=True).encode())

@@ -46,7 +46,7 @@ def _csv_text(path: Path, delimiter: str | None) -> tuple[str, str, int]:
     remedy = "Give a table with a line of column names and rows."
     text = read_content(path, remedy)
     said, skipped = EXCEL.match(text), 0
-    if said:  # Excel's own line, which names the delimiter and is no row
+    if said:  # Excel's own line, which names the delimiter and is not a row
         delimiter, skipped = delimiter or said[1], 1 + text[: said.start(1)].count("\n")
         text = text[said.end() :]
         if not text.strip():

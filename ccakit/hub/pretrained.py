@@ -196,7 +196,7 @@ class PretrainedModel(ModelHubMixin):
             try:
                 folder = snapshot_download(str(folder), allow_patterns=FILES, **options)
             except (OSError, ValueError) as error:  # the hub's errors are among them
-                problem = f"is no folder here, and cannot be loaded from the hub ({first_line(error)})"
+                problem = f"is not a folder here, and cannot be loaded from the hub ({first_line(error)})"
                 remedy = "Give a folder with model.safetensors and model.json, or a repository of the hub."
                 raise DataError(folder, problem, remedy) from error
         return cls(load_model(folder), folder)

@@ -1,4 +1,4 @@
-"""The drawings of notebook 05, the benchmark; they are no figures of the paper.
+"""The drawings of notebook 05, the benchmark; they are not figures of the paper.
 
 `lines` are {data set: {(mode, system): line of standings}}.
 """

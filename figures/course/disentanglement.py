@@ -1,4 +1,4 @@
-"""The drawings of notebook 06, disentanglement; they are no figures of the paper."""
+"""The drawings of notebook 06, disentanglement; they are not figures of the paper."""
 
 from __future__ import annotations
 

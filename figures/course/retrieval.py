@@ -1,4 +1,4 @@
-"""The drawings of notebook 08, retrieval; they are no figures of the paper."""
+"""The drawings of notebook 08, retrieval; they are not figures of the paper."""
 
 from __future__ import annotations
 

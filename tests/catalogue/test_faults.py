@@ -200,7 +200,7 @@ def test_a_path_in_the_catalogue_leads_nowhere_else(shop, tmp_path, path):
 
 
 def test_what_is_no_catalogue_is_refused(tmp_path):
-    with pytest.raises(DataError, match="is no catalogue. Make one: ccakit index"):
+    with pytest.raises(DataError, match="is not a catalogue. Make one: ccakit index"):
         ccakit.open_catalogue(tmp_path)
     lancedb.connect(tmp_path).create_table("items", pa.table({"id": ["a"]}))
     with pytest.raises(DataError, match="is a LanceDB table, but no catalogue of ccakit"):

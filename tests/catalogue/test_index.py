@@ -118,7 +118,7 @@ def test_a_column_that_began_as_text_stays_text_and_this_is_told(shop, capsys):
     table, flags = shop / "shop.csv", ["--images", str(shop / "photos"), "--out", str(shop / "catalogue")]
     flags += ["--run", str(shop / "run"), "--table", str(table)]
     lines = table.read_text("utf-8").splitlines()
-    for cell, told in (("$5", "'$5' in line 2 is no number"), ("5", "is text in the catalogue")):
+    for cell, told in (("$5", "'$5' in line 2 is not a number"), ("5", "is text in the catalogue")):
         end = [f"{line},{7 if index else cell}" for index, line in enumerate(lines[1:])]
         table.write_text("\n".join([lines[0] + ",fee", *end]), encoding="utf-8")
         assert main(["index", *flags]) == 0

@@ -164,7 +164,7 @@ def test_a_filter_quotes_its_value():
 @pytest.mark.parametrize(
     "flags,problem",
     [
-        (["--catalogue", "nowhere"], "nowhere: is no catalogue"),
+        (["--catalogue", "nowhere"], "nowhere: is not a catalogue"),
         (["--token", ""], "--token is empty"),
         (["--address", "203.0.113.1"], "cannot be listened on"),
         (["--run", "nowhere"], "nowhere"),

@@ -151,7 +151,7 @@ def test_a_reader_searches_filters_and_goes_on(shown, tmp_path):
     own = np.full((300, 220, 3), (235, 235, 240), np.uint8)
     cv2.ellipse(own, (110, 170), (60, 110), 0, 0, 360, (150, 90, 40), -1)
     cv2.imwrite(str(tmp_path / "mine.png"), own)
-    (tmp_path / "text.png").write_text("this is no picture\n")
+    (tmp_path / "text.png").write_text("this is not a picture\n")
     shown.upload(tmp_path / "mine.png")
     shown.until(lambda: "mine.png" in shown.text(), "the upload's name")
     shown.shot("6_upload")

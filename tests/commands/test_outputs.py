@@ -129,7 +129,7 @@ def test_a_name_without_letters_is_a_folder_that_exists(run, out, capfd):
 def test_a_device_is_not_replaced_by_a_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/null")):
-        with pytest.raises(DataError, match="it is no ordinary file"):
+        with pytest.raises(DataError, match="it is not an ordinary file"):
             disk.check_output(path)
 
 

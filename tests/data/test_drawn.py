@@ -297,7 +297,7 @@ def test_data_of_the_same_facts_are_kept(tmp_path, monkeypatch):
 
 def test_foreign_files_are_not_touched(tmp_path):
     (tmp_path / "photo.jpg").write_bytes(b"mine")
-    with pytest.raises(DataError, match="no drawn data set"):
+    with pytest.raises(DataError, match="holds files, and not drawn data"):
         write_garments(tmp_path, 3, 5, 5, size=16, workers=1, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
 

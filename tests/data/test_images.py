@@ -530,5 +530,5 @@ def test_pictures_in_memory_that_have_no_range_or_are_broken(tmp_path: Path) -> 
 )
 def test_arrays_of_which_nobody_knows_what_they_show_are_refused(picture) -> None:
     """Four channels may be RGBA or CMYK, one may be grey or numbers of a palette."""
-    with pytest.raises(ValueError, match="is no picture: give a file, by its path or open, its bytes"):
+    with pytest.raises(ValueError, match="is not a picture: give a file, by its path or open, its bytes"):
         read_image(picture)

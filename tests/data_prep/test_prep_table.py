@@ -349,7 +349,7 @@ def test_other_bad_tables(tmp_path: Path) -> None:
     for columns, message in (
         (Columns(image="no"), "no column 'no'"),
         (Columns(attributes=["file"]), "beside"),
-        (Columns(split="brand"), "'acme' is no split"),
+        (Columns(split="brand"), "'acme' is not a split"),
     ):
         with pytest.raises(DataError, match=message):
             table.prepare(path, images, tmp_path / "out", columns)

@@ -160,7 +160,7 @@ def test_floats_are_taken_only_as_the_transform_gives_them(model, files):
     for floats in (pixels, pixels.double(), pixels.half()):
         torch.testing.assert_close(model.spaces(floats), spaces, atol=2e-3, rtol=0)
     for floats in (scaled, 255 * scaled, pixels * torch.nan, torch.zeros(3, 64, 64)):
-        with pytest.raises(ValueError, match="is no picture: .* what the model's transform gives"):
+        with pytest.raises(ValueError, match="is not a picture: .* what the model's transform gives"):
             model.spaces(floats)
 
 
@@ -175,7 +175,7 @@ def test_what_is_not_a_picture_is_refused(model, tmp_path):
         None,
     ):
         for given in (picture, [picture]):
-            with pytest.raises(ValueError, match="is no picture: give a file"):
+            with pytest.raises(ValueError, match="is not a picture: give a file"):
                 model.spaces(given)
     with pytest.raises(ValueError, match="no picture given"):
         model.spaces([])
@@ -280,7 +280,7 @@ def test_a_name_that_is_neither_folder_nor_repository_is_one_clear_error(name, m
         raise OSError("no network")
 
     monkeypatch.setattr(pretrained, "snapshot_download", offline)
-    with pytest.raises(DataError, match="is no folder here.*Give a folder with model.safetensors"):
+    with pytest.raises(DataError, match="is not a folder here.*Give a folder with model.safetensors"):
         PretrainedModel.from_pretrained(name)
 
 

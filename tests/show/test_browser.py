@@ -174,7 +174,7 @@ def test_a_picture_of_ones_own_and_files_that_are_none(switcher, tmp_path):
     cv2.circle(own, (75, 60), 30, (40, 60, 200), -1)
     cv2.rectangle(own, (45, 95), (105, 190), (160, 90, 30), -1)
     cv2.imwrite(str(tmp_path / "mine.png"), own)
-    (tmp_path / "text.png").write_text("this is no picture\n")
+    (tmp_path / "text.png").write_text("this is not a picture\n")
     (tmp_path / "large.png").write_bytes(bytes(9 << 20))
     before, near = switcher.png(), switcher.near()
     with switcher.changes("an upload"):

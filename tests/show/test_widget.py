@@ -301,7 +301,7 @@ def test_an_upload_is_shown_with_its_heat_and_neighbours(switcher):
 @pytest.mark.parametrize(
     "name, data, reason",
     [
-        ("<b>.png", b"this is no picture", "&lt;b&gt;.png: is broken, or no image"),
+        ("<b>.png", b"this is not a picture", "&lt;b&gt;.png: is broken, or no image"),
         ("empty.png", b"", "empty.png: is empty"),
         ("large.png", bytes(100_001), "large.png: has 0.1 MiB, more than the limit"),
         ("cut.png", encode_png(np.zeros((60, 60, 3), np.uint8))[:70], "cut.png: is broken, or no image"),

@@ -98,8 +98,8 @@ def test_the_precision_that_is_written_is_the_one_that_computes(precision, dtype
 @pytest.mark.parametrize(
     "variables,says",
     [
-        ({"WORLD_SIZE": "two"}, "the environment's WORLD_SIZE=two is no whole number; unset it"),
-        ({"LOCAL_RANK": "a"}, "the environment's LOCAL_RANK=a is no whole number; unset it"),
+        ({"WORLD_SIZE": "two"}, "the environment's WORLD_SIZE=two is not a whole number; unset it"),
+        ({"LOCAL_RANK": "a"}, "the environment's LOCAL_RANK=a is not a whole number; unset it"),
         (
             {"WORLD_SIZE": "2", "RANK": "1"},
             "WORLD_SIZE=2 asks for other processes, without MASTER_ADDR, MASTER_PORT; "

@@ -75,7 +75,7 @@ OTHERS = {  # timm's classes that are asked for, and why each is refused
 
 
 def network_problem(vit: nn.Module) -> str | None:
-    """Say why a network is no vision transformer that can be read at one row; None if it is one."""
+    """Say why a network is not a vision transformer that can be read at one row; None if it is one."""
     if type(vit) not in (VisionTransformer, Eva):
         reason = OTHERS.get(type(vit).__name__, "not a plain vision transformer")
         return f"it is a {type(vit).__name__}, {reason}"

@@ -28,7 +28,7 @@ def check_size(name: str, size: tuple[int, int], stride: tuple[int, int]) -> Non
         if side % step:
             below = side - side % step
             nearest = " or ".join(str(near) for near in (below, below + step) if near)
-            problem = f"is no multiple of its stride of {step} pixels: the rest would be cut off"
+            problem = f"is not a multiple of its stride of {step} pixels: the rest would be cut off"
             raise TrunkError(f"{name}: an image size of {side} {problem}; take --image-size {nearest}")
 
 

@@ -42,7 +42,7 @@ def create_vit(name: str, *, image_size: int | None = None, read_block: int | No
     read_block: the block that is to be the last, 1 to their number; all are kept by default. options: passed
     on to `create_lite` (pretrained, weights, width, depth, num_heads) or to `create_timm` (pretrained,
     weights, and timm's own: drop_path_rate and the like). Raises TrunkError for options and weights that do
-    not fit, an image size that is no multiple of the stride, a block that is not there, and anything whose
+    not fit, an image size that is not a multiple of the stride, a block that is not there, and anything whose
     block CCA cannot take over; weights are loaded only after these checks.
     """
     if name == LITE:
