@@ -52,13 +52,13 @@ class RowModel(nn.Module):
     """The plain model whose last block computes only the [CLS] row; it shares the weights of `vit`."""
 
     def __init__(self, vit) -> None:
-        from ccakit.models.last_block import LastBlock
+        from ccakit.models.read_block import ReadBlock
         from ccakit.models.trunks.block_parts import block_parts, row_norm
         from ccakit.models.trunks.vit import Trunk
 
         super().__init__()
         self.trunk, self.norm = Trunk(vit), row_norm(vit)
-        self.block = LastBlock(block_parts(vit), keep_query=True)
+        self.block = ReadBlock(block_parts(vit), keep_query=True)
 
     def forward(self, images):
         return self.norm(self.block.cls_row(self.trunk(images)))[:, 0]

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ccakit.models.base import ConditionalModel
 from ccakit.models.each import SHARING
-from ccakit.models.last_block import LastBlock
+from ccakit.models.read_block import ReadBlock
 from ccakit.models.trunks.block_parts import block_parts, row_norm
 from ccakit.models.trunks.vit import Trunk, ViT
 
@@ -76,7 +76,7 @@ class CCA(ConditionalModel):
         if adapter < 0:
             raise ValueError(f"adapter {adapter}: a width, or 0 for none")
         width, keep_query = self.trunk.embed_dim, query == "fc-wq"
-        self.block = LastBlock(block_parts(vit), keep_query, conditions, wv, adapter)
+        self.block = ReadBlock(block_parts(vit), keep_query, conditions, wv, adapter)
         self.token = ConditionToken(token, conditions, width, width if keep_query else self.block.width)
         self.norm = row_norm(vit)
         self.head = self.create_head()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ccakit.models.base import ConditionalModel
-from ccakit.models.last_block import LastBlock
+from ccakit.models.read_block import ReadBlock
 from ccakit.models.trunks.block_parts import block_parts, row_norm
 from ccakit.models.trunks.cnn import MapTrunk
 from ccakit.models.trunks.vit import Trunk, ViT
@@ -21,7 +21,7 @@ class ClsReader(ConditionalModel):
 
     def __init__(self, vit: ViT, conditions: int, *, freeze: str | int = "none", **options) -> None:
         super().__init__(Trunk(vit, freeze), conditions, **options)
-        self.block, self.norm = LastBlock(block_parts(vit), keep_query=True), row_norm(vit)
+        self.block, self.norm = ReadBlock(block_parts(vit), keep_query=True), row_norm(vit)
 
     def pool(self, tokens: Tensor) -> Tensor:
         """Compute the transformer's [CLS] output: tokens (B, P+N, D) -> (B, D)."""

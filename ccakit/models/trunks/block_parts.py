@@ -2,7 +2,7 @@
 
 Several classes of timm do the same under other names: `Block`, `EvaBlock` (rotary positions; LayerScale as a
 bare parameter; a bias of queries and values alone), and `AttentionPoolLatent` (SigLIP's: a learned query, no
-residual). Here they become one thing, from which `LastBlock` is built. `families` says which can.
+residual). Here they become one thing, from which `ReadBlock` is built. `families` says which can.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Projection = tuple[Tensor, Tensor | None]  # weight and bias of one of q, k, v
 
 @dataclass
 class BlockParts:
-    """A block or an attention pool, by the names of `LastBlock`.
+    """A block or an attention pool, by the names of `ReadBlock`.
 
     attn: the module with num_heads, head_dim, q_norm and k_norm. q, k, v: its projections. rope: the rotary
     positions of the patches, (N, 2 d), or None. prefix: the number of tokens before the patches. latent: the

@@ -1,8 +1,9 @@
-"""A transformer's last block, read at single rows: keys and values from all tokens, one output row a query.
+"""The transformer block that is read, at single rows: keys and values of all tokens, one output row a query.
 
-Only [CLS] of the last block is ever read (Eq. 7), and keys and values depend on the image alone. So one query
-row is exact, and K and V are shared by all conditions of an image, unless each has its own W_v. An attention
-pool, as in SigLIP, is such a row already: its learned query is not an image's, and nothing stands beside it.
+It is the trunk's last block, or that of `read_block`: the last one that is built. Only its [CLS] is ever
+read (Eq. 7), and keys and values depend on the image alone. So one query row is exact, and K and V are shared
+by all conditions of an image, unless each has its own W_v. An attention pool, as in SigLIP, is such a row
+already: its learned query is not an image's, and nothing stands beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ccakit.models.each import Adapter, LinearEach
 from ccakit.models.trunks.block_parts import BlockParts, linear_of
 
 
-class LastBlock(nn.Module):
+class ReadBlock(nn.Module):
     """A timm block, or attention pool, with its projections taken apart: the query may come from elsewhere.
 
     keep_query: whether W_q stays. The plain ViT needs it; in CCA an FC replaces it. wv: "each" for a W_v of
