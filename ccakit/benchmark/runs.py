@@ -73,25 +73,25 @@ def benchmark(config: BenchmarkConfig) -> list[dict]:
     check_output(file)
     kept = read_rows(file) if file.exists() else []
     done = finished(config, trials, dataset, kept)
-    others = [row for row in kept if _trial_of(row) not in trials]
     todo = [trial for trial in trials if trial not in done]
     print(f"{dataset.name}: {len(trials)} runs, {len(done)} of them done; {config.budget} each", flush=True)
+    if earlier := sum(_trial_of(row) in todo and not _failed(row) for row in kept):
+        print(f"{file}: {earlier} rows are of other settings or data; the new runs replace them", flush=True)
     if todo:
         _check(config, todo, dataset)
         _keep_features(config, todo, dataset)
         for count, (trial, row) in enumerate(zip(todo, _run_all(config, todo, dataset)), 1):
             done[trial] = row
             print(f"{count}/{len(todo)} {describe(row)}", flush=True)
-            _write(file, others + _in_order(trials, done))
+            _write(file, _joined(kept, trials, done))
         print(f"{len(todo)} runs in {(time.perf_counter() - started) / 60:.1f} min", flush=True)
     if config.speed:
         unmeasured = [t for t in trials if done[t].get("embed_ms") is None and not _failed(done[t])]
         speeds = measure_speed(config, unmeasured, dataset)
         for trial in trials:
             done[trial].update(speeds.get((trial.mode, trial.variant, trial.model), {}))
-    rows = _in_order(trials, done)
-    _write(file, others + rows)
-    return rows
+    _write(file, _joined(kept, trials, done))
+    return _in_order(trials, done)
 
 
 def _write(file: Path, rows: list[dict]) -> None:
@@ -230,6 +230,11 @@ def settings_digest(settings: TrainConfig, dataset: Dataset) -> str:
         values["weights"] = file_digest(found)
     values |= {"dataset": data_facts(dataset)["digest"], "protocol": PROTOCOL}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _joined(kept: list[dict], trials: list[Trial], done: dict[Trial, dict]) -> list[dict]:
+    """The rows of a results file: those it has of trials that are not done yet, then those that are done."""
+    return [row for row in kept if _trial_of(row) not in done] + _in_order(trials, done)
 
 
 def _in_order(trials: list[Trial], done: dict[Trial, dict]) -> list[dict]:

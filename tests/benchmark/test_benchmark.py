@@ -210,6 +210,30 @@ def test_rows_of_other_settings_in_a_file_do_not_count(finished, garments, tmp_p
     assert trained == [("spaces", "csn", 0)]
 
 
+def test_rows_of_other_settings_stay_until_their_run_has_ended(
+    finished, garments, tmp_path, monkeypatch, capsys
+):
+    kept = tmp_path / "results.csv"
+    shutil.copy(finished / "garments.csv", kept)
+    before = {(r["mode"], r["model"], r["seed"]): r for r in read_rows(kept)}
+
+    def stopped(model):
+        if model == "triplet":
+            raise KeyboardInterrupt
+        return {}
+
+    watch_training(monkeypatch, trained_before(finished, stopped))
+    two = dict(models="csn,triplet", modes=("spaces",), seeds="0", results=kept, batch_size=8)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark(config(garments, tmp_path / "out", **two))
+    assert f"{kept}: 2 rows are of other settings or data" in capsys.readouterr().out
+    after = {(r["mode"], r["model"], r["seed"]): r for r in read_rows(kept)}
+    assert after.keys() == before.keys()
+    assert [run for run in before if after[run]["settings"] != before[run]["settings"]] == [
+        ("spaces", "csn", 0)
+    ]
+
+
 def test_the_digest_follows_what_changes_a_result(garments):
     dataset, run = read_dataset(garments), Trial("spaces", "", "csn", 0)
 
