@@ -103,8 +103,8 @@ def parse(name: str, argv: list[str]):
     config = settings.from_preset(kind, given.preset)
     if given.config is not None:
         config = settings.from_yaml(config, given.config.expanduser())
-    for name in (field.name for field in fields(kind) if isinstance(getattr(config, field.name), tuple)):
-        flag = f"--{name.replace('_', '-')}"
+    several = [field.name for field in fields(kind) if isinstance(getattr(config, field.name), tuple)]
+    for flag in (f"--{setting.replace('_', '-')}" for setting in several):
         if sum(word.split("=")[0].replace("_", "-") == flag for word in argv) > 1:
             raise ValueError(
                 f"{flag} is given twice, and only the last would count; give all its values behind one"
