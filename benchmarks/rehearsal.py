@@ -9,7 +9,8 @@ All runs see the same number of images, which carry one label each, as in Fashio
 learning rate is that of a run of this length.
 
 - paper: `--preset paper` as printed, mode triplets, but for the trunk and its size, on one CPU in float32.
-- paper, mode spaces: the same, with every comparison of a batch in the place of drawn triplets.
+- paper, lr 1e-5: the same, with a tenth of the learning rate.
+- paper, mode spaces: as printed, with every comparison of a batch in the place of drawn triplets.
 - ours, block N: our own training, with the trunk frozen and read at block N.
 """
 
@@ -49,6 +50,7 @@ def configs(options) -> dict:
     ours = TrainConfig(**shared, freeze="all", lr=3e-4)
     return {
         "paper": paper,
+        "paper, lr 1e-5": replace(paper, lr=1e-5),
         "paper, mode spaces": replace(paper, mode="spaces"),
         **{f"ours, block {block}": replace(ours, read_block=block) for block in options.read_blocks},
     }

@@ -21,7 +21,7 @@ def test_the_curves_see_the_same_images(draw, tmp_path, capsys):
     rehearsal.main(flags)
     told = capsys.readouterr().out
     assert "| images seen |" in told
-    names = ["paper", "paper, mode spaces", "ours, block 1", "ours, block 2"]
+    names = ["paper", "paper, lr 1e-5", "paper, mode spaces", "ours, block 1", "ours, block 2"]
     rows = rehearsal.read(tmp_path / "rehearsal.csv")
     assert [(row["run"], int(row["images"]) > 0) for row in rows] == [
         (n, True) for n in names for _ in (0, 1)
