@@ -1,6 +1,6 @@
 """The demo over three seeds of data and training, CCA beside the non-conditional triplet network.
 
-python benchmarks/demo_seeds.py                 # about 20 minutes on 2 cores; writes results/demo.csv
+python benchmarks/demo_seeds.py                 # about 20 minutes on 2 cores; adds to results/demo.csv
 python benchmarks/demo_seeds.py --markdown      # the table of docs/results.md, from results/demo.csv
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +21,18 @@ SHARES = ("pointing_game", "pointing_chance", "pointing_other", "pointing_fixed"
 COLUMNS = ("model", "seed", *PERCENT, *SHARES, "train_seconds", "epochs", "torch", "machine")
 
 
-def run(root: Path, seeds: list[int]) -> list[dict]:
-    """Run the demo for each model and seed under `root`; a demo that is there already is not trained
-    again."""
+def run(root: Path, seeds: list[int]) -> Iterator[dict]:
+    """Run the demo for each model and seed under `root`, and yield its row; one that is there already is not
+    trained again."""
     from ccakit.commands import demo
 
-    rows = []
     for seed in seeds:
         for model in MODELS:
             out, data = root / f"{model}-{seed}", root / f"data-{seed}"
             metrics = demo.run(demo.Config(out=out, data=data, model=model, seed=seed, pictures=False))
             metrics["machine"] = f"{platform.machine()}, {platform.system()}, 2 cores, no GPU"
             row = {name: metrics[name] for name in COLUMNS}
-            rows.append({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
-    return rows
+            yield {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
 
 
 def markdown(rows: list[dict]) -> str:
@@ -65,6 +64,19 @@ def read(path: Path = RESULTS) -> list[dict]:
         return list(csv.DictReader(file))
 
 
+def write(rows: list[dict], path: Path = RESULTS) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def place(row: dict) -> tuple[int, int]:
+    """The place of a row in the file: by model, then by seed."""
+    return MODELS.index(row["model"]), int(row["seed"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -74,12 +86,10 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="print the table of docs/results.md and stop")
     options = parser.parse_args()
     if not options.markdown:
-        rows = run(options.root, options.seeds)
-        RESULTS.parent.mkdir(exist_ok=True)
-        with open(RESULTS, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+        kept = {place(row): row for row in read()} if RESULTS.exists() else {}
+        for row in run(options.root, options.seeds):
+            kept[place(row)] = row
+            write([kept[key] for key in sorted(kept)])
     print(markdown(read()))
 
 
