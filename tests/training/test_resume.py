@@ -265,8 +265,8 @@ def test_a_disk_that_fills_up_is_one_clear_error(
         if name == "evaluation":  # a log that ends where its block does
             log = small_disk / "run/log.csv"
             log.write_text(log.read_text() + "0" * (os.statvfs(log).f_bsize - log.stat().st_size))
-        with open(filler, "wb", buffering=0) as file, suppress(OSError):
-            while file.write(bytes(4096)):
+        with open(filler, "wb", buffering=0) as rest, suppress(OSError):
+            while rest.write(bytes(4096)):
                 pass
         return real(*args, **kwargs)
 
