@@ -100,7 +100,7 @@ def test_a_system_that_cannot_be_built_does_not_stop_the_others(
 @pytest.mark.parametrize(
     "flags,says",
     [
-        (["--image-size", "70"], "no multiple of its stride"),
+        (["--image-size", "70"], "not a multiple of its stride"),
         pytest.param(
             ["--mixed-precision", "fp16"],
             "--mixed-precision fp16 has no effect on this cpu",
