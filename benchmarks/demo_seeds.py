@@ -1,20 +1,20 @@
 """The demo over three seeds of data and training, CCA beside the non-conditional triplet network.
 
-python benchmarks/demo_seeds.py                 # about 20 minutes on 2 cores; adds to results/demo.csv
-python benchmarks/demo_seeds.py --markdown      # the table of docs/results.md, from results/demo.csv
+python -m benchmarks.demo_seeds                 # about 20 minutes on 2 cores; adds to results/demo.csv
+python -m benchmarks.demo_seeds --markdown      # the table of docs/results.md, from results/demo.csv
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-RESULTS = Path(__file__).resolve().parent.parent / "results" / "demo.csv"
+from benchmarks.common import ROOT, plain_parser, read_csv, write_csv
+
+RESULTS = ROOT / "results" / "demo.csv"
 MODELS = ("cca-type2", "cca-type1", "triplet")
 PERCENT = ("map_weighted", "map_macro", "random_map_weighted")
 SHARES = ("pointing_game", "pointing_chance", "pointing_other", "pointing_fixed")
@@ -59,38 +59,23 @@ def _mean(rows: list[dict], name: str, scale: float = 1) -> str:
     return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
 
 
-def read(path: Path = RESULTS) -> list[dict]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write(rows: list[dict], path: Path = RESULTS) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def place(row: dict) -> tuple[int, int]:
     """The place of a row in the file: by model, then by seed."""
     return MODELS.index(row["model"]), int(row["seed"])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = plain_parser(__doc__)
     parser.add_argument("--root", type=Path, default=Path("runs/seeds"), help="where runs and data go")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--markdown", action="store_true", help="print the table of docs/results.md and stop")
     options = parser.parse_args()
     if not options.markdown:
-        kept = {place(row): row for row in read()} if RESULTS.exists() else {}
+        kept = {place(row): row for row in read_csv(RESULTS)} if RESULTS.exists() else {}
         for row in run(options.root, options.seeds):
             kept[place(row)] = row
-            write([kept[key] for key in sorted(kept)])
-    print(markdown(read()))
+            write_csv(RESULTS, COLUMNS, [kept[key] for key in sorted(kept)])
+    print(markdown(read_csv(RESULTS)))
 
 
 if __name__ == "__main__":
