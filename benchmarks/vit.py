@@ -7,9 +7,9 @@
 
 Every run trains on kept features of one frozen trunk, in mode `spaces`, with equal epochs; only the block
 that is read differs, and then the system. The best block is the one with the highest weighted mAP on valid,
-of seed 0. At it and at the last block: three seeds of CCA Type-2, and seed 0 of the other systems. `lite` at
-its own size stands beside them, at equal epochs. One row of results/vit.csv a run, whose settings `variant`
-names; a run that is there is not made again.
+of seed 0. At it and at the last block: three seeds of every system, but seed 0 alone of K networks, which
+trains K trunks. `lite` at its own size stands beside them, at equal epochs. One row of results/vit.csv a run,
+whose settings `variant` names; a run that is there is not made again.
 
 The columns spaces_time and spaces_operations say what all K = 8 spaces of an image cost where CCA reads that
 block, as shares of the plain ViT's own forward: times in turns in one process, medians; operations counted.
@@ -140,11 +140,11 @@ def markdown(rows: list[dict]) -> str:
     blocks = sorted({block_of(row) for row in rows if row["model"] != "cca-type2"} - {None})
     if not blocks:
         return "\n".join(lines)
-    lines += ["", f"| seed 0 | {' | '.join(f'block {block}' for block in blocks)} |"]
+    lines += ["", f"| system | {' | '.join(f'block {block}' for block in blocks)} |"]
     lines.append("|---|" + "---|" * len(blocks))
     for model in dict.fromkeys(row["model"] for row in rows):
-        at = {block_of(row): row for row in rows if row["model"] == model and row["seed"] == 0}
-        cells = [_mean([at[block]], "map_weighted") if block in at else "" for block in blocks]
+        frozen = [row for row in rows if row["model"] == model and not changed(row)]
+        cells = [_mean([row for row in frozen if block_of(row) == block], "map_weighted") for block in blocks]
         lines.append(f"| {model} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -167,7 +167,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--no-pretrained", action="store_true", help="random weights, for tests")
     parser.add_argument("--read-blocks", type=int, nargs="+", default=READ_BLOCKS)
     parser.add_argument("--systems", default="triplet,tf-csn,tf-asen,cca-type1,networks")
-    parser.add_argument("--seeds", default="0,1,2", help="of CCA Type-2 at the best block and the last")
+    parser.add_argument("--seeds", default="0,1,2", help="at the best block and the last; K networks: 0")
     parser.add_argument("--budget", default="epochs=3")
     parser.add_argument("--out", type=Path, default=Path("runs/vit"), help="where the run folders go")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file to add rows to")
@@ -183,10 +183,11 @@ def main(argv: list[str] | None = None) -> None:
         rows = train(options, "cca-type2", options.read_blocks, "0")
         add_costs(options, rows)
         two = sorted({best_block(rows), max(options.read_blocks)})
-        train(options, "cca-type2", two, options.seeds)
         if not options.no_lite:
             train(options, "cca-type2", [], "0", (LITE,))
-        add_costs(options, train(options, options.systems, two, "0"))
+        for system in ("cca-type2", *options.systems.split(",")):
+            rows = train(options, system, two, "0" if system == "networks" else options.seeds)
+        add_costs(options, rows)
     print(markdown(read_rows(options.results)))
 
 

@@ -45,7 +45,9 @@ def test_the_best_block_is_chosen_on_valid_of_seed_0():
     assert "| 12 | 2 | 84.5 ± 20.5 | 97.0 ± 2.8 | 50.0 ± 0.0 | 0.50 |  |" in table
     assert "| 4, `freeze=1 layer_decay=0.7` | 1 | 99.0 | 98.0 | 50.0 | 0.50 |  |" in table
     assert "| (`lite`, 128 px) | 1 | 99.0 | 99.0 | 50.0 | | |" in table
-    assert table.endswith("| seed 0 | block 8 |\n|---|---|\n| cca-type2 | 70.0 |\n| triplet | 50.0 |")
+    assert table.endswith("| system | block 8 |\n|---|---|\n| cca-type2 | 70.0 |\n| triplet | 50.0 |")
+    more = [{**row(8, 1, test, seed), "model": "triplet"} for seed, test in enumerate((50, 52))]
+    assert vit.markdown([*rows, *more]).endswith("| triplet | 51.0 ± 1.4 |")
 
 
 def test_a_block_later_costs_a_block_more():
