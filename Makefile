@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 # why: see `entry` in ccakit/cli.py
 export OMP_WAIT_POLICY ?= passive
 export GOMP_SPINCOUNT ?= 10000
+# empty: bytecode is kept, or every process would compile ccakit and the tests again
+export PYTHONDONTWRITEBYTECODE :=
 # tests and notebooks: so many processes of one thread each, one more than cores, as tests wait for processes of
 # their own; `make test WORKERS=9` where there are 8 cores
 WORKERS ?= 3
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --durations=10
+TESTS := $(PYTEST) -p no:nbval --dist worksteal  # to import nbval takes each worker seconds
 
 # begun first, so that no worker is left alone with one of them at the end
 LONGEST := $(wildcard $(addprefix notebooks/,04*.ipynb 09*.ipynb 03*.ipynb 06*.ipynb))
@@ -36,12 +39,12 @@ demo: $(VENV)/.installed  ## draw the default data, train CCA, print the table, 
 
 test: lint  ## lint, the fast tests, and every notebook at the smoke preset
 	@echo "running the fast tests"
-	@$(PYTEST) --dist worksteal -m "not slow"
+	@$(TESTS) -m "not slow"
 	@$(MAKE) --no-print-directory notebooks
 
 test-slow: $(VENV)/.tests-installed  ## the tests marked slow; tests/README.md says which and why
 	@echo "running the slow tests"
-	@$(PYTEST) --dist worksteal -m slow
+	@$(TESTS) -m slow
 
 notebooks: $(VENV)/.tests-installed  ## run every notebook at the smoke preset and compare its text output
 	@echo "running the notebooks"

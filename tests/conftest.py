@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from functools import cache
 from pathlib import Path
 
 from places import ROOT
@@ -40,10 +42,14 @@ def draw(tmp_path_factory):
     """draw(train, valid, test): a new folder with so many garments, drawn at 64 pixels."""
     from ccakit.data.drawn import write_garments
 
-    def drawn(*counts: int, name: str = "garments", **options) -> Path:
-        root = tmp_path_factory.mktemp("data") / name
-        write_garments(root, *counts, size=64, progress=False, **options)
+    @cache
+    def first(*counts: int, **options) -> Path:
+        root = tmp_path_factory.mktemp("drawn") / "garments"
+        write_garments(root, *counts, size=64, workers=1, progress=False, **options)
         return root
+
+    def drawn(*counts: int, name: str = "garments", **options) -> Path:
+        return shutil.copytree(first(*counts, **options), tmp_path_factory.mktemp("data") / name)
 
     return drawn
 

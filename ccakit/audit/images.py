@@ -75,7 +75,7 @@ def look_at_all(root: Path, paths: Sequence[str], threads: int = 0, progress: bo
     """`look` at every path, in order, by some threads (0: one a core, at most 8); each holds one file."""
     hidden = None if progress else True  # None: shown in a terminal
     with ThreadPool(threads or min(8, os.cpu_count() or 1)) as pool:
-        looks = pool.imap(partial(look, root), paths)
+        looks = pool.imap(partial(look, root), paths, chunksize=16)
         yield from tqdm(looks, "looking at images", len(paths), unit="img", disable=hidden, leave=False)
 
 

@@ -16,7 +16,7 @@ from ccakit.attributes import Attributes
 from ccakit.data.rows import read_columns
 from ccakit.data.split import SPLITS, Split
 from ccakit.data.value_index import ValueIndex
-from ccakit.disk import write_lines
+from ccakit.disk import write_text
 from ccakit.errors import DataError
 
 DRAWN = 10_000  # triplets of each condition, for Table 5's measure where a data set has no list of its own
@@ -74,7 +74,7 @@ def write_triplets(root: str | Path, split: str, triplets: np.ndarray) -> Path:
     if rows.ndim != 2 or rows.shape[1] != 4 or not len(rows) or rows.dtype.kind not in "iu" or rows.min() < 0:
         problem = f"would hold {rows.dtype} of shape {rows.shape}"
         raise DataError(path, problem, "Give (T, 4) integers from 0 on.")
-    write_lines(path, [f"{a} {p} {n} {c}" for a, p, n, c in rows.tolist()])
+    write_text(path, "%d %d %d %d\n" * len(rows) % tuple(rows.ravel().tolist()))  # a third of a loop's time
     return path
 
 

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 
 BINS = 15  # of equal width, as in Guo et al., ICML 2017
 FOLDS = 5
@@ -90,6 +88,8 @@ def fit_share(share: np.ndarray, right: np.ndarray) -> Calibrator:
 
 def fit_logistic(share: np.ndarray, right: np.ndarray) -> Calibrator:
     """Fit sigmoid(a share + b); a constant where all answers are right, or all are wrong."""
+    from sklearn.linear_model import LogisticRegression  # here: its import takes a second
+
     if len(np.unique(right)) < 2:
         constant = (np.sum(right) + 1) / (len(right) + 2)  # Laplace's rule of succession
         return lambda shares: np.full(len(shares), constant)
@@ -99,6 +99,8 @@ def fit_logistic(share: np.ndarray, right: np.ndarray) -> Calibrator:
 
 def fit_isotonic(share: np.ndarray, right: np.ndarray) -> Calibrator:
     """Fit a function of the share that never falls; beyond the shares that it has seen it is flat."""
+    from sklearn.isotonic import IsotonicRegression
+
     model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(share, right)
     return lambda shares: model.predict(shares) if len(shares) else np.asarray(shares, float)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 TEMPERATURE = 0.07
 BLOCK = 4096  # queries whose votes are counted at a time
@@ -57,6 +56,8 @@ def find_neighbours(queries: Side, candidates: Side, k: int) -> Neighbours:
         return Neighbours(rows, cosine)
     own = np.isin(candidates.images, queries.images)
     most_own = np.unique(candidates.images[own], return_counts=True)[1].max(initial=0)
+    from sklearn.neighbors import NearestNeighbors  # here: its import takes a second
+
     search = NearestNeighbors(n_neighbors=min(k + most_own, count), algorithm="brute")
     found = search.fit(candidates.embeddings).kneighbors(queries.embeddings, return_distance=False)
     is_own = candidates.images[found] == queries.images[:, None]

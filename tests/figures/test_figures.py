@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from made_once import made_once
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from places import ROOT
@@ -42,22 +43,24 @@ def module(name):
     return importlib.import_module(name)
 
 
+COMPARED = ["cca-type2", "asen", "camnet", "triplet"]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    root = tmp_path_factory.mktemp("figures")
-    config = demo.Config(
-        out=root / "run", data=root / "data", train=160, valid=40, test=80, budget="epochs=2", pictures=False
-    )
-    demo.run(config)
-    return shared.run_or_demo(config.out)
+    def make(root: Path) -> None:
+        small = dict(train=96, valid=40, test=80, budget="epochs=2", pictures=False)
+        demo.run(demo.Config(out=root / "run", data=root / "data", **small))
+        shared.compared(COMPARED, shared.run_or_demo(root / "run"), folder=root / "systems")
+
+    return shared.run_or_demo(made_once(tmp_path_factory, "figures", make) / "run")
 
 
 @pytest.fixture(scope="module")
 def runs(run):
     """CCA, and what it is compared with, trained with the settings of `run`."""
-    names = ["cca-type2", "asen", "camnet", "triplet"]
-    given = shared.compared(names, run, folder=run.folder.parent / "systems")
-    return dict(zip(names, given))
+    given = shared.compared(COMPARED, run, folder=run.folder.parent / "systems")
+    return dict(zip(COMPARED, given))
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +107,12 @@ FEW = {"figure2", "figure4", "table1"}
 
 
 @pytest.mark.parametrize("name", [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
-def test_every_script_writes_png_and_pdf(name, run, runs, tmp_path, capsys):
+def test_every_script_writes_png_and_pdf(name, request, tmp_path, capsys):
     argv = ["--out", str(tmp_path), *MORE.get(name, [])]
-    argv += ["--run", str(run.folder)] if name in FROM_A_RUN else []
+    if name in FROM_A_RUN:
+        run, runs = request.getfixturevalue("run"), request.getfixturevalue("runs")
+        argv += ["--run", str(run.folder)]
+        capsys.readouterr()  # what their training printed
     argv += ["--other", str(runs["triplet"].folder)] if name == "figure5" else []
     argv += (
         ["--runs", *(f"{n}={runs[n].folder}" for n in module("figure6").SYSTEMS)] if name == "figure6" else []

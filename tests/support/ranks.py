@@ -26,7 +26,10 @@ import rank_jobs
 GRACE = 20  # seconds in which the other processes have to see that one has failed
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["rank_jobs"])
+# what jobs import beside ccakit's own; lancedb itself is not preloaded, as it must not be forked
+_server.set_forkserver_preload(
+    ["rank_jobs", "ccakit.evaluation.evaluate", "ccakit.catalogue.index", "lance_namespace", "torch._dynamo"]
+)
 
 
 @dataclass
