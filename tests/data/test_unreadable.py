@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 from dataclasses import replace
@@ -247,6 +248,7 @@ def test_an_image_that_breaks_during_a_run_ends_it_and_resuming_leaves_it_out(
     trainer.step = step
     with pytest.raises(DataError, match="filenames_train.txt, line 21: lists .*is empty"):
         trainer.run()
+    assert not multiprocessing.active_children(), "an error leaves no loader process to be waited for"
     assert json.loads((config.out / "unreadable.json").read_text())["train"][-1]["image"] == 40
     config.resume = True
     assert train(config, quiet=True)[1]["unreadable"] == 4
