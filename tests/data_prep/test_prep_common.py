@@ -83,7 +83,10 @@ def test_an_archive_of_lists_that_cannot_be_used_is_named(tmp_path: Path) -> Non
     assert not everything(tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["FashionAI", "DeepFashion", "DARN"])
+LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("DeepFashion", "DARN")]
+
+
+@pytest.mark.parametrize("name", ["FashionAI", *LARGE])
 def test_asens_own_lists(splits: Path, tmp_path: Path, name: str) -> None:
     dataset, notes = use_splits(splits, tmp_path, name, KNOWN, {})
     n = len(list((splits / name).glob("*.txt")))

@@ -262,6 +262,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert failed.returncode == 1 and failed.stderr.startswith("error: ") and "Traceback" not in failed.stderr
 
 
+@pytest.mark.slow
 def test_on_asens_own_files(splits: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="too few of the listed images"):  # there is not one image here
         darn.main(["--splits", str(splits), "--out", str(tmp_path)])

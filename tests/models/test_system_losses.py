@@ -359,6 +359,7 @@ def config(data, out, **options):
                 triplets_per_epoch=32,
                 evaluate_every=9,
                 budget="epochs=2",
+                pretrained=False,
             ),
             **options,
         }

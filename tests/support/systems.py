@@ -45,6 +45,7 @@ def make(name, trunk="lite", conditions=K, **options):
         options["values"] = VALUES[:conditions]
     if name == "asen-pp" and trunk != "lite" and options.get("crop") == "image":
         options["local"] = "resnet18"
+    torch.manual_seed(0)  # a network of timm that is asked for again is then a copy, see built_once
     return spoil(create_model(name, conditions=conditions, pretrained=False, **options))
 
 
