@@ -92,6 +92,8 @@ def _rank(place: tuple, job: Callable, arguments: tuple) -> None:
     for descriptor, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(Path(folder, f"{rank}.{name}"), os.O_WRONLY | os.O_CREAT), descriptor)
     cv2.setNumThreads(1)
+    usual = multiprocessing.get_all_start_methods()[0]  # that of a process of torchrun, and not this one's
+    multiprocessing.set_start_method(usual, force=True)
     if world_size > 1:
         facts = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world_size, LOCAL_WORLD_SIZE=world_size)
         facts |= dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
