@@ -156,7 +156,11 @@ def raise_in_all() -> Iterator[None]:
 
 
 def run_on_main(work: Callable[[], object]) -> object:
-    """Do the work in the main process; return its result, or raise its error, in all."""
+    """Do the work in the main process; return its result, or raise its error, in all.
+
+    Joins the others first: a process that has not would take itself for the main one.
+    """
+    start()
     result = [None]
     with raise_in_all():
         if is_main():

@@ -105,7 +105,8 @@ def gradients(data, out, names: list[str]) -> None:
 
 def functions(out) -> None:
     """gather, all_sum, raise_in_all and the BatchNorm by themselves, on parts of unlike size."""
-    processes.start()
+    mains = processes.gather_objects(processes.run_on_main(os.getpid))  # nothing has joined them before
+    assert len(mains) == processes.variable("WORLD_SIZE", 1) and len(set(mains)) == 1
     generator = torch.Generator().manual_seed(0)
     batch, wanted = torch.randn(7, 3, 4, generator=generator), torch.randn(7, 3, 4, generator=generator)
     part = torch.from_numpy(processes.shard(batch.numpy())).requires_grad_()
