@@ -119,7 +119,8 @@ class Loader:
             with suppress(RuntimeError):  # torch's, as soon as its signal comes: here, not in other work
                 time.sleep(1)
         if error is not None and self._packed:
-            self._batches._shutdown_workers()  # or they wait as long as the error's traceback holds them
+            with suppress(RuntimeError):  # torch's, for each one more that died
+                self._batches._shutdown_workers()  # or they wait as long as the error's traceback holds them
         if cut_off or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST)):
             raise self._failed(error) from error
 

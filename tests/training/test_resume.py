@@ -384,6 +384,20 @@ def test_a_loader_that_dies_while_it_sends_a_batch_names_it(garments, tmp_path, 
         raise error
 
 
+def test_loaders_that_die_one_after_the_other_name_the_batch(garments, tmp_path):
+    from ccakit.training.batches import Loader, Steps
+
+    def the_next_signal_comes() -> None:
+        raise RuntimeError("DataLoader worker (pid 8) is killed by signal: Killed.")
+
+    made = Trainer(settings(garments, tmp_path / "run"), quiet=True)
+    made.open_training()
+    loader = Loader(Steps(made.objective, 0, made.inputs), first=1)
+    loader._packed, loader._batches = True, SimpleNamespace(_shutdown_workers=the_next_signal_comes)
+    with pytest.raises(DataError, match="died at batch 1 of epoch 0.*train/0"), loader:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+
 def test_accumulated_batches_make_one_step_of_the_optimizer(garments, tmp_path):
     """The optimizer's gradient is the mean of the batches' gradients, each by itself."""
     made = Trainer(settings(garments, tmp_path / "run", accumulate=2, checkpoint_every=0), quiet=True)
