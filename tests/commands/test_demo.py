@@ -41,6 +41,13 @@ def flags(tmp_path_factory):
     return [word for name, value in small.items() for word in (f"--{name}", str(value))]
 
 
+@pytest.fixture(scope="module")
+def made(flags):
+    """The flags of a demo that is there, also where a worker of pytest has not run the first test."""
+    assert main(["demo", *flags, "--no-pictures"]) == 0
+    return flags
+
+
 def test_from_nothing_to_table_and_pictures(flags, capsys):
     assert main(["demo", *flags, "--json"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -55,20 +62,20 @@ def test_from_nothing_to_table_and_pictures(flags, capsys):
         assert picture is not None and min(picture.shape[:2]) > 300 and picture.std() > 20
 
 
-def test_twice_in_a_row_trains_once(flags, capsys):
-    model = Path(flags[1]) / "model.safetensors"
+def test_twice_in_a_row_trains_once(made, capsys):
+    model = Path(made[1]) / "model.safetensors"
     before = (model.read_bytes(), model.stat().st_mtime_ns)
-    assert main(["demo", *flags, "--no-pictures"]) == 0
+    assert main(["demo", *made, "--no-pictures"]) == 0
     assert "holds this demo's model already" in capsys.readouterr().out
     assert (model.read_bytes(), model.stat().st_mtime_ns) == before
 
 
-def test_other_settings_are_refused_and_lose_nothing(flags, capsys):
-    model = Path(flags[1]) / "model.safetensors"
+def test_other_settings_are_refused_and_lose_nothing(made, capsys):
+    model = Path(made[1]) / "model.safetensors"
     before = model.read_bytes()
-    assert main(["demo", *flags, "--model", "triplet"]) == 1
+    assert main(["demo", *made, "--model", "triplet"]) == 1
     assert "holds a demo with other settings" in capsys.readouterr().err
-    assert main(["demo", *flags, "--train", "170", "--out", str(Path(flags[1]).parent / "new")]) == 1
+    assert main(["demo", *made, "--train", "170", "--out", str(Path(made[1]).parent / "new")]) == 1
     assert "holds other data" in capsys.readouterr().err
     assert model.read_bytes() == before
 
@@ -83,12 +90,12 @@ def test_an_interrupted_training_begins_again(flags, capsys):
     assert json.loads((out / "demo.json").read_text())["facts"]["steps"] == 2
 
 
-def test_a_runs_folder_of_another_kind_is_not_touched(flags, capsys):
-    out = Path(flags[1]).parent / "mine"
-    train = ["train", "--data", flags[3], "--out", str(out), "--budget", "steps=1"]
+def test_a_runs_folder_of_another_kind_is_not_touched(made, capsys):
+    out = Path(made[1]).parent / "mine"
+    train = ["train", "--data", made[3], "--out", str(out), "--budget", "steps=1"]
     assert main(train) == 0
     before = sorted(p.name for p in out.rglob("*"))
-    assert main(["demo", *flags, "--out", str(out)]) == 1
+    assert main(["demo", *made, "--out", str(out)]) == 1
     assert (
         "already holds a run" in capsys.readouterr().err and sorted(p.name for p in out.rglob("*")) == before
     )
